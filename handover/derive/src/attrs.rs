@@ -1,0 +1,545 @@
+//! What the attributes say, checked.
+
+use proc_macro2::Span;
+use syn::meta::ParseNestedMeta;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, ExprLit, Fields, Generics, Ident, Lit, LitInt,
+    Member, Result, Type, parse_quote,
+};
+
+/// As `handover::state::MAX_SPAN`.
+const MAX_SPAN: u32 = 64;
+
+/// A struct or enum with everything that its attributes say.
+pub struct Described {
+    pub ident: Ident,
+    pub generics: Generics,
+    pub id: u32,
+    pub version: u32,
+    pub min_version: u32,
+    pub readable_by: u32,
+    pub body: Body,
+}
+
+pub enum Body {
+    Struct(Vec<Field>),
+    Enum(Vec<Variant>),
+}
+
+pub struct Field {
+    pub member: Member,
+    pub ty: Type,
+    pub since: u32,
+    pub deprecated: u32,
+    pub default: Option<Expr>,
+    pub pages: bool,
+    pub skip: bool,
+}
+
+pub struct Variant {
+    pub ident: Ident,
+    pub tag: u32,
+    pub since: u32,
+    pub fields: Vec<Field>,
+}
+
+/// A number with the place where it was written.
+type Number = Option<(u32, Span)>;
+
+impl Described {
+    pub fn read(input: &DeriveInput) -> Result<Self> {
+        if let Some(lifetime) = input.generics.lifetimes().next() {
+            return Err(Error::new(
+                lifetime.span(),
+                "a borrow cannot cross a kexec: own the value (String, Vec, Box), or hand over its pages (PageRef)",
+            ));
+        }
+        let is_enum = matches!(input.data, Data::Enum(_));
+        let top = Top::read(&input.attrs, is_enum)?;
+        let version = top.version.map_or(1, |(n, _)| n);
+        let min_version = top.min_version.map_or(version, |(n, _)| n);
+        let readable_by = top.readable_by.map_or(version, |(n, _)| n);
+        if let Some((n, span)) = top.min_version
+            && n > version
+        {
+            return Err(Error::new(
+                span,
+                format!("min_version = {n} is above version = {version}: write at most {version}"),
+            ));
+        }
+        if let Some((n, span)) = top.readable_by
+            && (n > version || version - n >= MAX_SPAN)
+        {
+            return Err(Error::new(
+                span,
+                format!(
+                    "readable_by = {n} does not fit version = {version}: write at most that, and at least {}",
+                    version.saturating_sub(MAX_SPAN - 1).max(1)
+                ),
+            ));
+        }
+
+        let rules = Rules {
+            version,
+            min_version,
+            readable_by,
+        };
+        let body = match &input.data {
+            Data::Struct(data) => Body::Struct(rules.fields(&data.fields)?),
+            Data::Enum(data) => {
+                let mut variants = Vec::new();
+                let mut next_tag = 0;
+                for variant in &data.variants {
+                    let variant = rules.variant(variant, next_tag)?;
+                    next_tag = variant.tag.wrapping_add(1);
+                    if let Some(same) = variants.iter().find(|v: &&Variant| v.tag == variant.tag) {
+                        return Err(Error::new(
+                            variant.ident.span(),
+                            format!(
+                                "tag {} is that of `{}` already: write another, #[kstate(tag = N)]",
+                                variant.tag, same.ident
+                            ),
+                        ));
+                    }
+                    variants.push(variant);
+                }
+                if variants.is_empty() {
+                    return Err(Error::new(
+                        input.ident.span(),
+                        "an enum without variants has no value that could cross",
+                    ));
+                }
+                Body::Enum(variants)
+            }
+            Data::Union(data) => {
+                return Err(Error::new(
+                    data.union_token.span,
+                    "which field of a union is valid cannot be told on the other side: write an enum",
+                ));
+            }
+        };
+        Ok(Described {
+            ident: input.ident.clone(),
+            generics: input.generics.clone(),
+            id: top.id.map_or(0, |(n, _)| n),
+            version,
+            min_version,
+            readable_by,
+            body,
+        })
+    }
+}
+
+/// Attributes of the struct or enum.
+#[derive(Default)]
+struct Top {
+    id: Number,
+    nested: Option<Span>,
+    version: Number,
+    min_version: Number,
+    readable_by: Number,
+}
+
+impl Top {
+    fn read(attrs: &[Attribute], is_enum: bool) -> Result<Self> {
+        let mut top = Top::default();
+        each_key(attrs, |key, meta| match key {
+            "id" => set_number(&mut top.id, meta),
+            "nested" => set_flag(&mut top.nested, meta),
+            "version" => set_number(&mut top.version, meta),
+            "min_version" => set_number(&mut top.min_version, meta),
+            "readable_by" if !is_enum => set_number(&mut top.readable_by, meta),
+            _ if is_enum => Err(unknown(meta, "id, nested, version, min_version")),
+            _ => Err(unknown(
+                meta,
+                "id, nested, version, min_version, readable_by",
+            )),
+        })?;
+        if let (Some((_, span)), Some(_)) = (top.id, top.nested) {
+            return Err(Error::new(
+                span,
+                "`nested` is for a type without an id: write one of the two",
+            ));
+        }
+        for (number, what) in [
+            (top.id, "0 stands for \"no id\": write a number from 1 on"),
+            (top.version, "versions begin at 1"),
+            (top.min_version, "versions begin at 1"),
+            (top.readable_by, "versions begin at 1"),
+        ] {
+            if let Some((0, span)) = number {
+                return Err(Error::new(span, what));
+            }
+        }
+        Ok(top)
+    }
+}
+
+/// The versions that fields must fit.
+struct Rules {
+    version: u32,
+    min_version: u32,
+    readable_by: u32,
+}
+
+impl Rules {
+    fn fields(&self, fields: &Fields) -> Result<Vec<Field>> {
+        fields
+            .members()
+            .zip(fields)
+            .map(|(member, field)| self.field(member, field))
+            .collect()
+    }
+
+    fn field(&self, member: Member, field: &syn::Field) -> Result<Field> {
+        let name = name_of(&member);
+        let (mut since, mut deprecated): (Number, Number) = (None, None);
+        let (mut pages, mut skip): (Option<Span>, Option<Span>) = (None, None);
+        let mut default: Option<Expr> = None;
+        each_key(&field.attrs, |key, meta| match key {
+            "since" => set_number(&mut since, meta),
+            "deprecated" => set_number(&mut deprecated, meta),
+            "pages" => set_flag(&mut pages, meta),
+            "skip" => set_flag(&mut skip, meta),
+            "default" if default.is_some() => Err(doubled(meta)),
+            "default" => {
+                default = Some(match meta.input.peek(syn::Token![=]) {
+                    true => meta.value()?.parse()?,
+                    false => parse_quote!(::handover::state::derived::Default::default()),
+                });
+                Ok(())
+            }
+            _ => Err(unknown(meta, "since, default, deprecated, pages, skip")),
+        })?;
+
+        if let Some(span) = skip {
+            if let Some(other) = since.or(deprecated).map(|(_, s)| s).or(pages) {
+                return Err(Error::new(
+                    other,
+                    format!(
+                        "`{name}` is skipped, so it is in no version and hands over no pages: leave this out"
+                    ),
+                ));
+            }
+            if default.is_none() {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "`{name}` does not cross, so say what it is on the other side: skip, default = EXPR"
+                    ),
+                ));
+            }
+        }
+        if let Some((n, span)) = since {
+            if n == 0 {
+                return Err(Error::new(span, "versions begin at 1"));
+            }
+            if n > self.version {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "`{name}` exists since version {n}, but the version written is {}: write version = {n} on the struct",
+                        self.version
+                    ),
+                ));
+            }
+            if n > self.min_version && default.is_none() {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "streams from version {} on are read (min_version), and those before {n} have no `{name}`: write \
+                         #[kstate(since = {n}, default = EXPR)] to say what it is then",
+                        self.min_version
+                    ),
+                ));
+            }
+        }
+        let first = since.map_or(1, |(n, _)| n);
+        if let Some((n, span)) = deprecated {
+            if n <= first {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "`{name}` exists since version {first}, so it can be deprecated from {} on",
+                        first + 1
+                    ),
+                ));
+            }
+            if n > self.version {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "`{name}` is gone from version {n} on, but the version written is {}: write version = {n} on the \
+                         struct",
+                        self.version
+                    ),
+                ));
+            }
+            if n > self.readable_by {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "kernels of version {} may read this (readable_by), but they expect `{name}`: write readable_by = {n} \
+                         on the struct",
+                        self.readable_by
+                    ),
+                ));
+            }
+            if default.is_none() {
+                return Err(Error::new(
+                    span,
+                    format!(
+                        "streams from version {n} on have no `{name}`: write #[kstate(deprecated = {n}, default = EXPR)] to \
+                         say what it is then"
+                    ),
+                ));
+            }
+        }
+        Ok(Field {
+            member,
+            ty: field.ty.clone(),
+            since: first,
+            deprecated: deprecated.map_or(0, |(n, _)| n),
+            default,
+            pages: pages.is_some(),
+            skip: skip.is_some(),
+        })
+    }
+
+    fn variant(&self, variant: &syn::Variant, next_tag: u32) -> Result<Variant> {
+        let (mut since, mut tag): (Number, Number) = (None, None);
+        each_key(&variant.attrs, |key, meta| match key {
+            "since" => set_number(&mut since, meta),
+            "tag" => set_number(&mut tag, meta),
+            _ => Err(unknown(meta, "since, tag")),
+        })?;
+        if let Some((n, span)) = since
+            && (n == 0 || n > self.version)
+        {
+            return Err(Error::new(
+                span,
+                format!(
+                    "`{}` exists since version {n}, but the version written is {}: write version = {n} on the enum",
+                    variant.ident, self.version
+                ),
+            ));
+        }
+        let discriminant = match &variant.discriminant {
+            None => None,
+            Some((
+                _,
+                Expr::Lit(ExprLit {
+                    lit: Lit::Int(n), ..
+                }),
+            )) => Some(number(n)?),
+            Some((_, other)) if tag.is_none() => {
+                return Err(Error::new(
+                    other.span(),
+                    "the tag in the stream must be a plain number here: write #[kstate(tag = N)]",
+                ));
+            }
+            Some(_) => None,
+        };
+        let fields = self.fields(&variant.fields)?;
+        if let Some(field) = fields.iter().find(|f| f.since > 1 || f.deprecated > 0) {
+            return Err(Error::new(
+                field.member.span(),
+                "fields of a variant have no versions of their own: write a new variant with #[kstate(since = N)], or put \
+                 the fields into a struct",
+            ));
+        }
+        Ok(Variant {
+            ident: variant.ident.clone(),
+            tag: tag.map(|(n, _)| n).or(discriminant).unwrap_or(next_tag),
+            since: since.map_or(1, |(n, _)| n),
+            fields,
+        })
+    }
+}
+
+/// A field's name as people see it.
+pub fn name_of(member: &Member) -> String {
+    match member {
+        // `r#type` is called `type` in the stream.
+        Member::Named(ident) => ident.to_string().trim_start_matches("r#").to_owned(),
+        Member::Unnamed(index) => index.index.to_string(),
+    }
+}
+
+fn each_key(
+    attrs: &[Attribute],
+    mut f: impl FnMut(&str, &ParseNestedMeta<'_>) -> Result<()>,
+) -> Result<()> {
+    for attr in attrs.iter().filter(|a| a.path().is_ident("kstate")) {
+        attr.parse_nested_meta(|meta| {
+            let key = meta.path.get_ident().map(Ident::to_string);
+            f(key.as_deref().unwrap_or(""), &meta)
+        })?;
+    }
+    Ok(())
+}
+
+fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
+    meta.error(format!("kstate knows no such word here; it knows {known}"))
+}
+
+fn doubled(meta: &ParseNestedMeta<'_>) -> Error {
+    meta.error("this stands here twice: leave one out")
+}
+
+fn set_number(slot: &mut Number, meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if slot.is_some() {
+        return Err(doubled(meta));
+    }
+    let literal: LitInt = meta
+        .value()
+        .and_then(|value| value.parse())
+        .map_err(|e| Error::new(e.span(), "a plain number belongs here, as in `version = 2`"))?;
+    *slot = Some((number(&literal)?, literal.span()));
+    Ok(())
+}
+
+fn number(literal: &LitInt) -> Result<u32> {
+    literal.base10_parse().map_err(|_| {
+        Error::new(
+            literal.span(),
+            "write a number of at most 32 bits, without sign",
+        )
+    })
+}
+
+fn set_flag(slot: &mut Option<Span>, meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if slot.is_some() {
+        return Err(doubled(meta));
+    }
+    if meta.input.peek(syn::Token![=]) {
+        return Err(meta.error("this word stands alone, without a value"));
+    }
+    *slot = Some(meta.path.span());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(source: &str) -> String {
+        let input: DeriveInput = syn::parse_str(source).unwrap();
+        match Described::read(&input) {
+            Ok(_) => panic!("accepted: {source}"),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_to_write() {
+        for (source, said) in [
+            ("#[kstate(id = 0)] struct S;", "write a number from 1 on"),
+            (
+                "#[kstate(id = \"x\")] struct S;",
+                "a plain number belongs here, as in `version = 2`",
+            ),
+            ("#[kstate(id)] struct S;", "a plain number belongs here"),
+            ("#[kstate(id = 99999999999)] struct S;", "at most 32 bits"),
+            ("#[kstate(id = 1, id = 2)] struct S;", "leave one out"),
+            (
+                "#[kstate(id = 1, nested)] struct S;",
+                "write one of the two",
+            ),
+            ("#[kstate(nested = 1)] struct S;", "stands alone"),
+            ("#[kstate(version = 0)] struct S;", "versions begin at 1"),
+            (
+                "#[kstate(vresion = 2)] struct S;",
+                "it knows id, nested, version, min_version, readable_by",
+            ),
+            (
+                "#[kstate(readable_by = 1)] enum E { A }",
+                "it knows id, nested, version, min_version",
+            ),
+            (
+                "#[kstate(version = 2, min_version = 3)] struct S;",
+                "write at most 2",
+            ),
+            (
+                "#[kstate(version = 2, readable_by = 3)] struct S;",
+                "does not fit version = 2",
+            ),
+            (
+                "#[kstate(version = 100, readable_by = 1)] struct S;",
+                "at least 37",
+            ),
+            ("struct S<'a> { a: &'a u8 }", "own the value"),
+            ("union U { a: u8 }", "write an enum"),
+            ("enum E {}", "no value that could cross"),
+            (
+                "struct S { #[kstate(since = 2)] a: u8 }",
+                "write version = 2 on the struct",
+            ),
+            (
+                "#[kstate(version = 2, min_version = 1)] struct S { #[kstate(since = 2)] a: u8 }",
+                "write #[kstate(since = 2, default = EXPR)]",
+            ),
+            (
+                "struct S { #[kstate(since = 0)] a: u8 }",
+                "versions begin at 1",
+            ),
+            (
+                "#[kstate(version = 3)] struct S { #[kstate(since = 2, deprecated = 2, default)] a: u8 }",
+                "can be deprecated from 3 on",
+            ),
+            (
+                "struct S { #[kstate(deprecated = 2, default)] a: u8 }",
+                "write version = 2 on the struct",
+            ),
+            (
+                "#[kstate(version = 2)] struct S { #[kstate(deprecated = 2)] a: u8 }",
+                "write #[kstate(deprecated = 2, default = EXPR)]",
+            ),
+            (
+                "#[kstate(version = 2, readable_by = 1)] struct S { #[kstate(deprecated = 2, default)] a: u8 }",
+                "write readable_by = 2",
+            ),
+            ("struct S { #[kstate(skip)] a: u8 }", "skip, default = EXPR"),
+            (
+                "struct S { #[kstate(skip, default, pages)] a: u8 }",
+                "leave this out",
+            ),
+            (
+                "struct S { #[kstate(page)] a: u8 }",
+                "it knows since, default, deprecated, pages, skip",
+            ),
+            (
+                "struct S { #[kstate(default = 1, default)] a: u8 }",
+                "leave one out",
+            ),
+            (
+                "enum E { #[kstate(since = 2)] A }",
+                "write version = 2 on the enum",
+            ),
+            ("enum E { A = 1, B = 1 }", "tag 1 is that of `A` already"),
+            ("enum E { A = 1 + 1 }", "write #[kstate(tag = N)]"),
+            ("enum E { #[kstate(default)] A }", "it knows since, tag"),
+            (
+                "#[kstate(version = 2)] enum E { A { #[kstate(since = 2)] a: u8 } }",
+                "write a new variant",
+            ),
+        ] {
+            let refused = refusal(source);
+            assert!(refused.contains(said), "{source}: {refused}");
+        }
+    }
+
+    #[test]
+    fn tags_go_on_from_the_one_before() {
+        let source = "enum E { A, B = 5, C, #[kstate(tag = 2)] D = 1 + 1, F }";
+        let Body::Enum(variants) = Described::read(&syn::parse_str(source).unwrap())
+            .unwrap_or_else(|e| panic!("{e}"))
+            .body
+        else {
+            panic!("not an enum");
+        };
+        let tags: Vec<u32> = variants.iter().map(|v| v.tag).collect();
+        assert_eq!(tags, [0, 5, 6, 2, 3]);
+    }
+}

@@ -1,0 +1,485 @@
+//! Why something was refused: one sentence each, with what, where, and what happens instead.
+//!
+//! The enum stands here, its sentences in `sentences`, and what it names in `parts`.
+
+mod parts;
+mod sentences;
+
+pub use parts::{Claim, FdtBlock, FdtFault, Name, Place, ScratchFault, ValueFault};
+
+use crate::page::PageRef;
+use crate::range::PhysRange;
+
+/// Why something was refused.
+///
+/// `Display` gives one sentence that names what, where, and what happens instead. It is `Copy` and holds nothing
+/// allocated, so that it can be made in the last moments of a kernel and the first of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    // Blocks and ranges.
+    /// An order above [`MAX_ORDER`](crate::page::MAX_ORDER).
+    BlockOrder {
+        /// The block.
+        block: PageRef,
+    },
+    /// A block that is not aligned to its size.
+    BlockUnaligned {
+        /// The block.
+        block: PageRef,
+    },
+    /// A block beyond the 52 bits of a physical address.
+    BlockTooHigh {
+        /// The block.
+        block: PageRef,
+    },
+    /// A range that is not of whole pages.
+    RangeUnaligned {
+        /// The range.
+        range: PhysRange,
+    },
+
+    // The preserved map, on the side that writes.
+    /// No page for a node of the tree.
+    NoTreePage,
+    /// The heap is exhausted.
+    NoHeap {
+        /// What was to be held there.
+        what: &'static str,
+    },
+    /// The block is not RAM.
+    NotRam {
+        /// The block.
+        block: PageRef,
+    },
+    /// The block touches scratch.
+    InScratch {
+        /// The block.
+        block: PageRef,
+        /// The scratch region.
+        scratch: PhysRange,
+    },
+    /// The block holds a page of the tree itself.
+    HoldsTreePage {
+        /// The block.
+        block: PageRef,
+        /// The tree's page.
+        node: u64,
+    },
+    /// The block, or a part of it, is preserved already.
+    AlreadyPreserved {
+        /// The block.
+        block: PageRef,
+        /// What it shares a page with.
+        by: PageRef,
+    },
+    /// The page is not preserved.
+    NotPreserved {
+        /// Physical address of the page.
+        pa: u64,
+    },
+    /// The memory is preserved, but in another block.
+    OtherBlock {
+        /// The block that was named.
+        asked: PageRef,
+        /// The block that holds it.
+        found: PageRef,
+    },
+    /// A range holds a part of a block.
+    CutsBlock {
+        /// The range.
+        range: PhysRange,
+        /// The block.
+        block: PageRef,
+    },
+
+    // The preserved map, on the side that reads.
+    /// A node that is not page-aligned.
+    NodeUnaligned {
+        /// Its physical address.
+        node: u64,
+        /// Its level; the root's is 5, a leaf's 0.
+        level: u32,
+    },
+    /// A node that is not in RAM.
+    NodeOutsideRam {
+        /// Its physical address.
+        node: u64,
+        /// Its level.
+        level: u32,
+    },
+    /// A node that was met before: a cycle, or two paths to it.
+    NodeShared {
+        /// Its physical address.
+        node: u64,
+        /// The level at which it was met again.
+        level: u32,
+    },
+    /// A node in memory that has another use.
+    TreePageForbidden {
+        /// Its physical address.
+        node: u64,
+        /// Whose memory it is.
+        claim: Claim,
+        /// That memory.
+        range: PhysRange,
+    },
+    /// A node that is preserved as data too.
+    NodePreserved {
+        /// Its physical address.
+        node: u64,
+        /// The block that holds it.
+        by: PageRef,
+    },
+    /// More nodes than this machine's RAM can need.
+    TreeTooLarge {
+        /// The most that are accepted.
+        limit: usize,
+    },
+    /// A set bit that stands for no block.
+    BadKey {
+        /// Its key.
+        key: u64,
+    },
+    /// A block that is not in RAM.
+    BlockOutsideRam {
+        /// The block.
+        block: PageRef,
+    },
+    /// A block in memory that has another use.
+    BlockForbidden {
+        /// The block.
+        block: PageRef,
+        /// Whose memory it is.
+        claim: Claim,
+        /// That memory.
+        range: PhysRange,
+    },
+    /// A page that is in two blocks.
+    BlockTwice {
+        /// The larger block.
+        large: PageRef,
+        /// The smaller one inside it.
+        small: PageRef,
+    },
+
+    /// The map is not the one that was handed over.
+    MapDigest {
+        /// The digest that the FDT has.
+        stored: u64,
+        /// The one that the tree has.
+        computed: u64,
+    },
+
+    // The FDT.
+    /// Shorter than a header.
+    FdtShort {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// Not an FDT.
+    FdtMagic {
+        /// What stands in the place of the magic number.
+        found: u32,
+    },
+    /// A version other than 17.
+    FdtVersion {
+        /// The version.
+        version: u32,
+    },
+    /// Larger than [`fdt::MAX_SIZE`](crate::fdt::MAX_SIZE).
+    FdtTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Less is there than the header says.
+    FdtCut {
+        /// Size according to the header, in bytes.
+        total: usize,
+        /// Bytes that are there.
+        have: usize,
+    },
+    /// A block outside the blob, unaligned, or overlapping the one before.
+    FdtBlock {
+        /// Which block.
+        which: FdtBlock,
+        /// Where it begins.
+        offset: usize,
+        /// Its size in bytes.
+        size: usize,
+        /// The whole blob's size.
+        total: usize,
+    },
+    /// Something wrong in the structure block.
+    FdtStructure {
+        /// Where in the blob.
+        offset: usize,
+        /// What.
+        what: FdtFault,
+    },
+    /// The blob's checksum is wrong.
+    FdtCrc {
+        /// The one that it carries.
+        stored: u32,
+        /// The one that it has.
+        computed: u32,
+    },
+    /// Written for another protocol.
+    FdtCompatible {
+        /// The string that it lacks.
+        wanted: &'static str,
+    },
+    /// A property is missing.
+    FdtMissing {
+        /// In which node.
+        node: Name,
+        /// Which property.
+        prop: &'static str,
+    },
+    /// A property has the wrong size.
+    FdtPropSize {
+        /// In which node.
+        node: Name,
+        /// Which property.
+        prop: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The right size.
+        wanted: usize,
+    },
+    /// Two nodes have one name.
+    FdtNodeTwice {
+        /// The name.
+        name: Name,
+    },
+    /// A name that a subsystem's node cannot have.
+    FdtName {
+        /// The name.
+        name: Name,
+    },
+    /// A command line that is no NUL-free string.
+    FdtBootargs,
+    /// Too many subsystems.
+    FdtTooMany {
+        /// The most that may be.
+        limit: usize,
+    },
+    /// No subsystem of that name.
+    FdtNoNode {
+        /// The name.
+        name: Name,
+    },
+    /// The FDT writer refused.
+    FdtWrite,
+    /// The FDT reader refused what the check had let pass.
+    FdtReader,
+
+    // Scratch.
+    /// `kho_scratch=` could not be read.
+    ScratchSyntax {
+        /// What is wrong with it.
+        why: ScratchFault,
+    },
+    /// More scratch than half of the memory.
+    ScratchTooLarge {
+        /// Bytes wanted.
+        wanted: u64,
+        /// Usable memory in bytes.
+        usable: u64,
+    },
+    /// Memory is too scattered for the scratch that is wanted.
+    ScratchNoSpace {
+        /// Bytes wanted.
+        wanted: u64,
+        /// Bytes that found no place.
+        missing: u64,
+    },
+    /// No room to write the scratch array.
+    ScratchArrayRoom {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes there.
+        room: usize,
+    },
+    /// A scratch array of no possible size.
+    ScratchArraySize {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// A scratch region that cannot be one.
+    ScratchRegion {
+        /// Which entry of the array, from 0.
+        index: usize,
+        /// Its address.
+        addr: u64,
+        /// Its size in bytes.
+        size: u64,
+        /// What is wrong with it.
+        why: ScratchFault,
+    },
+
+    // kexec-metadata.
+    /// A metadata blob that is too short.
+    MetadataSize {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// Metadata of another version.
+    MetadataVersion {
+        /// The version.
+        version: u32,
+    },
+    /// A release name that is too long, unterminated, or no text.
+    MetadataRelease,
+
+    // State streams.
+    /// The buffer is too small for the stream.
+    StreamRoom {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes there.
+        room: usize,
+    },
+    /// Not a state stream.
+    StreamMagic,
+    /// A stream of another format.
+    StreamFormat {
+        /// Its format version.
+        format: u32,
+    },
+    /// The stream's header is damaged.
+    StreamHeader,
+    /// Less is there than the stream's header says.
+    StreamCut {
+        /// Size according to the header, in bytes.
+        total: u64,
+        /// Bytes that are there.
+        have: usize,
+    },
+    /// An entry that does not fit the stream, or whose header contradicts itself.
+    EntryForm {
+        /// Where in the stream.
+        offset: usize,
+        /// Its state id, as it stands there.
+        id: u32,
+    },
+    /// An entry's checksum is wrong.
+    EntryCrc {
+        /// Its state id.
+        id: u32,
+        /// Its instance.
+        instance: u32,
+        /// The one that it carries.
+        stored: u32,
+        /// The one that it has.
+        computed: u32,
+    },
+    /// An entry stands twice.
+    EntryTwice {
+        /// The struct.
+        name: &'static str,
+        /// Its state id.
+        id: u32,
+        /// The instance.
+        instance: u32,
+    },
+    /// An entry is missing.
+    EntryMissing {
+        /// The struct.
+        name: &'static str,
+        /// Its state id.
+        id: u32,
+        /// The instance.
+        instance: u32,
+    },
+    /// Written by a newer kernel, in a form that it does not offer to older ones.
+    StateTooNew {
+        /// The struct.
+        name: &'static str,
+        /// The stream's version.
+        stream: u32,
+        /// The oldest version that can read it.
+        readable_by: u32,
+        /// The version that this kernel knows.
+        known: u32,
+    },
+    /// Written by a kernel that is too old.
+    StateTooOld {
+        /// The struct.
+        name: &'static str,
+        /// The stream's version.
+        stream: u32,
+        /// The oldest version that this kernel reads.
+        min: u32,
+    },
+    /// Same version, other fields.
+    StateLayout {
+        /// The struct.
+        name: &'static str,
+        /// The version that both claim.
+        version: u32,
+    },
+    /// A value that cannot be.
+    StateValue {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        why: ValueFault,
+    },
+    /// An entry that holds more than its description says.
+    StateLeftOver {
+        /// The struct.
+        name: &'static str,
+        /// Bytes that are left.
+        bytes: usize,
+    },
+
+    // The whole check.
+    /// Something is not in RAM.
+    NotInRam {
+        /// What.
+        claim: Claim,
+        /// Where it should lie.
+        range: PhysRange,
+    },
+    /// Two things overlap that must not.
+    Overlap {
+        /// One.
+        a: Claim,
+        /// Where it lies.
+        a_range: PhysRange,
+        /// The other.
+        b: Claim,
+        /// Where that lies.
+        b_range: PhysRange,
+    },
+    /// Something is not wholly inside preserved memory.
+    NotPreservedWhole {
+        /// What.
+        claim: Claim,
+        /// Where it lies.
+        range: PhysRange,
+        /// Its first page that is not preserved.
+        pa: u64,
+    },
+    /// A blob's checksum is wrong.
+    BlobCrc {
+        /// The subsystem.
+        name: Name,
+        /// The one that the FDT has.
+        stored: u32,
+        /// The one that the blob has.
+        computed: u32,
+    },
+    /// Memory that is RAM by the memory map, but cannot be reached.
+    Unreadable {
+        /// What lies there.
+        claim: Claim,
+        /// Where.
+        range: PhysRange,
+    },
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,229 @@
+//! What the errors name: memory's users, places, and what is wrong with a value.
+
+use core::fmt;
+
+/// A short name held by value, so that errors can be made where nothing may be allocated: a node of the FDT, a
+/// subsystem. A longer one is cut, and shows that by `...`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Name {
+    len: u8,
+    cut: bool,
+    bytes: [u8; Name::MAX],
+}
+
+impl Name {
+    /// Longest name in bytes; also the longest of a subsystem (`fdt-rs` reads no longer node names).
+    pub const MAX: usize = 29;
+
+    /// The name, cut at [`Name::MAX`] bytes.
+    pub fn new(name: &str) -> Self {
+        let mut len = name.len().min(Name::MAX);
+        while !name.is_char_boundary(len) {
+            len -= 1;
+        }
+        let mut bytes = [0; Name::MAX];
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        Name {
+            len: len as u8,
+            cut: len < name.len(),
+            bytes,
+        }
+    }
+
+    /// The name, or its beginning.
+    pub fn as_str(&self) -> &str {
+        // `new` cut at a character's boundary.
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        f.write_str(if self.cut { "..." } else { "" })
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// Who has a claim on a piece of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A scratch region.
+    Scratch,
+    /// What the receiving kernel occupies.
+    Image,
+    /// The root FDT.
+    Fdt,
+    /// The blob of this subsystem.
+    Blob(Name),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Claim::Scratch => f.write_str("the scratch region"),
+            Claim::Image => f.write_str("the running kernel"),
+            Claim::Fdt => f.write_str("the FDT"),
+            Claim::Blob(name) => write!(f, "the blob of subsystem `{name}`"),
+        }
+    }
+}
+
+/// A block of the FDT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdtBlock {
+    /// The memory reservation block.
+    Reservations,
+    /// The structure block.
+    Structure,
+    /// The strings block.
+    Strings,
+}
+
+impl fmt::Display for FdtBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FdtBlock::Reservations => "memory reservation block",
+            FdtBlock::Structure => "structure block",
+            FdtBlock::Strings => "strings block",
+        })
+    }
+}
+
+/// What is wrong at a place of the FDT's structure block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdtFault {
+    /// No such token.
+    Token,
+    /// The block ends in the middle of something.
+    Cut,
+    /// A name that is empty, too long, unterminated, not printable, or outside the strings block.
+    Name,
+    /// A property where none may stand: before the root or after a child.
+    PropPlace,
+    /// A property that stands twice in its node, or one of too many.
+    PropTwice,
+    /// A node deeper than the root's children.
+    Depth,
+    /// Padding that is not zero.
+    Padding,
+    /// An end without a beginning, or the end of the tree in the wrong place.
+    Unbalanced,
+}
+
+impl fmt::Display for FdtFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FdtFault::Token => "an unknown token",
+            FdtFault::Cut => "something that the block's end cuts off",
+            FdtFault::Name => "a name that is empty, too long, not printable, or outside its block",
+            FdtFault::PropPlace => "a property where none may stand",
+            FdtFault::PropTwice => "a property twice in one node, or more than 64 in it",
+            FdtFault::Depth => "a node deeper than the root's children",
+            FdtFault::Padding => "padding that is not zero",
+            FdtFault::Unbalanced => {
+                "an end without a beginning, or the tree's end too early or late"
+            }
+        })
+    }
+}
+
+/// What is wrong with a scratch size or region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScratchFault {
+    /// The text begins with no number.
+    NoNumber,
+    /// A size of nothing.
+    Zero,
+    /// More than a machine has.
+    TooLarge,
+    /// A unit other than K, M, G, %.
+    Unit,
+    /// Not in whole pages.
+    Unaligned,
+    /// Overlaps another region.
+    Overlap,
+}
+
+impl fmt::Display for ScratchFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScratchFault::NoNumber => "it does not begin with a number",
+            ScratchFault::Zero => "it is of size 0",
+            ScratchFault::TooLarge => "it is larger than any machine's memory",
+            ScratchFault::Unit => "its unit is none of K, M, G, %",
+            ScratchFault::Unaligned => "it is not in whole pages",
+            ScratchFault::Overlap => "it overlaps another region",
+        })
+    }
+}
+
+/// Where in a described state something stands; both empty where that is not in a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the struct or enum.
+    pub of: &'static str,
+    /// Name of the field or variant; empty for the whole.
+    pub field: &'static str,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.of, self.field) {
+            ("", _) => f.write_str("a value"),
+            (of, "") => write!(f, "`{of}`"),
+            (of, field) => write!(f, "field `{field}` of `{of}`"),
+        }
+    }
+}
+
+/// What is wrong with a value in a state entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFault {
+    /// It takes more bytes than there are.
+    Cut {
+        /// Bytes that it takes.
+        needed: usize,
+        /// Bytes that are left.
+        left: usize,
+    },
+    /// A bool, or an option's mark, that is neither 0 nor 1.
+    Bool(u8),
+    /// An enum's tag that no variant has.
+    Tag(u32),
+    /// A string that is not UTF-8.
+    Text,
+    /// A vector or string of more elements than the bytes left can hold.
+    Length(u32),
+    /// A page that cannot be one: order or alignment.
+    Page(u64),
+    /// A number that does not fit its type here.
+    Range(u64),
+    /// More values inside each other than [`MAX_DEPTH`](crate::state::MAX_DEPTH).
+    Depth,
+    /// No memory to hold it.
+    NoHeap,
+}
+
+impl fmt::Display for ValueFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueFault::Cut { needed, left } => {
+                write!(f, "takes {needed} bytes, but {left} are left")
+            }
+            ValueFault::Bool(b) => write!(f, "is {b}, where only 0 or 1 can be"),
+            ValueFault::Tag(tag) => write!(f, "has variant {tag}, which this kernel does not know"),
+            ValueFault::Text => f.write_str("is not UTF-8"),
+            ValueFault::Length(len) => write!(f, "claims {len} elements, more than fit"),
+            ValueFault::Page(raw) => write!(f, "names a page that cannot be ({raw:#x})"),
+            ValueFault::Range(n) => write!(f, "is {n}, which does not fit"),
+            ValueFault::Depth => f.write_str("holds too many values inside each other"),
+            ValueFault::NoHeap => f.write_str("does not fit into the memory that is left"),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The sentence of each error.
+
+use core::fmt;
+
+use super::{Error, Name};
+use crate::mem::PAGE_SIZE;
+use crate::page::MAX_ORDER;
+use crate::scratch;
+
+/// What happens instead, where a predecessor's data is read.
+const REFUSED: &str = "the handover is refused";
+/// What happens instead, where one entry of a stream is read.
+const NOT_RESTORED: &str = "it is not restored";
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Error::*;
+        match *self {
+            BlockOrder { block } => write!(
+                f,
+                "block {block}: the order is above {MAX_ORDER}; nothing was changed"
+            ),
+            BlockUnaligned { block } => write!(
+                f,
+                "block {block} is not aligned to its size; nothing was changed"
+            ),
+            BlockTooHigh { block } => write!(
+                f,
+                "block {block} lies beyond physical memory (52 bits); nothing was changed"
+            ),
+            RangeUnaligned { range } => write!(
+                f,
+                "range {range} is not of whole pages ({PAGE_SIZE} bytes); nothing was changed"
+            ),
+
+            NoTreePage => f.write_str(
+                "preserved map: no free page for a node of the tree; nothing was changed",
+            ),
+            NoHeap { what } => write!(f, "the heap has no room for {what}; nothing was changed"),
+            NotRam { block } => write!(
+                f,
+                "preserved map: block {block} is not in RAM; it is not preserved"
+            ),
+            InScratch { block, scratch } => write!(
+                f,
+                "preserved map: block {block} touches scratch {scratch}, which the next kernel overwrites; it is not \
+                 preserved"
+            ),
+            HoldsTreePage { block, node } => write!(
+                f,
+                "preserved map: block {block} holds page {node:#x} of the tree itself; it is not preserved"
+            ),
+            AlreadyPreserved { block, by } => write!(
+                f,
+                "preserved map: block {block} overlaps block {by}, which is preserved already; nothing was changed"
+            ),
+            NotPreserved { pa } => write!(
+                f,
+                "preserved map: the page at {pa:#x} is not preserved; nothing was changed"
+            ),
+            OtherBlock { asked, found } => write!(
+                f,
+                "preserved map: block {asked} was named, but the memory is preserved as block {found}; nothing was \
+                 changed"
+            ),
+            CutsBlock { range, block } => write!(
+                f,
+                "preserved map: range {range} holds a part of block {block}; nothing was changed"
+            ),
+
+            NodeUnaligned { node, level } => write!(
+                f,
+                "preserved map: node {node:#x} at level {level} is not page-aligned; {REFUSED}"
+            ),
+            NodeOutsideRam { node, level } => write!(
+                f,
+                "preserved map: node {node:#x} at level {level} is not in RAM; {REFUSED}"
+            ),
+            NodeShared { node, level } => write!(
+                f,
+                "preserved map: node {node:#x} at level {level} was met before (a cycle, or two paths to it); {REFUSED}"
+            ),
+            TreePageForbidden { node, claim, range } => write!(
+                f,
+                "preserved map: node {node:#x} lies in {claim} {range}; {REFUSED}"
+            ),
+            NodePreserved { node, by } => write!(
+                f,
+                "preserved map: node {node:#x} is also preserved as data, in block {by}; {REFUSED}"
+            ),
+            TreeTooLarge { limit } => write!(
+                f,
+                "preserved map: more than {limit} nodes, which no tree over this machine's RAM needs; {REFUSED}"
+            ),
+            BadKey { key } => write!(
+                f,
+                "preserved map: key {key:#x} is set, but stands for no block; {REFUSED}"
+            ),
+            BlockOutsideRam { block } => write!(
+                f,
+                "preserved map: block {block} is not in RAM; {REFUSED}"
+            ),
+            BlockForbidden {
+                block,
+                claim,
+                range,
+            } => write!(
+                f,
+                "preserved map: block {block} overlaps {claim} {range}; {REFUSED}"
+            ),
+            BlockTwice { large, small } => write!(
+                f,
+                "preserved map: block {small} lies inside block {large}, both preserved; {REFUSED}"
+            ),
+
+            MapDigest { stored, computed } => write!(
+                f,
+                "preserved map: its digest is {computed:#018x}, but the FDT says {stored:#018x}: it is damaged; {REFUSED}"
+            ),
+
+            FdtShort { size } => write!(
+                f,
+                "FDT: {size} bytes are too few for a header (40); {REFUSED}"
+            ),
+            FdtMagic { found } => write!(
+                f,
+                "FDT: the magic number is {found:#010x}, not 0xd00dfeed; {REFUSED}"
+            ),
+            FdtVersion { version } => write!(
+                f,
+                "FDT: version {version} is not 17, the one that is read; {REFUSED}"
+            ),
+            FdtTooLarge { size, limit } => write!(
+                f,
+                "FDT: {size} bytes are more than the {limit} that are allowed; {REFUSED}"
+            ),
+            FdtCut { total, have } => write!(
+                f,
+                "FDT: the header says {total} bytes, but {have} are there; {REFUSED}"
+            ),
+            FdtBlock {
+                which,
+                offset,
+                size,
+                total,
+            } => write!(
+                f,
+                "FDT: the {which} ({size} bytes at {offset}) does not fit its place in {total} bytes; {REFUSED}"
+            ),
+            FdtStructure { offset, what } => {
+                write!(f, "FDT: at byte {offset} stands {what}; {REFUSED}")
+            }
+            FdtCrc { stored, computed } => write!(
+                f,
+                "FDT: the checksum is {computed:#010x}, but {stored:#010x} is stored: the blob is damaged; {REFUSED}"
+            ),
+            FdtCompatible { wanted } => write!(
+                f,
+                "FDT: `compatible` does not hold \"{wanted}\", so it was written for another protocol; {REFUSED}"
+            ),
+            FdtMissing { node, prop } => write!(
+                f,
+                "FDT: node `{node}` has no property `{prop}`; {REFUSED}"
+            ),
+            FdtPropSize {
+                node,
+                prop,
+                size,
+                wanted,
+            } => write!(
+                f,
+                "FDT: property `{prop}` of node `{node}` has {size} bytes, not {wanted}; {REFUSED}"
+            ),
+            FdtNodeTwice { name } => write!(f, "FDT: two nodes are called `{name}`; {REFUSED}"),
+            FdtName { name } => write!(
+                f,
+                "FDT: a subsystem cannot be called `{name}` (a letter, then letters, digits or ,._+- , at most {} \
+                 bytes, not `chosen`); no FDT is written",
+                Name::MAX
+            ),
+            FdtBootargs => write!(f, "FDT: the command line is not one text without NUL; {REFUSED}"),
+            FdtTooMany { limit } => {
+                write!(f, "FDT: more than {limit} subsystems; {REFUSED}")
+            }
+            FdtNoNode { name } => {
+                write!(f, "FDT: there is no subsystem `{name}`; the FDT is unchanged")
+            }
+            FdtWrite => f.write_str("FDT: the writer refused what it was given; no FDT is written"),
+            FdtReader => write!(f, "FDT: the reader cannot make sense of it; {REFUSED}"),
+
+            ScratchSyntax { why } => write!(
+                f,
+                "scratch size: {why}; write an amount (16M) or a percentage of what boot needs (200%)"
+            ),
+            ScratchTooLarge { wanted, usable } => write!(
+                f,
+                "scratch: {wanted} bytes are wanted, more than half of the {usable} that are usable; none is reserved"
+            ),
+            ScratchNoSpace { wanted, missing } => write!(
+                f,
+                "scratch: {wanted} bytes are wanted, but for {missing} of them there is no place in {} regions; none is \
+                 reserved",
+                scratch::MAX_REGIONS
+            ),
+            ScratchArrayRoom { needed, room } => write!(
+                f,
+                "scratch array: it takes {needed} bytes, but there is room for {room}; nothing was written"
+            ),
+            ScratchArraySize { size } => write!(
+                f,
+                "scratch array: {size} bytes are not 1 to {} entries of {} bytes; {REFUSED}",
+                scratch::MAX_REGIONS,
+                scratch::ENTRY_SIZE
+            ),
+            ScratchRegion {
+                index,
+                addr,
+                size,
+                why,
+            } => write!(
+                f,
+                "scratch array: entry {index} ({size:#x} bytes at {addr:#x}) cannot be a region: {why}; {REFUSED}"
+            ),
+
+            MetadataSize { size } => write!(
+                f,
+                "kexec-metadata: {size} bytes are not the {} of the structure; it is not believed",
+                crate::metadata::SIZE
+            ),
+            MetadataVersion { version } => write!(
+                f,
+                "kexec-metadata: version {version} is not {}; it is not believed",
+                crate::metadata::VERSION
+            ),
+            MetadataRelease => f.write_str(
+                "kexec-metadata: the release name is not a NUL-terminated text of at most 64 bytes; it is not believed",
+            ),
+
+            StreamRoom { needed, room } => write!(
+                f,
+                "state stream: {needed} bytes are needed, but the buffer has {room}; the entry is not written"
+            ),
+            StreamMagic => write!(f, "state stream: it does not begin as one; {NOT_RESTORED}"),
+            StreamFormat { format } => write!(
+                f,
+                "state stream: format {format} is not {}; {NOT_RESTORED}",
+                crate::state::STREAM_FORMAT
+            ),
+            StreamHeader => write!(f, "state stream: its header is damaged; {NOT_RESTORED}"),
+            StreamCut { total, have } => write!(
+                f,
+                "state stream: the header says {total} bytes, but {have} are there; {NOT_RESTORED}"
+            ),
+            EntryForm { offset, id } => write!(
+                f,
+                "state stream: the entry at byte {offset} (id {id:#x}) does not fit; the stream is not restored"
+            ),
+            EntryCrc {
+                id,
+                instance,
+                stored,
+                computed,
+            } => write!(
+                f,
+                "state stream: entry {id:#x}.{instance} has checksum {computed:#010x}, but {stored:#010x} is stored; the \
+                 stream is not restored"
+            ),
+            EntryTwice { name, id, instance } => write!(
+                f,
+                "state `{name}` (id {id:#x}, instance {instance}) stands twice in the stream; {NOT_RESTORED}"
+            ),
+            EntryMissing { name, id, instance } => write!(
+                f,
+                "state `{name}` (id {id:#x}, instance {instance}) is missing in the stream; {NOT_RESTORED}"
+            ),
+            StateTooNew {
+                name,
+                stream,
+                readable_by,
+                known,
+            } => write!(
+                f,
+                "state `{name}`: the stream has version {stream}, readable from version {readable_by} on; this kernel \
+                 knows version {known}; {NOT_RESTORED}"
+            ),
+            StateTooOld { name, stream, min } => write!(
+                f,
+                "state `{name}`: the stream has version {stream}, but this kernel reads version {min} and newer; \
+                 {NOT_RESTORED}"
+            ),
+            StateLayout { name, version } => write!(
+                f,
+                "state `{name}`: both kernels call it version {version}, but its fields differ: the layout changed \
+                 without a version bump; {NOT_RESTORED}"
+            ),
+            StateValue { place, why } => write!(f, "state: {place} {why}; {NOT_RESTORED}"),
+            StateLeftOver { name, bytes } => write!(
+                f,
+                "state `{name}`: {bytes} bytes are left over after its last field; {NOT_RESTORED}"
+            ),
+
+            NotInRam { claim, range } => write!(f, "{claim} {range} is not in RAM; {REFUSED}"),
+            Overlap {
+                a,
+                a_range,
+                b,
+                b_range,
+            } => write!(f, "{a} {a_range} overlaps {b} {b_range}; {REFUSED}"),
+            NotPreservedWhole { claim, range, pa } => write!(
+                f,
+                "{claim} {range} is not preserved whole: page {pa:#x} is missing; {REFUSED}"
+            ),
+            BlobCrc {
+                name,
+                stored,
+                computed,
+            } => write!(
+                f,
+                "the blob of subsystem `{name}` has checksum {computed:#010x}, but the FDT says {stored:#010x}: it is \
+                 damaged; {REFUSED}"
+            ),
+            Unreadable { claim, range } => {
+                write!(f, "{claim} {range} cannot be reached; {REFUSED}")
+            }
+        }
+    }
+}

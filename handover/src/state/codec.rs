@@ -1,0 +1,247 @@
+//! Reading and writing the content of an entry.
+
+use super::desc::Desc;
+use crate::error::{Error, Place, ValueFault};
+
+/// Most described values inside each other; deeper ones are refused, so that a hostile stream cannot exhaust the stack.
+pub const MAX_DEPTH: u32 = 32;
+
+/// Bytes that stand in front of each described value inside another: version, and fingerprint folded to 32 bits.
+pub(super) const HEAD_SIZE: usize = 8;
+
+const fn fold(fingerprint: u64) -> u32 {
+    (fingerprint >> 32) as u32 ^ fingerprint as u32
+}
+
+/// Where content is written to: a slice, or nothing where only its size is asked for. It never allocates.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    out: Option<&'a mut [u8]>,
+    at: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// Writes to `out` from `at` on.
+    pub(super) fn new(out: &'a mut [u8], at: usize) -> Self {
+        Encoder { out: Some(out), at }
+    }
+
+    /// Only counts.
+    pub(super) fn counting() -> Self {
+        Encoder { out: None, at: 0 }
+    }
+
+    /// Bytes up to here, from the start of the slice.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let end = self.at.saturating_add(bytes.len());
+        if let Some(out) = &mut self.out {
+            let room = out.len();
+            let fault = Error::StreamRoom { needed: end, room };
+            let place = out.get_mut(self.at..end).ok_or(fault)?;
+            place.copy_from_slice(bytes);
+        }
+        self.at = end;
+        Ok(())
+    }
+
+    /// Appends a u32, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn u32(&mut self, value: u32) -> Result<(), Error> {
+        self.bytes(&value.to_ne_bytes())
+    }
+
+    /// Appends a u64, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn u64(&mut self, value: u64) -> Result<(), Error> {
+        self.bytes(&value.to_ne_bytes())
+    }
+
+    /// Appends the count of a list or the length of a text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`]; also for a count above 32 bits, which no buffer holds.
+    pub fn count(&mut self, count: usize) -> Result<(), Error> {
+        match u32::try_from(count) {
+            Ok(count) => self.u32(count),
+            Err(_) => Err(Error::StreamRoom {
+                needed: count,
+                room: u32::MAX as usize,
+            }),
+        }
+    }
+
+    /// Appends the head of a described value inside another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn head(&mut self, desc: &Desc) -> Result<(), Error> {
+        self.u32(desc.version)?;
+        self.u32(fold(desc.fingerprint))
+    }
+}
+
+/// Content that is read. Everything that it gives out has been found to be there.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    data: &'a [u8],
+    place: Place,
+    depth: u32,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(data: &'a [u8]) -> Self {
+        Decoder {
+            data,
+            place: Place::default(),
+            depth: 0,
+        }
+    }
+
+    /// Bytes that are left.
+    pub fn left(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Says which field is read next; errors name it.
+    pub fn field(&mut self, of: &'static str, field: &'static str) {
+        self.place = Place { of, field };
+    }
+
+    /// An error at the field that is being read.
+    pub fn fault(&self, why: ValueFault) -> Error {
+        Error::StateValue {
+            place: self.place,
+            why,
+        }
+    }
+
+    /// Enters a described value; [`leave`](Decoder::leave) goes back out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where it is one too many inside each other.
+    pub fn enter(&mut self, name: &'static str) -> Result<(), Error> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.fault(ValueFault::Depth));
+        }
+        self.depth += 1;
+        self.field(name, "");
+        Ok(())
+    }
+
+    /// Leaves a described value.
+    pub fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// Takes `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where there are fewer.
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        match self.data.split_at_checked(len) {
+            Some((bytes, rest)) => {
+                self.data = rest;
+                Ok(bytes)
+            }
+            None => Err(self.fault(ValueFault::Cut {
+                needed: len,
+                left: self.data.len(),
+            })),
+        }
+    }
+
+    /// Takes `N` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where there are fewer.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.bytes(N)?);
+        Ok(array)
+    }
+
+    /// Takes a u32, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where there are fewer bytes.
+    pub fn u32(&mut self) -> Result<u32, Error> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    /// Takes a u64, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where there are fewer bytes.
+    pub fn u64(&mut self) -> Result<u64, Error> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    /// Takes the count of a list whose elements take `min_size` bytes each at least; it is no larger than what the bytes
+    /// left can hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`].
+    pub fn count(&mut self, min_size: usize) -> Result<usize, Error> {
+        let count = self.u32()?;
+        if count as usize > self.left() / min_size.max(1) {
+            return Err(self.fault(ValueFault::Length(count)));
+        }
+        Ok(count as usize)
+    }
+
+    /// Takes the head of a described value inside another; gives the version that its content has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateTooNew`], [`Error::StateTooOld`], [`Error::StateLayout`].
+    pub fn head(&mut self, desc: &Desc) -> Result<u32, Error> {
+        let stream = self.u32()?;
+        let fingerprint = self.u32()?;
+        let name = desc.name;
+        if stream > desc.version {
+            return Err(Error::StateTooNew {
+                name,
+                stream,
+                readable_by: stream,
+                known: desc.version,
+            });
+        }
+        if stream < desc.min_version {
+            return Err(Error::StateTooOld {
+                name,
+                stream,
+                min: desc.min_version,
+            });
+        }
+        if fingerprint != fold(desc.fingerprint_at(stream)) {
+            return Err(Error::StateLayout {
+                name,
+                version: stream,
+            });
+        }
+        Ok(stream)
+    }
+}

@@ -1,0 +1,173 @@
+//! Declared state (KSTATE): structs that describe themselves, and streams of them.
+//!
+//! [`derive(KState)`](handover_derive::KState) turns a struct's declaration into its description, and into saving and
+//! restoring; [`StreamWriter`] puts values into a stream, [`StreamReader`] gets them out of one that is not trusted.
+//!
+//! A stream, all numbers native-endian:
+//!
+//! ```text
+//! header    magic "BTNSTATE", u32 format, u32 entries, u64 total bytes, u32 crc32 (of the header), u32 0
+//! entry     u32 id, u32 instance, u32 version, u32 readable_by, u64 size, u32 crc32, u32 0,
+//!           u64 fingerprint for each version from readable_by to version,
+//!           content (size bytes), zeroes up to a multiple of 8
+//! ...
+//! end mark  "STATEEND"
+//! ```
+//!
+//! The content is the fields that the version has, by `since` and then as declared, without padding; [`TypeDesc`] says
+//! how each type is written. A described value inside another (or a list of them) is preceded by its own version and
+//! fingerprint, so that it has its own history.
+//!
+//! What becomes of an entry that is got:
+//!
+//! | in the stream | outcome |
+//! | --- | --- |
+//! | the version that this kernel writes, same fingerprint | restored |
+//! | older, from `min_version` on, fingerprint as this kernel describes that version | restored; younger fields get their `default` |
+//! | older than `min_version` | refused: [`Error::StateTooOld`] |
+//! | newer, and `readable_by` is not above this kernel's version, fingerprint of that version the same | restored; what is younger is left out |
+//! | newer otherwise | refused: [`Error::StateTooNew`] |
+//! | any of these with another fingerprint | refused: [`Error::StateLayout`] |
+//! | missing; twice | refused: [`Error::EntryMissing`]; [`Error::EntryTwice`] |
+//! | an id that nobody gets | left alone; [`StreamReader::entries`] lists it |
+//! | one that is damaged | the whole stream is refused: [`Error::EntryCrc`] |
+//!
+//! What cannot work is refused when it is compiled, with a sentence that says what to write instead:
+//!
+//! ```compile_fail
+//! # use handover::state::{KState, StreamWriter};
+//! #[derive(KState)] // an entry needs `#[kstate(id = ...)]`
+//! struct NoId(u8);
+//! StreamWriter::new(&mut []).put(0, &NoId(1)).unwrap();
+//! ```
+//!
+//! ```compile_fail
+//! # use handover::state::KState;
+//! #[derive(KState)]
+//! struct Pointer(*const u8); // `*const u8` cannot cross a kexec: it has no `KState`
+//! ```
+//!
+//! ```compile_fail
+//! # use handover::state::KState;
+//! #[derive(KState)]
+//! #[kstate(id = 1, version = 2, min_version = 1)]
+//! struct NoDefault {
+//!     #[kstate(since = 2)] // write #[kstate(since = 2, default = EXPR)]
+//!     new: u8,
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! # use handover::state::{KState, for_each_page};
+//! #[derive(KState)]
+//! struct NoPages(#[kstate(pages)] u64); // `pages` is for a PageRef, or a list ... of them
+//! for_each_page(&NoPages(1), |_| ());
+//! ```
+
+mod codec;
+mod desc;
+mod stream;
+mod values;
+
+pub use codec::{Decoder, Encoder, MAX_DEPTH};
+pub use desc::{Body, Desc, FieldDesc, MAX_SPAN, TypeDesc, VariantDesc, ids_unique};
+pub use handover_derive::KState;
+pub use stream::{Entries, Entry, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
+
+use crate::error::Error;
+use crate::page::PageRef;
+
+/// Version of the stream's format.
+pub const STREAM_FORMAT: u32 = 1;
+
+/// A value that can cross a kexec.
+///
+/// [`derive(KState)`](handover_derive::KState) implements it; by hand it is written only for a value that needs its own
+/// form. Implementations save exactly what they restore, and saving does not allocate.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot cross a kexec: it has no `KState`",
+    label = "not described",
+    note = "bool, integers, String, PageRef, and arrays, Vec, Option and Box of what can cross do so as they are",
+    note = "write `#[derive(KState)]` above your own type; turn pointers into page references or offsets, and tuples into structs"
+)]
+pub trait KState: Sized {
+    /// What it is, for entries and people.
+    const DESC: Desc;
+    /// What it is as a field of something else.
+    const TYPE: TypeDesc;
+    /// Fewest bytes that a value takes, in any version that is read. Counts are held against it before anything is
+    /// allocated.
+    const MIN_SIZE: usize;
+    /// Bytes that [`save_head`](KState::save_head) writes.
+    const HEAD_SIZE: usize = 0;
+
+    /// Writes what precedes a value, or a list of them, inside another: version and fingerprint of a described type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    fn save_head(enc: &mut Encoder<'_>) -> Result<(), Error> {
+        let _ = enc;
+        Ok(())
+    }
+
+    /// Reads that; gives the version for [`restore`](KState::restore).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Decoder::head`].
+    fn restore_head(dec: &mut Decoder<'_>) -> Result<u32, Error> {
+        let _ = dec;
+        Ok(0)
+    }
+
+    /// Writes the value. Does not allocate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error>;
+
+    /// Reads a value of this version. Nothing that is read is trusted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] and those of [`Decoder::head`].
+    fn restore(dec: &mut Decoder<'_>, version: u32) -> Result<Self, Error>;
+
+    /// Calls `f` with each page that is handed over with the value: those in fields marked `#[kstate(pages)]`, here and
+    /// in described values inside. `owned` says that the field which holds this value is marked.
+    fn pages(&self, owned: bool, f: &mut dyn FnMut(PageRef)) {
+        let _ = (owned, f);
+    }
+}
+
+/// Calls `f` with each page that is handed over with a value, to preserve it or to claim it.
+pub fn for_each_page<T: KState>(value: &T, mut f: impl FnMut(PageRef)) {
+    value.pages(false, &mut f);
+}
+
+/// What the derive macro's code needs of this crate.
+#[doc(hidden)]
+pub mod derived {
+    use super::codec::HEAD_SIZE;
+    pub use core::default::Default;
+    pub use core::option::Option::{None, Some};
+    pub use core::result::Result::{self, Err, Ok};
+
+    /// Bytes of a described type's head.
+    pub const HEAD: usize = HEAD_SIZE;
+
+    /// The smallest of an enum's variants.
+    pub const fn smallest(sizes: &[usize]) -> usize {
+        let mut least = usize::MAX;
+        let mut i = 0;
+        while i < sizes.len() {
+            if sizes[i] < least {
+                least = sizes[i];
+            }
+            i += 1;
+        }
+        if sizes.is_empty() { 0 } else { least }
+    }
+}

@@ -1,0 +1,388 @@
+//! Streams of entries: a header, the entries, an end mark.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::codec::{Decoder, Encoder};
+use super::desc::{Desc, MAX_SPAN};
+use super::{KState, STREAM_FORMAT};
+use crate::error::Error;
+
+/// First eight bytes of a stream.
+const MAGIC: [u8; 8] = *b"BTNSTATE";
+/// Last eight bytes of a stream.
+const END: [u8; 8] = *b"STATEEND";
+/// Entries begin at multiples of this.
+const ALIGN: usize = 8;
+/// Bytes of a fingerprint.
+const FINGERPRINT: usize = 8;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct StreamHeader {
+    magic: [u8; 8],
+    format: u32,
+    entries: u32,
+    /// Length of the whole stream, header and end mark included.
+    total: u64,
+    /// CRC-32 of this header with the checksum as zero.
+    crc32: u32,
+    /// Zero.
+    reserved: u32,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct EntryHeader {
+    id: u32,
+    instance: u32,
+    version: u32,
+    /// The oldest version that can read it. A fingerprint for each version from this to `version` follows the header.
+    readable_by: u32,
+    /// Bytes of content, after the fingerprints; zeroes follow up to a multiple of [`ALIGN`].
+    size: u64,
+    /// CRC-32 of header (with this as zero), fingerprints and content.
+    crc32: u32,
+    /// Zero.
+    reserved: u32,
+}
+
+const STREAM_HEADER: usize = size_of::<StreamHeader>();
+const ENTRY_HEADER: usize = size_of::<EntryHeader>();
+/// Bytes of a stream without any entry.
+pub const STREAM_OVERHEAD: usize = STREAM_HEADER + END.len();
+
+impl StreamHeader {
+    fn crc(mut self) -> u32 {
+        self.crc32 = 0;
+        crc32fast::hash(self.as_bytes())
+    }
+}
+
+impl EntryHeader {
+    /// How many fingerprints follow; `None` where the versions contradict each other.
+    fn fingerprints(&self) -> Option<usize> {
+        let span = self.version.checked_sub(self.readable_by)?;
+        (self.readable_by > 0 && span < MAX_SPAN).then_some(span as usize + 1)
+    }
+
+    /// `rest` is fingerprints and content.
+    fn crc(mut self, rest: &[u8]) -> u32 {
+        self.crc32 = 0;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(self.as_bytes());
+        crc.update(rest);
+        crc.finalize()
+    }
+}
+
+/// Where the content of an entry of this description begins.
+const fn content_offset(desc: &Desc) -> usize {
+    ENTRY_HEADER + FINGERPRINT * (desc.version - desc.readable_by + 1) as usize
+}
+
+/// Bytes that an entry with this value takes in a stream, header and padding included.
+///
+/// It is the size now: a value that grows until it is written takes more.
+pub fn encoded_size<T: KState>(value: &T) -> usize {
+    const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
+    let mut enc = Encoder::counting();
+    // Counting has no room to run out of; a count above 32 bits is met again, and refused, when it is written.
+    let _ = value.save(&mut enc);
+    (content_offset(&T::DESC) + enc.position()).next_multiple_of(ALIGN)
+}
+
+/// Writes a stream into a slice. It never allocates.
+#[derive(Debug)]
+pub struct StreamWriter<'a> {
+    out: &'a mut [u8],
+    /// Where the next entry begins.
+    at: usize,
+    entries: u32,
+}
+
+impl<'a> StreamWriter<'a> {
+    /// A stream at the start of `out`. That it has room is seen when entries are put.
+    pub fn new(out: &'a mut [u8]) -> Self {
+        StreamWriter {
+            out,
+            at: STREAM_HEADER,
+            entries: 0,
+        }
+    }
+
+    /// Appends an entry. Where it fails, the stream is as it was before.
+    ///
+    /// A type without a state id of its own is refused when it is compiled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`]; [`Error::EntryTwice`] where that instance has been put.
+    pub fn put<T: KState>(&mut self, instance: u32, value: &T) -> Result<(), Error> {
+        const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
+        let desc = &T::DESC;
+        if self.has(desc.id, instance) {
+            return Err(Error::EntryTwice {
+                name: desc.name,
+                id: desc.id,
+                instance,
+            });
+        }
+
+        let mut enc = Encoder::new(self.out, self.at + ENTRY_HEADER);
+        for version in desc.readable_by..=desc.version {
+            enc.u64(desc.fingerprint_at(version))?;
+        }
+        let content = enc.position();
+        value.save(&mut enc)?;
+        let end = enc.position();
+        enc.bytes(&[0; ALIGN][..end.next_multiple_of(ALIGN) - end])?;
+        let next = enc.position();
+
+        let mut header = EntryHeader {
+            id: desc.id,
+            instance,
+            version: desc.version,
+            readable_by: desc.readable_by,
+            size: (end - content) as u64,
+            crc32: 0,
+            reserved: 0,
+        };
+        let rest = self.at + ENTRY_HEADER;
+        header.crc32 = header.crc(&self.out[rest..end]);
+        self.out[self.at..rest].copy_from_slice(header.as_bytes());
+        self.at = next;
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn has(&self, id: u32, instance: u32) -> bool {
+        let entries = self.out.get(STREAM_HEADER..self.at).unwrap_or_default();
+        Entries { rest: entries }.any(|e| e.id == id && e.instance == instance)
+    }
+
+    /// Writes header and end mark; gives the bytes used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn finish(self) -> Result<usize, Error> {
+        let total = self.at + END.len();
+        let room = self.out.len();
+        let Some(out) = self.out.get_mut(..total) else {
+            return Err(Error::StreamRoom {
+                needed: total,
+                room,
+            });
+        };
+        let mut header = StreamHeader {
+            magic: MAGIC,
+            format: STREAM_FORMAT,
+            entries: self.entries,
+            total: total as u64,
+            crc32: 0,
+            reserved: 0,
+        };
+        header.crc32 = header.crc();
+        out[..STREAM_HEADER].copy_from_slice(header.as_bytes());
+        out[self.at..].copy_from_slice(&END);
+        Ok(total)
+    }
+}
+
+/// An entry of a stream that has been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// State id.
+    pub id: u32,
+    /// Instance.
+    pub instance: u32,
+    /// Version that it was written in.
+    pub version: u32,
+    /// Oldest version that can read it.
+    pub readable_by: u32,
+    /// Content.
+    pub data: &'a [u8],
+    fingerprints: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// The fingerprint of what a kernel of this version reads from the entry; `None` for a version that cannot.
+    pub fn fingerprint(&self, version: u32) -> Option<u64> {
+        let index = version.checked_sub(self.readable_by)? as usize;
+        let bytes = self.fingerprints.chunks_exact(FINGERPRINT).nth(index)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    }
+}
+
+/// Splits the first entry off, with what follows it: `None` where it does not fit. Checksum and padding are not checked.
+fn split_entry(bytes: &[u8]) -> Option<(EntryHeader, Entry<'_>, &[u8])> {
+    let (header, rest) = EntryHeader::read_from_prefix(bytes).ok()?;
+    let (fingerprints, rest) = rest.split_at_checked(header.fingerprints()? * FINGERPRINT)?;
+    let size = usize::try_from(header.size).ok()?;
+    let padding = size.checked_next_multiple_of(ALIGN)? - size;
+    let (data, rest) = rest.split_at_checked(size)?;
+    let (_, rest) = rest.split_at_checked(padding)?;
+    let entry = Entry {
+        id: header.id,
+        instance: header.instance,
+        version: header.version,
+        readable_by: header.readable_by,
+        data,
+        fingerprints,
+    };
+    Some((header, entry, rest))
+}
+
+/// The entries of a stream, in its order.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let (_, entry, rest) = split_entry(self.rest)?;
+        self.rest = rest;
+        Some(entry)
+    }
+}
+
+/// A stream that a predecessor left, checked as a whole: form, lengths and checksums. What the entries mean is checked
+/// when they are [got](StreamReader::get).
+#[derive(Clone, Debug)]
+pub struct StreamReader<'a> {
+    entries: &'a [u8],
+}
+
+impl<'a> StreamReader<'a> {
+    /// Checks the stream at the start of `bytes`; what follows it there is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamMagic`], [`Error::StreamFormat`], [`Error::StreamHeader`], [`Error::StreamCut`],
+    /// [`Error::EntryForm`], [`Error::EntryCrc`].
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+        let Ok((header, _)) = StreamHeader::read_from_prefix(bytes) else {
+            return Err(Error::StreamCut {
+                total: STREAM_OVERHEAD as u64,
+                have: bytes.len(),
+            });
+        };
+        if header.magic != MAGIC {
+            return Err(Error::StreamMagic);
+        }
+        if header.crc32 != header.crc() || header.reserved != 0 {
+            return Err(Error::StreamHeader);
+        }
+        if header.format != STREAM_FORMAT {
+            return Err(Error::StreamFormat {
+                format: header.format,
+            });
+        }
+        let cut = Error::StreamCut {
+            total: header.total,
+            have: bytes.len(),
+        };
+        let total = usize::try_from(header.total).map_err(|_| cut)?;
+        let stream = bytes.get(..total).ok_or(cut)?;
+        if total < STREAM_OVERHEAD {
+            return Err(Error::StreamHeader);
+        }
+        let (stream, end) = stream.split_at(total - END.len());
+        let entries = &stream[STREAM_HEADER..];
+
+        let mut rest = entries;
+        for _ in 0..header.entries {
+            let offset = STREAM_HEADER + (entries.len() - rest.len());
+            let id = EntryHeader::read_from_prefix(rest).map_or(0, |(h, _)| h.id);
+            let form = Error::EntryForm { offset, id };
+            let (header, entry, after) = split_entry(rest).ok_or(form)?;
+            let covered = rest.len() - after.len();
+            let content_end = ENTRY_HEADER + entry.fingerprints.len() + entry.data.len();
+            let padding = &rest[content_end..covered];
+            if header.reserved != 0 || header.id == 0 || padding.iter().any(|&b| b != 0) {
+                return Err(form);
+            }
+            let computed = header.crc(&rest[ENTRY_HEADER..content_end]);
+            if computed != header.crc32 {
+                return Err(Error::EntryCrc {
+                    id,
+                    instance: header.instance,
+                    stored: header.crc32,
+                    computed,
+                });
+            }
+            rest = after;
+        }
+        // All entries are counted, and nothing stands between them and the end mark.
+        if !rest.is_empty() || end != END {
+            return Err(Error::EntryForm {
+                offset: total - END.len() - rest.len(),
+                id: 0,
+            });
+        }
+        Ok(StreamReader { entries })
+    }
+
+    /// All entries, also of ids that this kernel does not know.
+    pub fn entries(&self) -> Entries<'a> {
+        Entries { rest: self.entries }
+    }
+
+    /// Restores a value, wholly or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EntryMissing`], [`Error::EntryTwice`]; [`Error::StateTooNew`], [`Error::StateTooOld`],
+    /// [`Error::StateLayout`] (of the entry, or of a described value in it); [`Error::StateValue`],
+    /// [`Error::StateLeftOver`].
+    pub fn get<T: KState>(&self, instance: u32) -> Result<T, Error> {
+        const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
+        let Desc { id, name, .. } = T::DESC;
+        let mut matching = self
+            .entries()
+            .filter(|e| e.id == id && e.instance == instance);
+        let entry = matching
+            .next()
+            .ok_or(Error::EntryMissing { name, id, instance })?;
+        if matching.next().is_some() {
+            return Err(Error::EntryTwice { name, id, instance });
+        }
+
+        let version = reading_version(&T::DESC, &entry)?;
+        let mut dec = Decoder::new(entry.data);
+        let value = T::restore(&mut dec, version)?;
+        // A newer kernel's additional fields stand at the end; else nothing may.
+        match dec.left() {
+            0 => Ok(value),
+            _ if entry.version > version => Ok(value),
+            bytes => Err(Error::StateLeftOver { name, bytes }),
+        }
+    }
+}
+
+/// The version in which a kernel with this description reads the entry: the entry's own, or, where that is newer, the
+/// kernel's own if the entry offers it.
+fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Error> {
+    let name = desc.name;
+    if entry.version < desc.min_version {
+        return Err(Error::StateTooOld {
+            name,
+            stream: entry.version,
+            min: desc.min_version,
+        });
+    }
+    let version = entry.version.min(desc.version);
+    match entry.fingerprint(version) {
+        Some(fingerprint) if fingerprint == desc.fingerprint_at(version) => Ok(version),
+        Some(_) => Err(Error::StateLayout { name, version }),
+        None => Err(Error::StateTooNew {
+            name,
+            stream: entry.version,
+            readable_by: entry.readable_by,
+            known: desc.version,
+        }),
+    }
+}

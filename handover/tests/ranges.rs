@@ -1,0 +1,331 @@
+//! Tables for ranges and for scratch planning, and ranges against a plain model.
+
+use std::collections::BTreeSet;
+
+use handover::error::ScratchFault;
+use handover::page::{Blocks, MAX_ORDER, PageRef};
+use handover::range::{find_space, normalize, subtract};
+use handover::scratch::{self, ScratchSize};
+use handover::{Error, PhysRange};
+use proptest::prelude::*;
+
+fn r(start: u64, end: u64) -> PhysRange {
+    PhysRange::new(start, end)
+}
+
+#[test]
+fn minus() {
+    let a = r(10, 20);
+    for (b, expected) in [
+        (r(0, 5), [Some(a), None]),
+        (r(0, 10), [Some(a), None]),
+        (r(0, 15), [None, Some(r(15, 20))]),
+        (r(10, 12), [None, Some(r(12, 20))]),
+        (r(12, 15), [Some(r(10, 12)), Some(r(15, 20))]),
+        (r(15, 20), [Some(r(10, 15)), None]),
+        (r(15, 30), [Some(r(10, 15)), None]),
+        (r(20, 30), [Some(a), None]),
+        (r(10, 20), [None, None]),
+        (r(0, 30), [None, None]),
+        (r(13, 13), [Some(a), None]),
+    ] {
+        assert_eq!(a.minus(&b), expected, "{a} minus {b}");
+    }
+    assert_eq!(r(5, 5).minus(&r(0, 9)), [None, None]);
+}
+
+#[test]
+fn overlap_and_intersection() {
+    for (a, b, both) in [
+        (r(0, 10), r(10, 20), None),
+        (r(0, 11), r(10, 20), Some(r(10, 11))),
+        (r(12, 13), r(10, 20), Some(r(12, 13))),
+        (r(5, 5), r(0, 10), None),
+        (r(7, 3), r(0, 10), None),
+        (r(0, 10), r(0, 10), Some(r(0, 10))),
+    ] {
+        assert_eq!(a.intersect(&b), both, "{a} {b}");
+        assert_eq!(b.intersect(&a), both, "{b} {a}");
+        assert_eq!(a.overlaps(&b), both.is_some(), "{a} {b}");
+        assert_eq!(b.overlaps(&a), both.is_some(), "{b} {a}");
+    }
+    assert!(r(0, 10).contains_range(&r(3, 10)) && !r(0, 10).contains_range(&r(3, 11)));
+    assert!(
+        r(0, 10).contains_range(&r(50, 50)),
+        "nothing lies everywhere"
+    );
+    assert!(r(0, 10).contains(0) && !r(0, 10).contains(10));
+    assert_eq!(r(9, 4).len(), 0);
+    assert_eq!(PhysRange::with_len(u64::MAX, 1), None);
+    assert_eq!(r(0x1000, 0x3000).to_string(), "[0x1000, 0x3000)");
+}
+
+#[test]
+fn page_alignment() {
+    for (range, inwards, outwards) in [
+        (r(0x1000, 0x3000), r(0x1000, 0x3000), r(0x1000, 0x3000)),
+        (r(0x1001, 0x3000), r(0x2000, 0x3000), r(0x1000, 0x3000)),
+        (r(0x1000, 0x2fff), r(0x1000, 0x2000), r(0x1000, 0x3000)),
+        (r(0x1001, 0x1002), r(0x2000, 0x2000), r(0x1000, 0x2000)),
+        (r(0x1800, 0x1800), r(0x2000, 0x2000), r(0x1000, 0x1000)),
+        (
+            r(u64::MAX - 1, u64::MAX),
+            r(u64::MAX - 1, u64::MAX - 1),
+            r(!0xfff, u64::MAX),
+        ),
+    ] {
+        assert_eq!(range.page_align_inwards(), inwards, "{range}");
+        assert_eq!(range.page_align_outwards(), outwards, "{range}");
+    }
+}
+
+#[test]
+fn normal_form() {
+    let mut ranges = vec![
+        r(30, 40),
+        r(5, 5),
+        r(0, 10),
+        r(10, 12),
+        r(35, 36),
+        r(20, 25),
+        r(9, 3),
+    ];
+    normalize(&mut ranges);
+    assert_eq!(ranges, [r(0, 12), r(20, 25), r(30, 40)]);
+}
+
+#[test]
+fn space() {
+    let free = [r(0, 100), r(200, 300)];
+    for (size, align, avoid, expected) in [
+        (10, 1, vec![], Some(r(0, 10))),
+        (10, 64, vec![r(0, 1)], Some(r(64, 74))),
+        (50, 64, vec![r(0, 1)], None),
+        (44, 64, vec![r(0, 1)], Some(r(256, 300))),
+        (100, 1, vec![r(50, 60)], Some(r(200, 300))),
+        (101, 1, vec![], None),
+        (0, 1, vec![], None),
+        (1, 3, vec![], None),
+        (1, 1, vec![r(0, 1000)], None),
+    ] {
+        assert_eq!(
+            find_space(&free, size, align, &avoid),
+            expected,
+            "{size} {align} {avoid:?}"
+        );
+    }
+}
+
+#[test]
+fn scratch_sizes() {
+    use ScratchFault::*;
+    let fault = |why| Err(Error::ScratchSyntax { why });
+    for (text, expected) in [
+        ("16M", Ok(ScratchSize::Bytes(16 << 20))),
+        ("64k", Ok(ScratchSize::Bytes(64 << 10))),
+        ("1G", Ok(ScratchSize::Bytes(1 << 30))),
+        ("4096", Ok(ScratchSize::Bytes(4096))),
+        (" 200% ", Ok(ScratchSize::PercentOfBoot(200))),
+        ("", fault(NoNumber)),
+        ("M", fault(NoNumber)),
+        ("-1M", fault(NoNumber)),
+        ("0", fault(Zero)),
+        ("0%", fault(Zero)),
+        ("16X", fault(Unit)),
+        ("16MB", fault(Unit)),
+        ("1.5M", fault(Unit)),
+        ("10001%", fault(TooLarge)),
+        ("99999999G", fault(TooLarge)),
+        ("18446744073709551615G", fault(TooLarge)),
+        ("99999999999999999999", fault(TooLarge)),
+    ] {
+        assert_eq!(ScratchSize::parse(text), expected, "{text:?}");
+    }
+    let said = ScratchSize::parse("lots").unwrap_err().to_string();
+    assert!(said.contains("(16M)") && said.contains("(200%)"), "{said}");
+}
+
+#[test]
+fn scratch_plans() {
+    const M: u64 = 1 << 20;
+    let plan = |size: &str, usable: &[PhysRange], avoid: &[PhysRange]| {
+        ScratchSize::parse(size).unwrap().plan(usable, 3 * M, avoid)
+    };
+    let ram = [r(0, 640 << 10), r(M, 128 * M)];
+    // At the lowest large page off the first mebibyte.
+    assert_eq!(plan("16M", &ram, &[]), Ok(vec![r(2 * M, 18 * M)]));
+    assert_eq!(plan("200%", &ram, &[]), Ok(vec![r(2 * M, 8 * M)]));
+    assert_eq!(
+        plan("64K", &ram, &[]),
+        Ok(vec![r(2 * M, 2 * M + (64 << 10))])
+    );
+    // Rounded up to whole pages, and from a large page on to whole large pages.
+    assert_eq!(plan("5000", &ram, &[]), Ok(vec![r(2 * M, 2 * M + 8192)]));
+    assert_eq!(plan("3M", &ram, &[]), Ok(vec![r(2 * M, 6 * M)]));
+    // Off what is in use.
+    assert_eq!(
+        plan("16M", &ram, &[r(9 * M, 9 * M + 1)]),
+        Ok(vec![r(10 * M, 26 * M)])
+    );
+    // No large page's boundary fits.
+    let odd = [r(5 * M, 7 * M + 4096), r(9 * M, 10 * M), r(11 * M, 13 * M)];
+    assert_eq!(plan("2M", &odd, &[]), Ok(vec![r(5 * M, 7 * M)]));
+    // In pieces, the largest first.
+    let pieces = [
+        r(3 * M, 5 * M),
+        r(7 * M, 8 * M),
+        r(9 * M, 12 * M),
+        r(20 * M, 22 * M),
+    ];
+    assert_eq!(
+        plan("4M", &pieces, &[]),
+        Ok(vec![r(3 * M, 4 * M), r(9 * M, 12 * M)])
+    );
+    assert_eq!(
+        plan("64M", &ram, &[]),
+        Err(Error::ScratchTooLarge {
+            wanted: 64 * M,
+            usable: 127 * M
+        })
+    );
+    let crumbs: Vec<_> = (1..100).map(|i| r(i * 2 * M, i * 2 * M + 4096)).collect();
+    assert_eq!(
+        plan("128K", &crumbs, &[]),
+        Err(Error::ScratchNoSpace {
+            wanted: 128 << 10,
+            missing: 64 << 10
+        })
+    );
+    assert!(plan("16M", &[], &[]).is_err());
+}
+
+#[test]
+fn scratch_array() {
+    let regions = [r(0x20_0000, 0x40_0000), r(0x1000, 0x2000)];
+    let mut bytes = [0; 40];
+    assert_eq!(scratch::encode(&regions, &mut bytes), Ok(32));
+    assert_eq!(scratch::decode(&bytes[..32]), Ok(regions.to_vec()));
+    assert_eq!(bytes[8..16], 0x20_0000u64.to_ne_bytes());
+    assert_eq!(
+        scratch::encode(&regions, &mut bytes[..31]),
+        Err(Error::ScratchArrayRoom {
+            needed: 32,
+            room: 31
+        })
+    );
+    for size in [0, 1, 15, 17, 16 * 17] {
+        assert_eq!(
+            scratch::decode(&vec![0x10; size]),
+            Err(Error::ScratchArraySize { size })
+        );
+    }
+    for (addr, size, why) in [
+        (0x1000u64, 0u64, ScratchFault::Zero),
+        (0x1001, 0x1000, ScratchFault::Unaligned),
+        (0x1000, 0x1001, ScratchFault::Unaligned),
+        (u64::MAX - 0xfff, 0x1000, ScratchFault::TooLarge),
+        (1 << 52, 0x1000, ScratchFault::TooLarge),
+        (0x3f_f000, 0x2000, ScratchFault::Overlap),
+    ] {
+        bytes[16..24].copy_from_slice(&addr.to_ne_bytes());
+        bytes[24..32].copy_from_slice(&size.to_ne_bytes());
+        let refused = Error::ScratchRegion {
+            index: 1,
+            addr,
+            size,
+            why,
+        };
+        assert_eq!(scratch::decode(&bytes[..32]), Err(refused));
+    }
+}
+
+fn ranges() -> impl Strategy<Value = Vec<PhysRange>> {
+    prop::collection::vec((0..60u64, 0..12u64).prop_map(|(s, l)| r(s, s + l)), 0..8)
+}
+
+fn set(ranges: &[PhysRange]) -> BTreeSet<u64> {
+    ranges.iter().flat_map(|r| r.start..r.end).collect()
+}
+
+fn is_normal(ranges: &[PhysRange]) -> bool {
+    ranges.iter().all(|r| !r.is_empty()) && ranges.windows(2).all(|w| w[0].end < w[1].start)
+}
+
+proptest! {
+    #[test]
+    fn subtracting_is_that_of_sets(a in ranges(), b in ranges()) {
+        let left = subtract(&a, &b);
+        prop_assert_eq!(set(&left), &set(&a) - &set(&b));
+        prop_assert!(is_normal(&left), "{:?}", left);
+    }
+
+    #[test]
+    fn normalizing_keeps_the_set(mut a in ranges()) {
+        let before = set(&a);
+        normalize(&mut a);
+        prop_assert_eq!(set(&a), before);
+        prop_assert!(is_normal(&a), "{:?}", a);
+    }
+
+    #[test]
+    fn space_is_the_lowest(free in ranges(), size in 1..20u64, align in 0..4u32, avoid in ranges()) {
+        let align = 1 << align;
+        let left = &set(&free) - &set(&avoid);
+        let fits = |s: u64| s.is_multiple_of(align) && (s..s + size).all(|b| left.contains(&b));
+        let expected = (0..80).find(|&s| fits(s)).map(|s| r(s, s + size));
+        prop_assert_eq!(find_space(&free, size, align, &avoid), expected);
+    }
+
+    #[test]
+    fn blocks_cover_a_range_exactly(first in 0..1u64 << 40, pages in 0..1u64 << 20) {
+        let range = r(first << 12, (first + pages) << 12);
+        let blocks: Vec<PageRef> = Blocks::of(range).collect();
+        let mut at = range.start;
+        for b in &blocks {
+            prop_assert_eq!(b.pa, at);
+            prop_assert_eq!(b.check(), Ok(()));
+            at = b.range().end;
+        }
+        prop_assert_eq!(at, range.end);
+        // The fewest: no two neighbours make up a larger block.
+        for w in blocks.windows(2) {
+            let joined = PageRef { pa: w[0].pa, order: w[0].order + 1 };
+            prop_assert!(w[0].order != w[1].order || w[0].order == MAX_ORDER || joined.check().is_err());
+        }
+    }
+
+    #[test]
+    fn a_plan_is_usable(
+        usable in ranges(), avoid in ranges(), kib in 4..40_000u64,
+    ) {
+        let scale = |v: Vec<PhysRange>| -> Vec<PhysRange> {
+            v.iter().map(|x| r(x.start * 0x7_f800, x.end * 0x7_f800)).collect()
+        };
+        let (usable, avoid) = (scale(usable), scale(avoid));
+        let size = ScratchSize::Bytes(kib << 10);
+        if let Ok(plan) = size.plan(&usable, 0, &avoid) {
+            let total: u64 = plan.iter().map(PhysRange::len).sum();
+            prop_assert_eq!(total, size.bytes(0));
+            prop_assert!(plan.iter().all(PhysRange::is_page_aligned));
+            prop_assert!(plan.windows(2).all(|w| w[0].end <= w[1].start));
+            prop_assert!(subtract(&plan, &usable).is_empty());
+            prop_assert!(plan.iter().all(|p| avoid.iter().all(|a| !a.overlaps(p))));
+            prop_assert!(plan.iter().all(|p| p.start >= scratch::LOW_MEMORY));
+            let mut bytes = [0; 256];
+            let used = scratch::encode(&plan, &mut bytes).unwrap();
+            prop_assert_eq!(scratch::decode(&bytes[..used]), Ok(plan));
+        }
+    }
+
+    #[test]
+    fn any_scratch_array_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = scratch::decode(&bytes);
+    }
+
+    #[test]
+    fn any_scratch_size_is_read_or_refused(text in "\\PC{0,12}|[0-9]{1,22}[kKmMgG%]?") {
+        if let Ok(size) = ScratchSize::parse(&text) {
+            size.bytes(u64::MAX);
+        }
+    }
+}

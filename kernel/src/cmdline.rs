@@ -1,0 +1,81 @@
+//! The kernel's command line: words `name` or `name=value`, split at white space, as Linux has it.
+
+/// A command line. A name that stands twice counts with its last value, as in Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CmdLine<'a>(pub &'a str);
+
+/// The names that the kernel understands, for the message about the ones it does not.
+pub const KNOWN: &[&str] = &[
+    "kho_scratch",
+    "loglevel",
+    "panic",
+    "trace_buf_size",
+    "trace_clock",
+    "trace_event",
+];
+
+impl<'a> CmdLine<'a> {
+    /// All words as (name, value).
+    pub fn words(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        self.0
+            .split_ascii_whitespace()
+            .map(|word| match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word, None),
+            })
+    }
+
+    /// The value of `name`, or `None` where it does not stand there or has none.
+    pub fn value(&self, name: &str) -> Option<&'a str> {
+        self.words().filter(|(n, _)| *n == name).last()?.1
+    }
+
+    /// The names that are not among [`KNOWN`].
+    pub fn unknown(&self) -> impl Iterator<Item = &'a str> {
+        self.words()
+            .map(|(name, _)| name)
+            .filter(|name| !KNOWN.contains(name))
+    }
+}
+
+/// A size in bytes: a decimal number with an optional `K`, `M` or `G`. `None` for anything else, or beyond `u64`.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_values() {
+        let line = CmdLine(" a=1  b kho_scratch=16M a=2=3\n");
+        assert_eq!(line.value("a"), Some("2=3"));
+        assert_eq!(line.value("b"), None);
+        assert_eq!(line.value("kho_scratch"), Some("16M"));
+        assert_eq!(line.unknown().collect::<Vec<_>>(), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, want) in [
+            ("4096", Some(4096)),
+            ("16M", Some(16 << 20)),
+            ("1g", Some(1 << 30)),
+            ("", None),
+            ("M", None),
+            ("1x", None),
+            ("-1", None),
+            ("99999999999999G", None),
+        ] {
+            assert_eq!(parse_size(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The commands that need the machine. The others are in the library.
+
+mod fault;
+
+use crate::machine::clock;
+use crate::{boot, files, handing, kexec, memory, power, report, terminal};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use kernel::console::commands;
+use kernel::console::shell::{CmdError, Command, CommandSets, Complete, Ctx};
+use kernel::console::vfs::{Sink, print};
+
+/// The largest file that `kexec -l` reads when it is not in the initrd.
+const MAX_IMAGE: usize = 64 << 20;
+
+/// All commands of the console.
+pub static SETS: CommandSets = &[&commands::ALL, MACHINE];
+
+static MACHINE: &[Command] = &[
+    Command::new("dmesg", "dmesg", "show the kernel log", "", dmesg),
+    Command::new(
+        "fault",
+        "fault read|write|exec|ud|div|gp|stack|int3",
+        "make the kernel fault on purpose",
+        fault::HELP,
+        fault::run,
+    )
+    .completing(Complete::Nothing),
+    Command::new(
+        "free",
+        "free [-k]",
+        "show what memory is used for, in KiB",
+        "",
+        free,
+    )
+    .completing(Complete::Nothing),
+    Command::new(
+        "kexec",
+        "kexec -l [FILE] [--append ARGS] | -e | -u | -s",
+        "load another kernel, and go there",
+        "-l loads and checks a kernel ahead of time (default: /boot/kernel), with the\n\
+         command line ARGS (default: this kernel's); -e goes there and hands over;\n\
+         -u unloads; -s shows what is loaded.",
+        run_kexec,
+    ),
+    Command::new(
+        "panic",
+        "panic [MESSAGE]",
+        "stop the kernel with a report",
+        "",
+        panic,
+    )
+    .completing(Complete::Nothing),
+    Command::new("poweroff", "poweroff", "turn the machine off", "", poweroff)
+        .completing(Complete::Nothing),
+    Command::new(
+        "reboot",
+        "reboot",
+        "reset the machine: a cold start follows",
+        "",
+        reboot,
+    )
+    .completing(Complete::Nothing),
+    Command::new("sleep", "sleep SECONDS", "wait", "", sleep).completing(Complete::Nothing),
+    Command::new(
+        "uptime",
+        "uptime",
+        "show how long the machine and this life have run",
+        "",
+        uptime,
+    )
+    .completing(Complete::Nothing),
+];
+
+fn no_arguments(args: &[&str]) -> Result<(), CmdError> {
+    match args.first() {
+        None => Ok(()),
+        Some(arg) => Err(CmdError::usage(format!("{arg}: it takes no arguments"))),
+    }
+}
+
+fn dmesg(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    no_arguments(args)?;
+    for piece in report::log_copy().chunks(4096) {
+        out.write(piece)?;
+    }
+    Ok(())
+}
+
+fn free(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    if !matches!(args, [] | ["-k"]) {
+        return Err(CmdError::usage(format!("{}: unknown option", args[0])));
+    }
+    let total: u64 = memory::ram().iter().map(|r| r.end - r.start).sum::<u64>() / 1024;
+    let free = memory::free_pages() * 4;
+    let (scratch, scratch_free) = memory::with_scratch(|pool| {
+        let all: u64 = pool.regions().iter().map(|r| r.end - r.start).sum();
+        (all / 1024, pool.free_bytes().0 / 1024)
+    });
+    let preserved = memory::preserved_pages() * 4;
+    let (heap_used, heap) = memory::heap_use();
+    print(
+        out,
+        format_args!("{:<10} {:>10} {:>10} {:>10}\n", "", "total", "used", "free"),
+    )?;
+    for (name, all, rest) in [
+        ("memory", total - scratch.min(total), free),
+        ("scratch", scratch, scratch_free),
+        ("heap", heap as u64 / 1024, (heap - heap_used) as u64 / 1024),
+    ] {
+        print(
+            out,
+            format_args!(
+                "{name:<10} {all:>10} {:>10} {rest:>10}\n",
+                all.saturating_sub(rest)
+            ),
+        )?;
+    }
+    Ok(print(
+        out,
+        format_args!("{:<10} {preserved:>10}\n", "preserved"),
+    )?)
+}
+
+fn uptime(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    no_arguments(args)?;
+    let now = clock::nanos();
+    let life = now.saturating_sub(clock::nanos_at(boot::info().entry_tsc));
+    let seconds = |ns: u64| format!("{}.{:09} s", ns / 1_000_000_000, ns % 1_000_000_000);
+    Ok(print(
+        out,
+        format_args!(
+            "up {} since the machine's reset, generation {} for {}\n",
+            seconds(now),
+            handing::generation(),
+            seconds(life)
+        ),
+    )?)
+}
+
+fn run_kexec(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    match args {
+        ["-l", rest @ ..] => load(ctx, rest, out),
+        ["-e"] => {
+            terminal::keep_history(ctx.history.export());
+            match kexec::execute() {
+                Ok(never) => match never {},
+                Err(error) => Err(CmdError::failed(error.to_string())),
+            }
+        }
+        ["-u"] if kexec::unload() => Ok(()),
+        ["-u"] => Err(CmdError::failed(
+            kexec::KexecError::NothingLoaded.to_string(),
+        )),
+        ["-s"] => match kexec::loaded() {
+            Some(loaded) => Ok(print(out, format_args!("{}\n", kexec::describe(&loaded)))?),
+            None => Err(CmdError::failed(
+                kexec::KexecError::NothingLoaded.to_string(),
+            )),
+        },
+        ["-p", ..] => Err(CmdError::failed(
+            "-p: this kernel has no crash kernels yet".to_string(),
+        )),
+        [] => Err(CmdError::usage("nothing to do")),
+        [option, rest @ ..] => {
+            let what = if matches!(*option, "-e" | "-u" | "-s") {
+                rest[0]
+            } else {
+                option
+            };
+            Err(CmdError::usage(format!("{what}: not expected here")))
+        }
+    }
+}
+
+fn load(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    let (mut file, mut append) = (None, None);
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match (*arg, arg.strip_prefix("--append=")) {
+            (_, Some(text)) => append = Some(text.to_string()),
+            ("--append", _) => match rest.next() {
+                Some(text) => append = Some(text.to_string()),
+                None => return Err(CmdError::usage("--append: the arguments are missing")),
+            },
+            ("--reuse-cmdline", _) => append = None,
+            (option, _) if option.starts_with('-') => {
+                return Err(CmdError::usage(format!("{option}: unknown option")));
+            }
+            (name, _) if file.is_none() => file = Some(name),
+            (name, _) => return Err(CmdError::usage(format!("{name}: one kernel is enough"))),
+        }
+    }
+    let typed = file.unwrap_or("/boot/kernel");
+    let path = ctx.path(typed).map_err(|e| CmdError::file(typed, e))?;
+    let cmdline: String = append.unwrap_or_else(|| boot::cmdline().0.trim().to_string());
+    let copy: Vec<u8>;
+    let bytes = match path.strip_prefix("/boot/").and_then(files::boot_file) {
+        Some(bytes) => bytes,
+        None => {
+            copy = ctx
+                .read_all(typed, MAX_IMAGE)
+                .map_err(|e| CmdError::file(typed, e))?;
+            &copy
+        }
+    };
+    let loaded =
+        kexec::load(typed, bytes, &cmdline).map_err(|e| CmdError::failed(e.to_string()))?;
+    Ok(print(out, format_args!("{}\n", kexec::describe(&loaded)))?)
+}
+
+fn panic(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
+    if args.is_empty() {
+        panic!("asked for on the console");
+    }
+    panic!("{}", args.join(" "));
+}
+
+fn poweroff(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
+    no_arguments(args)?;
+    Err(CmdError::failed(power::off(boot::info().rsdp)))
+}
+
+fn reboot(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
+    no_arguments(args)?;
+    power::reset()
+}
+
+fn sleep(ctx: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
+    let wrong = || CmdError::usage("one number of seconds, such as 2 or 0.5");
+    let [seconds] = args else {
+        return Err(wrong());
+    };
+    let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
+    if !(0.0..=1e9).contains(&seconds) {
+        return Err(wrong());
+    }
+    let end = clock::nanos() + (seconds * 1e9) as u64;
+    // The timer ends each halt, so the end is met to a tick.
+    while clock::nanos() < end {
+        if ctx.interrupted() {
+            return Err(CmdError::Stopped(kernel::console::vfs::Stop::Interrupted));
+        }
+        power::wait(|| false);
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The kernel's own files: the initrd under `/boot`, `/proc`, `/sys/kernel/tracing`, `/sys/kernel/debug/kho`, `/tmp`.
+
+mod kho;
+mod proc;
+mod tracefs;
+
+use crate::boot;
+use crate::handing::{Outcome, Received, Subsystem, outcome};
+use crate::memory;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use handover::error::Error;
+use handover::range::PhysRange;
+use handover::state::{KState, StreamWriter, encoded_size};
+use kernel::cmdline::CmdLine;
+use kernel::console::genfs::{GenFs, RomFs};
+use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
+use kernel::console::vfs::Mounts;
+use kernel::layout::PAGE;
+use kernel::params::Extent;
+use spin::Once;
+use tar_no_std::TarArchiveRef;
+
+/// Where the initrd lies.
+#[derive(Clone, Debug, Default, KState)]
+#[kstate(id = 0x11, version = 1)]
+struct Initrd {
+    /// Physical address of its first byte.
+    addr: u64,
+    /// Bytes.
+    size: u64,
+}
+
+static INITRD: Once<Initrd> = Once::new();
+static BOOT_FILES: Once<RomFs<'static>> = Once::new();
+static PROC: GenFs = GenFs::new(proc::FILES);
+static KHO: GenFs = GenFs::new(kho::FILES);
+
+/// The name under which the initrd's place crosses.
+const SUBSYSTEM: &str = "initrd";
+
+/// The initrd's part of a handover. Its pages stay where they are.
+pub struct InitrdState;
+
+impl Subsystem for InitrdState {
+    fn name(&self) -> &'static str {
+        SUBSYSTEM
+    }
+
+    fn size(&self) -> usize {
+        encoded_size(&initrd())
+    }
+
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
+        out.put(0, &initrd())
+    }
+}
+
+fn initrd() -> Initrd {
+    INITRD.get().cloned().unwrap_or_default()
+}
+
+/// Where the initrd lies in physical memory.
+pub fn initrd_extent() -> Extent {
+    let initrd = initrd();
+    Extent {
+        addr: initrd.addr,
+        size: initrd.size,
+    }
+}
+
+/// Finds the initrd, and makes sure that the next life will.
+pub fn init(received: &Received) {
+    let given = boot::info().initrd;
+    let initrd = match outcome() {
+        Outcome::Restored(_) => received.restore::<Initrd>(SUBSYSTEM).unwrap_or_default(),
+        _ => Initrd {
+            addr: given.addr,
+            size: given.size,
+        },
+    };
+    let pages = PhysRange {
+        start: initrd.addr,
+        end: initrd.addr.saturating_add(initrd.size),
+    }
+    .page_align_outwards();
+    let kept = match outcome() {
+        // It is believed where the preserved map has all of it.
+        Outcome::Restored(_) => {
+            memory::with_preserved(|map| Ok(map.first_gap(&pages))).and_then(|gap| match gap {
+                None => Ok(()),
+                Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
+            })
+        }
+        _ => memory::with_preserved(|map| map.preserve_range(pages)),
+    };
+    match kept {
+        Ok(()) => received.claim(pages),
+        Err(why) => {
+            received.trouble(alloc::format!("the initrd at {pages} is lost: {why}"));
+            return;
+        }
+    }
+    INITRD.call_once(|| initrd);
+    BOOT_FILES.call_once(|| RomFs::new(unpack()));
+}
+
+/// The files of the initrd. A damaged archive has as many as can be read.
+fn unpack() -> Vec<(String, &'static [u8])> {
+    // SAFETY: the initrd is preserved and never written to.
+    let bytes = unsafe { boot::bytes_at(initrd_extent()) };
+    let Ok(archive) = TarArchiveRef::new(bytes) else {
+        crate::warning!("initrd: not a tar archive; /boot is empty");
+        return Vec::new();
+    };
+    archive
+        .entries()
+        .filter_map(|entry| Some((entry.filename().as_str().ok()?.to_string(), entry.data())))
+        .collect()
+}
+
+/// A file of the initrd, in place.
+pub fn boot_file(name: &str) -> Option<&'static [u8]> {
+    BOOT_FILES.get()?.bytes(name)
+}
+
+/// The command line that stands in the initrd: that of a cold start.
+pub fn initrd_cmdline() -> Option<&'static str> {
+    // Asked for before the file tree exists, too: it says how large that and everything else may become.
+    let given = boot::info().initrd;
+    // SAFETY: the boot loader marks the initrd's memory as its own; nothing writes there.
+    let archive = TarArchiveRef::new(unsafe { boot::bytes_at(given) }).ok()?;
+    let entry = archive
+        .entries()
+        .find(|e| e.filename().as_str() == Ok("cmdline"))?;
+    core::str::from_utf8(entry.data()).ok()
+}
+
+/// What `/tmp` may take, in bytes: an eighth of the free memory, so that it never runs the kernel out of it.
+fn tmp_limit() -> usize {
+    DEFAULT_LIMIT_BYTES.min((memory::free_pages() * PAGE / 8) as usize)
+}
+
+/// Everything that is mounted. Called once.
+pub fn mounts() -> Mounts<'static> {
+    let mut mounts = Mounts::new();
+    let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
+    let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 6] = [
+        ("/boot", boot_files),
+        ("/proc", &PROC),
+        ("/sys/kernel/tracing", &tracefs::TRACEFS),
+        // The path from before 2015, which many fingers still know.
+        ("/sys/kernel/debug/tracing", &tracefs::TRACEFS),
+        ("/sys/kernel/debug/kho", &KHO),
+        ("/tmp", tmp),
+    ];
+    for (point, fs) in all {
+        if let Err(error) = mounts.mount(point, fs) {
+            crate::warning!("{point}: cannot be mounted: {error}");
+        }
+    }
+    mounts
+}
+
+/// Says which words of the command line mean nothing to this kernel.
+pub fn check_cmdline(cmdline: CmdLine<'_>) {
+    for name in cmdline.unknown() {
+        crate::warning!("command line: \"{name}\" means nothing to this kernel");
+    }
+}

@@ -1,0 +1,132 @@
+//! `/proc`: what the kernel knows of itself and the machine.
+
+use crate::machine::{self, apic, clock, traps};
+use crate::memory;
+use crate::{boot, handing};
+use kernel::console::genfs::GenFile;
+use kernel::console::vfs::{FsError, Sink, print};
+use kernel::params::Kind;
+
+/// The tree.
+pub const FILES: &[GenFile] = &[
+    GenFile::read_only("buddyinfo", buddyinfo),
+    GenFile::read_only("cmdline", cmdline),
+    GenFile::read_only("interrupts", interrupts),
+    GenFile::read_only("iomem", iomem),
+    GenFile::read_only("meminfo", meminfo),
+    GenFile::read_only("uptime", uptime),
+    GenFile::read_only("version", version),
+];
+
+/// Free blocks by order, in Linux's layout.
+fn buddyinfo(out: &mut dyn Sink) -> Result<(), FsError> {
+    print(out, format_args!("Node 0, zone   Normal "))?;
+    for blocks in memory::free_blocks() {
+        print(out, format_args!("{blocks:6} "))?;
+    }
+    Ok(print(out, format_args!("\n"))?)
+}
+
+fn cmdline(out: &mut dyn Sink) -> Result<(), FsError> {
+    Ok(print(
+        out,
+        format_args!("{}\n", boot::cmdline().0.trim_end()),
+    )?)
+}
+
+fn interrupts(out: &mut dyn Sink) -> Result<(), FsError> {
+    print(out, format_args!("           CPU0\n"))?;
+    let uart = machine::found().uart_gsi;
+    print(
+        out,
+        format_args!(
+            "{uart:3}: {:10}   IO-APIC   uart\n",
+            traps::count(apic::UART_VECTOR)
+        ),
+    )?;
+    print(
+        out,
+        format_args!(
+            "LOC: {:10}   Local timer interrupts\n",
+            traps::count(apic::TIMER_VECTOR)
+        ),
+    )?;
+    print(
+        out,
+        format_args!("NMI: {:10}   Non-maskable interrupts\n", traps::count(2)),
+    )?;
+    print(
+        out,
+        format_args!(
+            "SPU: {:10}   Spurious interrupts\n",
+            traps::count(apic::SPURIOUS_VECTOR)
+        ),
+    )?;
+    Ok(print(
+        out,
+        format_args!("ERR: {:10}\n", traps::count(apic::ERROR_VECTOR)),
+    )?)
+}
+
+/// The memory map, with the scratch regions inside RAM, in Linux's layout.
+fn iomem(out: &mut dyn Sink) -> Result<(), FsError> {
+    let scratch = memory::with_scratch(|pool| pool.regions().to_vec());
+    for region in memory::regions() {
+        let (start, end) = (region.extent.addr, region.extent.addr + region.extent.size);
+        let name = match region.kind() {
+            Kind::Ram => "System RAM",
+            Kind::LeftAlone => "System RAM (left alone: handover refused)",
+            Kind::Reserved => "Reserved",
+        };
+        print(out, format_args!("{start:08x}-{:08x} : {name}\n", end - 1))?;
+        for inner in scratch.iter().filter(|s| s.start >= start && s.end <= end) {
+            print(
+                out,
+                format_args!(
+                    "  {:08x}-{:08x} : kho scratch\n",
+                    inner.start,
+                    inner.end - 1
+                ),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn meminfo(out: &mut dyn Sink) -> Result<(), FsError> {
+    let total: u64 = memory::ram().iter().map(|r| r.end - r.start).sum();
+    let scratch: u64 =
+        memory::with_scratch(|pool| pool.regions().iter().map(|r| r.end - r.start).sum());
+    let (used, heap) = memory::heap_use();
+    for (name, kib) in [
+        ("MemTotal:", total / 1024),
+        ("MemFree:", memory::free_pages() * 4),
+        ("KhoScratch:", scratch / 1024),
+        ("KhoPreserved:", memory::preserved_pages() * 4),
+        ("HeapTotal:", heap as u64 / 1024),
+        ("HeapUsed:", used as u64 / 1024),
+    ] {
+        print(out, format_args!("{name:<15}{kib:>9} kB\n"))?;
+    }
+    Ok(())
+}
+
+/// Seconds since the machine's reset, and since this life began.
+fn uptime(out: &mut dyn Sink) -> Result<(), FsError> {
+    let now = clock::nanos();
+    let life = now - clock::nanos_at(boot::info().entry_tsc);
+    let seconds = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    let ((a, b), (c, d)) = (seconds(now), seconds(life));
+    Ok(print(out, format_args!("{a}.{b:02} {c}.{d:02}\n"))?)
+}
+
+fn version(out: &mut dyn Sink) -> Result<(), FsError> {
+    Ok(print(
+        out,
+        format_args!(
+            "Baton version {} generation {}\n",
+            crate::VERSION,
+            handing::generation()
+        ),
+    )?)
+}

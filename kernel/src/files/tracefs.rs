@@ -1,0 +1,56 @@
+//! `/sys/kernel/tracing`: the trace library's files in the kernel's tree.
+
+use crate::memory::Phys;
+use crate::tracing::tracer;
+use alloc::vec::Vec;
+use kernel::console::vfs::{
+    DirEntry, FileSystem, FmtSink, FsError, Kind, Sink, Stat, Stop, WriteMode,
+};
+use trace::errno::Errno;
+use trace::fs::{self, TraceFs};
+
+/// The mounted tree.
+pub static TRACEFS: Mounted = Mounted;
+
+/// See [`TRACEFS`].
+pub struct Mounted;
+
+/// The tracer's files; without a tracer there are none.
+fn files() -> Result<TraceFs<'static, Phys>, Errno> {
+    tracer().map(TraceFs).ok_or(Errno::ENODEV)
+}
+
+fn stat(kind: fs::Kind, readable: bool, writable: bool) -> Stat {
+    match kind {
+        fs::Kind::Dir => Stat::dir(false),
+        fs::Kind::File => Stat::file(0, readable, writable),
+    }
+}
+
+impl FileSystem for Mounted {
+    fn list(&self, path: &str) -> Result<Vec<DirEntry>, Errno> {
+        let entries = files()?.list(path)?;
+        Ok(entries
+            .into_iter()
+            .map(|entry| DirEntry {
+                stat: stat(entry.kind, true, entry.writable),
+                name: entry.name,
+            })
+            .collect())
+    }
+
+    fn stat(&self, path: &str) -> Result<Stat, Errno> {
+        let (kind, readable, writable) = files()?.kind(path)?;
+        Ok(stat(kind, readable, writable))
+    }
+
+    fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+        let mut text = FmtSink::new(out);
+        files()?.read(path, &mut text)?;
+        Ok(text.finish()?)
+    }
+
+    fn write(&self, path: &str, data: &[u8], mode: WriteMode) -> Result<(), FsError> {
+        Ok(files()?.write(path, data, mode == WriteMode::Truncate)?)
+    }
+}

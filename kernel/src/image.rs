@@ -1,0 +1,476 @@
+//! A kernel image as a file: what is checked before `kexec -l` believes it.
+//!
+//! The image is a static ELF64 for x86-64 with page-aligned segments inside the area of [`layout`](crate::layout), none
+//! of them both writable and executable, and a note that says which version of the boot parameters it reads and where a
+//! kexec enters it.
+
+use crate::layout::{IMAGE, IMAGE_END, PAGE, align_up};
+use crate::params::VERSION;
+use arrayvec::ArrayVec;
+use core::fmt;
+use elf::ElfBytes;
+use elf::abi;
+use elf::endian::LittleEndian;
+
+/// The note's owner name, without its zero byte.
+pub const NOTE_NAME: &str = "Baton";
+/// The most segments that an image may have.
+pub const MAX_SEGMENTS: usize = 8;
+/// The note's type.
+pub const NOTE_TYPE: u64 = 1;
+
+/// A loadable segment. Page-aligned; `file` is what the file has of it, the rest up to `size` is zero.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSegment<'a> {
+    /// Virtual address, a multiple of the page size.
+    pub vaddr: u64,
+    /// Bytes in memory, a multiple of the page size.
+    pub size: u64,
+    /// ELF's `p_flags`.
+    pub flags: u32,
+    /// Where `file` goes within the segment, in bytes.
+    pub skip: u64,
+    /// The bytes in the file.
+    pub file: &'a [u8],
+}
+
+/// A kernel image that passed every check.
+#[derive(Clone, Debug)]
+pub struct Image<'a> {
+    /// The segments, in the file's order.
+    pub segments: ArrayVec<ImageSegment<'a>, MAX_SEGMENTS>,
+    /// Virtual address where a kexec enters.
+    pub entry: u64,
+    /// The symbol table as it is in the file; empty for a stripped image.
+    pub symtab: &'a [u8],
+    /// The symbol table's strings.
+    pub strtab: &'a [u8],
+}
+
+/// Why a file is no kernel that can be loaded. Each displays as one clause that follows the file's name and a colon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageError {
+    /// Nothing in it.
+    Empty,
+    /// No ELF magic.
+    NotElf,
+    /// Ends before its headers or segments do: what is missing.
+    Truncated(&'static str),
+    /// 32 bits or big-endian.
+    Class,
+    /// For another machine: its `e_machine`.
+    Machine(u16),
+    /// Not an executable at a fixed address: its `e_type`.
+    Type(u16),
+    /// Its headers contradict themselves: how.
+    Malformed(&'static str),
+    /// A segment outside the kernel's area: its address and size.
+    Place(u64, u64),
+    /// A segment that is writable and executable: its address.
+    WriteExecute(u64),
+    /// Two segments share a page: at this address.
+    Overlap(u64),
+    /// More segments than a kernel may have.
+    TooManySegments,
+    /// Nothing to load in it.
+    NoSegments,
+    /// Not a Baton kernel: the note is missing.
+    NoNote,
+    /// Reads another version of the boot parameters.
+    ParamsVersion(u32),
+    /// The kexec entry is in no executable segment.
+    Entry(u64),
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageError::Empty => f.write_str("the file is empty"),
+            ImageError::NotElf => f.write_str("not an ELF file"),
+            ImageError::Truncated(what) => {
+                write!(f, "truncated: {what} lies beyond the end of the file")
+            }
+            ImageError::Class => f.write_str("not a 64-bit little-endian ELF file"),
+            ImageError::Machine(m) => write!(
+                f,
+                "an ELF file for another machine (e_machine {m}, and x86-64 is 62)"
+            ),
+            ImageError::Type(t) => write!(
+                f,
+                "not a static executable (e_type {t}, and it has to be 2)"
+            ),
+            ImageError::Malformed(how) => write!(f, "malformed ELF file: {how}"),
+            ImageError::Place(at, size) => write!(
+                f,
+                "a segment of {size:#x} bytes at {at:#x} lies outside the kernel area {IMAGE:#x}..{IMAGE_END:#x}"
+            ),
+            ImageError::WriteExecute(at) => {
+                write!(f, "the segment at {at:#x} is writable and executable")
+            }
+            ImageError::Overlap(at) => write!(f, "two segments share the page at {at:#x}"),
+            ImageError::TooManySegments => write!(f, "more than {MAX_SEGMENTS} segments to load"),
+            ImageError::NoSegments => f.write_str("no segment to load"),
+            ImageError::NoNote => {
+                f.write_str("not a Baton kernel (no Baton note that says where a kexec enters)")
+            }
+            ImageError::ParamsVersion(v) => {
+                write!(
+                    f,
+                    "the kernel reads boot parameters of version {v}, and this one writes {VERSION}"
+                )
+            }
+            ImageError::Entry(at) => {
+                write!(f, "the kexec entry {at:#x} is in no executable segment")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ImageError {}
+
+impl<'a> Image<'a> {
+    /// Checks a file and finds what a kexec needs of it. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`ImageError`], with the first thing that is wrong.
+    pub fn parse(file: &'a [u8]) -> Result<Image<'a>, ImageError> {
+        check_ident(file)?;
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(file)
+            .map_err(|_| ImageError::Truncated("a header table"))?;
+        if elf.ehdr.e_machine != abi::EM_X86_64 {
+            return Err(ImageError::Machine(elf.ehdr.e_machine));
+        }
+        if elf.ehdr.e_type != abi::ET_EXEC {
+            return Err(ImageError::Type(elf.ehdr.e_type));
+        }
+        let headers = elf.segments().ok_or(ImageError::NoSegments)?;
+        let mut segments = ArrayVec::new();
+        for header in headers
+            .iter()
+            .filter(|h| h.p_type == abi::PT_LOAD && h.p_memsz > 0)
+        {
+            let segment = segment(file, &header)?;
+            segments
+                .try_push(segment)
+                .map_err(|_| ImageError::TooManySegments)?;
+        }
+        if segments.is_empty() {
+            return Err(ImageError::NoSegments);
+        }
+        for (n, a) in segments.iter().enumerate() {
+            for b in &segments[..n] {
+                if a.vaddr < b.vaddr + b.size && b.vaddr < a.vaddr + a.size {
+                    return Err(ImageError::Overlap(a.vaddr.max(b.vaddr)));
+                }
+            }
+        }
+        let entry = kexec_entry(file, &segments, &headers)?;
+        let executable = |s: &&ImageSegment| s.flags & abi::PF_X != 0;
+        if !segments
+            .iter()
+            .filter(executable)
+            .any(|s| entry >= s.vaddr && entry < s.vaddr + s.size)
+        {
+            return Err(ImageError::Entry(entry));
+        }
+        let (symtab, strtab) = symbols(file);
+        Ok(Image {
+            segments,
+            entry,
+            symtab,
+            strtab,
+        })
+    }
+
+    /// Bytes that the segments take in memory.
+    pub fn memory(&self) -> u64 {
+        self.segments.iter().map(|s| s.size).sum()
+    }
+}
+
+fn check_ident(file: &[u8]) -> Result<(), ImageError> {
+    if file.is_empty() {
+        return Err(ImageError::Empty);
+    }
+    if !file.starts_with(&abi::ELFMAGIC) {
+        return Err(ImageError::NotElf);
+    }
+    if file.len() < 64 {
+        return Err(ImageError::Truncated("the ELF header"));
+    }
+    if file[abi::EI_CLASS] != abi::ELFCLASS64 || file[abi::EI_DATA] != abi::ELFDATA2LSB {
+        return Err(ImageError::Class);
+    }
+    Ok(())
+}
+
+fn segment<'a>(
+    file: &'a [u8],
+    header: &elf::segment::ProgramHeader,
+) -> Result<ImageSegment<'a>, ImageError> {
+    if header.p_filesz > header.p_memsz {
+        return Err(ImageError::Malformed(
+            "a segment is larger in the file than in memory",
+        ));
+    }
+    let end = header.p_vaddr.checked_add(header.p_memsz);
+    if header.p_vaddr < IMAGE || end.is_none_or(|e| e > IMAGE_END) {
+        return Err(ImageError::Place(header.p_vaddr, header.p_memsz));
+    }
+    if header.p_flags & abi::PF_W != 0 && header.p_flags & abi::PF_X != 0 {
+        return Err(ImageError::WriteExecute(header.p_vaddr));
+    }
+    let bytes = usize::try_from(header.p_offset)
+        .ok()
+        .zip(usize::try_from(header.p_filesz).ok())
+        .and_then(|(at, len)| file.get(at..at.checked_add(len)?))
+        .ok_or(ImageError::Truncated("a segment"))?;
+    let skip = header.p_vaddr % PAGE;
+    Ok(ImageSegment {
+        vaddr: header.p_vaddr - skip,
+        size: align_up(skip + header.p_memsz, PAGE),
+        flags: header.p_flags,
+        skip,
+        file: bytes,
+    })
+}
+
+/// The note's content: version of the boot parameters (u32), zero (u32), and the entry as a distance from the address of
+/// this very field (i64). The assembler writes it so because it needs no relocation.
+fn kexec_entry(
+    file: &[u8],
+    segments: &[ImageSegment],
+    headers: &elf::segment::SegmentTable<LittleEndian>,
+) -> Result<u64, ImageError> {
+    for header in headers.iter().filter(|h| h.p_type == abi::PT_NOTE) {
+        let Some(bytes) = usize::try_from(header.p_offset)
+            .ok()
+            .zip(usize::try_from(header.p_filesz).ok())
+            .and_then(|(at, len)| file.get(at..at.checked_add(len)?))
+        else {
+            return Err(ImageError::Truncated("a note"));
+        };
+        if let Some((at, desc)) = find_note(bytes) {
+            let version = u32::from_le_bytes([desc[0], desc[1], desc[2], desc[3]]);
+            if version != VERSION {
+                return Err(ImageError::ParamsVersion(version));
+            }
+            let distance = i64::from_le_bytes(desc[8..16].try_into().unwrap_or_default());
+            let field = header.p_vaddr.wrapping_add(at as u64 + 8);
+            if !segments
+                .iter()
+                .any(|s| field >= s.vaddr && field < s.vaddr + s.size)
+            {
+                return Err(ImageError::Malformed("the note is in no segment"));
+            }
+            return Ok(field.wrapping_add_signed(distance));
+        }
+    }
+    Err(ImageError::NoNote)
+}
+
+/// Finds Baton's note among the notes of a segment: offset and content of its descriptor (16 bytes).
+/// Layout: System V ABI, "Note Section": namesz, descsz, type (u32 each), name and desc padded to 4 bytes.
+fn find_note(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut at = 0usize;
+    loop {
+        let word = |n: usize| {
+            let from = at.checked_add(n * 4)?;
+            Some(u32::from_le_bytes(bytes.get(from..from + 4)?.try_into().ok()?) as usize)
+        };
+        let (namesz, descsz, kind) = (word(0)?, word(1)?, word(2)?);
+        let name_at = at + 12;
+        let desc_at = name_at.checked_add(namesz.checked_next_multiple_of(4)?)?;
+        let name = bytes.get(name_at..name_at.checked_add(namesz)?)?;
+        let desc = bytes.get(desc_at..desc_at.checked_add(descsz)?)?;
+        if kind as u64 == NOTE_TYPE
+            && name.strip_suffix(b"\0") == Some(NOTE_NAME.as_bytes())
+            && descsz == 16
+        {
+            return Some((desc_at, desc));
+        }
+        at = desc_at.checked_add(descsz.checked_next_multiple_of(4)?)?;
+    }
+}
+
+/// The symbol table and its strings, or empty slices: a kernel without them loads, and its backtraces show numbers.
+pub fn symbols(file: &[u8]) -> (&[u8], &[u8]) {
+    let find = || -> Option<(&[u8], &[u8])> {
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(file).ok()?;
+        let headers = elf.section_headers()?;
+        let symtab = headers.iter().find(|s| s.sh_type == abi::SHT_SYMTAB)?;
+        let strtab = headers.get(symtab.sh_link as usize).ok()?;
+        Some((
+            elf.section_data(&symtab).ok()?.0,
+            elf.section_data(&strtab).ok()?.0,
+        ))
+    };
+    find().unwrap_or((&[], &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: u64 = IMAGE + 0x1000;
+
+    /// A small kernel: ELF header, three program headers (note in a read-only segment, text, data with bss).
+    fn kernel() -> Vec<u8> {
+        let mut file = vec![0u8; 0x3000];
+        file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        let put16 =
+            |f: &mut Vec<u8>, at: usize, v: u16| f[at..at + 2].copy_from_slice(&v.to_le_bytes());
+        put16(&mut file, 16, 2);
+        put16(&mut file, 18, 62);
+        put16(&mut file, 20, 1);
+        put64(&mut file, 24, TEXT);
+        put64(&mut file, 32, 64);
+        put16(&mut file, 52, 64);
+        put16(&mut file, 54, 56);
+        put16(&mut file, 56, 4);
+        put16(&mut file, 58, 64);
+        phdr(&mut file, 0, abi::PT_LOAD, 4, 0, IMAGE, 0x1000, 0x1000);
+        phdr(&mut file, 1, abi::PT_LOAD, 5, 0x1000, TEXT, 0x800, 0x800);
+        phdr(
+            &mut file,
+            2,
+            abi::PT_LOAD,
+            6,
+            0x2010,
+            TEXT + 0x1010,
+            0x100,
+            0x5000,
+        );
+        phdr(&mut file, 3, abi::PT_NOTE, 4, 0x800, IMAGE + 0x800, 36, 36);
+        let mut note = Vec::new();
+        for v in [6u32, 16, 1] {
+            note.extend(v.to_le_bytes());
+        }
+        note.extend(b"Baton\0\0\0");
+        note.extend(VERSION.to_le_bytes());
+        note.extend(0u32.to_le_bytes());
+        note.extend(
+            (TEXT as i64 + 0x20)
+                .wrapping_sub((IMAGE + 0x800 + 12 + 8 + 8) as i64)
+                .to_le_bytes(),
+        );
+        file[0x800..0x800 + note.len()].copy_from_slice(&note);
+        file
+    }
+
+    fn put64(f: &mut [u8], at: usize, v: u64) {
+        f[at..at + 8].copy_from_slice(&v.to_le_bytes());
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn phdr(
+        f: &mut [u8],
+        n: usize,
+        kind: u32,
+        flags: u32,
+        offset: u64,
+        vaddr: u64,
+        filesz: u64,
+        memsz: u64,
+    ) {
+        let at = 64 + n * 56;
+        f[at..at + 4].copy_from_slice(&kind.to_le_bytes());
+        f[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
+        for (n, v) in [offset, vaddr, vaddr, filesz, memsz, 0x1000]
+            .into_iter()
+            .enumerate()
+        {
+            put64(f, at + 8 + n * 8, v);
+        }
+    }
+
+    #[test]
+    fn a_good_image() {
+        let file = kernel();
+        let image = Image::parse(&file).unwrap();
+        assert_eq!(image.entry, TEXT + 0x20);
+        assert_eq!(image.segments.len(), 3);
+        let data = image.segments[2];
+        assert_eq!(
+            (data.vaddr, data.size, data.skip, data.file.len()),
+            (TEXT + 0x1000, 0x6000, 0x10, 0x100)
+        );
+        assert_eq!(image.memory(), 0x1000 + 0x1000 + 0x6000);
+        assert!(image.symtab.is_empty());
+    }
+
+    #[test]
+    fn each_refusal_has_its_sentence() {
+        type Change = fn(&mut Vec<u8>);
+        let cases: &[(Change, ImageError)] = &[
+            (|f| f.clear(), ImageError::Empty),
+            (
+                |f| *f = b"hello, this is text\n".to_vec(),
+                ImageError::NotElf,
+            ),
+            (|f| f.truncate(40), ImageError::Truncated("the ELF header")),
+            (|f| f.truncate(100), ImageError::Truncated("a header table")),
+            (|f| f.truncate(0x2020), ImageError::Truncated("a segment")),
+            (|f| f[4] = 1, ImageError::Class),
+            (|f| f[5] = 2, ImageError::Class),
+            (|f| f[18] = 183, ImageError::Machine(183)),
+            (|f| f[16] = 3, ImageError::Type(3)),
+            (
+                |f| phdr(f, 1, abi::PT_LOAD, 7, 0x1000, TEXT, 0x800, 0x800),
+                ImageError::WriteExecute(TEXT),
+            ),
+            (
+                |f| phdr(f, 1, abi::PT_LOAD, 5, 0x1000, 0x40_0000, 0x800, 0x800),
+                ImageError::Place(0x40_0000, 0x800),
+            ),
+            (
+                |f| phdr(f, 2, abi::PT_LOAD, 6, 0, TEXT + 0x1000, 0, 1 << 40),
+                ImageError::Place(TEXT + 0x1000, 1 << 40),
+            ),
+            (
+                |f| phdr(f, 2, abi::PT_LOAD, 6, 0, u64::MAX, 0, 2),
+                ImageError::Place(u64::MAX, 2),
+            ),
+            (
+                |f| phdr(f, 2, abi::PT_LOAD, 6, 0, TEXT + 0x10, 0, 0x10),
+                ImageError::Overlap(TEXT),
+            ),
+            (
+                |f| phdr(f, 1, abi::PT_LOAD, 5, 0x1000, TEXT, 0x900, 0x800),
+                ImageError::Malformed("a segment is larger in the file than in memory"),
+            ),
+            (
+                |f| phdr(f, 3, abi::PT_NULL, 0, 0, 0, 0, 0),
+                ImageError::NoNote,
+            ),
+            (|f| f[0x800] = 200, ImageError::NoNote),
+            (|f| f[0x814] = 9, ImageError::ParamsVersion(9)),
+            (|f| put64(f, 0x81c, 0), ImageError::Entry(IMAGE + 0x81c)),
+            (
+                |f| phdr(f, 3, abi::PT_NOTE, 4, u64::MAX, 0, 36, 36),
+                ImageError::Truncated("a note"),
+            ),
+        ];
+        for (change, want) in cases {
+            let mut file = kernel();
+            change(&mut file);
+            let found = Image::parse(&file).map(|i| i.entry);
+            assert_eq!(found.as_ref().err(), Some(want), "{want}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics(flips in proptest::collection::vec((0usize..0x900, any::<u8>()), 1..20), cut in 0usize..0x3000) {
+            let mut file = kernel();
+            for (at, value) in flips {
+                file[at] = value;
+            }
+            file.truncate(0x3000 - cut);
+            if let Ok(image) = Image::parse(&file) {
+                prop_assert!(image.segments.iter().all(|s| s.vaddr >= IMAGE && s.vaddr + s.size <= IMAGE_END));
+            }
+        }
+    }
+}

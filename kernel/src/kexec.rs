@@ -1,0 +1,400 @@
+//! In-kernel kexec: loading an image ahead of time, and the jump.
+//!
+//! All of the next kernel is placed in the free part of scratch at load time, page tables and stack included, exactly
+//! where it is going to run. Nothing is copied at the jump, so the control page (the one page of code that runs on both
+//! sets of page tables) only changes the tables and the stack. It is a page of the old kernel's text, which is neither
+//! source nor destination of anything, mapped where its physical address says in both sets.
+
+use crate::boot;
+use crate::boot::paging::{MapError, Rights, Tables, text_range};
+use crate::handing::{self, generation};
+use crate::machine::{apic, clock};
+use crate::memory::{self, IrqMutex};
+use crate::{events, files};
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::convert::Infallible;
+use core::fmt;
+use handover::range::PhysRange;
+use kernel::image::{Image, ImageError};
+use kernel::layout::{DIRECT_MAP, PAGE, align_up};
+use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, Params};
+use x86_64::instructions::interrupts;
+
+/// Stack of the new kernel until it has its own, in bytes.
+const STACK: u64 = 64 * 1024;
+
+/// Why a kexec did not happen. The running kernel is unharmed.
+#[derive(Debug)]
+pub enum KexecError {
+    /// Not a kernel: the file's name and what is wrong.
+    Image(String, ImageError),
+    /// The image and what belongs to it need more scratch than is free: file, bytes needed, largest free piece.
+    NoScratch(String, u64, u64),
+    /// Scratch would leave the new kernel too little for its start: bytes that this one took, bytes that are left.
+    NoEarly(u64, u64),
+    /// The command line is too long: its length.
+    CmdLine(usize),
+    /// The boot parameters do not fit their block.
+    Params(params::ParamsError),
+    /// No memory for page tables.
+    Tables(MapError),
+    /// Nothing is loaded.
+    NothingLoaded,
+    /// Somebody said no, or there was no memory to describe the state.
+    Handover(String),
+}
+
+impl fmt::Display for KexecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KexecError::Image(file, error) => write!(f, "{file}: {error}; nothing was loaded"),
+            KexecError::NoScratch(file, need, free) => write!(
+                f,
+                "{file}: the image needs {} KiB of scratch, and the largest free piece has {} KiB; nothing was loaded",
+                need.div_ceil(1024),
+                free / 1024
+            ),
+            KexecError::NoEarly(need, left) => write!(
+                f,
+                "beside the image scratch has {} KiB for the new kernel's start, which takes {} KiB; nothing was loaded",
+                left / 1024,
+                need / 1024
+            ),
+            KexecError::CmdLine(len) => {
+                write!(
+                    f,
+                    "a command line of {len} bytes is longer than {MAX_CMDLINE}; nothing was loaded"
+                )
+            }
+            KexecError::Params(error) => write!(f, "{error}; nothing was loaded"),
+            KexecError::Tables(error) => {
+                write!(f, "no room for page tables ({error:?}); nothing was loaded")
+            }
+            KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
+        }
+    }
+}
+
+impl core::error::Error for KexecError {}
+
+/// A kernel that waits for its jump.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file that it came from.
+    pub name: String,
+    /// All that was placed.
+    pub block: PhysRange,
+    /// Its command line.
+    pub cmdline: String,
+    entry: u64,
+    stack_top: u64,
+    params: u64,
+    root: u64,
+}
+
+static LOADED: IrqMutex<Option<Loaded>> = IrqMutex::new(None);
+
+/// What is loaded.
+pub fn loaded() -> Option<Loaded> {
+    LOADED.lock().clone()
+}
+
+// The control page. rdi = boot parameters, rsi = new page tables, rdx = new stack, rcx = entry. It runs where its physical
+// address says, on both sets of tables. Alone on its page: nothing else of the old kernel is executable in the new tables.
+core::arch::global_asm!(
+    ".section .text.control_page, \"ax\"",
+    ".balign 4096",
+    ".global control_page",
+    "control_page:",
+    "mov cr3, rsi",
+    "mov rsp, rdx",
+    "xor ebp, ebp",
+    "jmp rcx",
+    ".balign 4096, 0xcc",
+    ".text",
+);
+
+unsafe extern "C" {
+    static control_page: u8;
+}
+
+/// Where the control page lies in physical memory.
+fn control_page_address() -> u64 {
+    let virt = &raw const control_page as u64;
+    debug_assert!(virt >= text_range().0 && virt < text_range().1);
+    // SAFETY: the tables are only read.
+    let tables = unsafe { Tables::current() };
+    tables.translate(virt).expect("the kernel's text is mapped")
+}
+
+/// Checks an image and places it, in place of one that was loaded before.
+///
+/// # Errors
+/// [`KexecError`]; what was loaded before still is then.
+pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
+    events::kexec_phase(generation(), "load");
+    let image = Image::parse(file).map_err(|error| KexecError::Image(name.into(), error))?;
+    if cmdline.len() > MAX_CMDLINE {
+        return Err(KexecError::CmdLine(cmdline.len()));
+    }
+    let tables = table_budget() * PAGE;
+    let symbols =
+        align_up(image.symtab.len() as u64, PAGE) + align_up(image.strtab.len() as u64, PAGE);
+    let size = image.memory() + STACK + BLOCK_SIZE as u64 + symbols + tables;
+    let before = loaded();
+    let block = take_scratch(name, size, before.as_ref())?;
+    let loaded = match place(name, &image, block, cmdline) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            memory::with_scratch(|pool| pool.give_back(block));
+            return Err(error);
+        }
+    };
+    *LOADED.lock() = Some(loaded.clone());
+    if let Some(before) = before.filter(|b| b.block != block) {
+        memory::with_scratch(|pool| pool.give_back(before.block));
+    }
+    events::kexec_phase(generation(), "loaded");
+    Ok(loaded)
+}
+
+/// Room for a new image; where there is not enough, the room of the one loaded before counts, too.
+fn take_scratch(name: &str, size: u64, before: Option<&Loaded>) -> Result<PhysRange, KexecError> {
+    memory::with_scratch(|pool| {
+        if let Some(block) = pool.take(size, PAGE) {
+            return Ok(block);
+        }
+        let mut tried = pool.clone();
+        if let Some(before) = before {
+            tried.give_back(before.block);
+        }
+        let block = tried
+            .take(size, PAGE)
+            .ok_or_else(|| KexecError::NoScratch(name.into(), size, tried.free_bytes().1))?;
+        // From here on the old image is overwritten: it is no longer loaded, whatever happens next.
+        *LOADED.lock() = None;
+        *pool = tried;
+        Ok(block)
+    })
+}
+
+/// The most pages that the first page tables of the new kernel can take: four levels for the image and for the control
+/// page, and for each region of RAM two tables at each of its ends, and one for each GiB of it.
+fn table_budget() -> u64 {
+    let (mut regions, mut gibs) = (0, 0);
+    for region in memory::regions()
+        .iter()
+        .filter(|r| r.kind() != Kind::Reserved)
+    {
+        regions += 1;
+        gibs += region.extent.size >> 30;
+    }
+    64 + 6 * regions + gibs
+}
+
+/// Gives out the block from the front.
+struct Placer {
+    next: u64,
+    end: u64,
+}
+
+impl Placer {
+    fn take(&mut self, size: u64) -> u64 {
+        let at = self.next;
+        self.next += align_up(size, PAGE);
+        debug_assert!(self.next <= self.end);
+        at
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Extent {
+        let addr = self.take(bytes.len() as u64);
+        // SAFETY: the block has just been taken from scratch for this, and the direct map covers it.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                (DIRECT_MAP + addr) as *mut u8,
+                bytes.len(),
+            )
+        };
+        Extent {
+            addr,
+            size: bytes.len() as u64,
+        }
+    }
+}
+
+fn place(name: &str, image: &Image, block: PhysRange, cmdline: &str) -> Result<Loaded, KexecError> {
+    // SAFETY: as in `Placer::copy`. Zeroing all of it now means that no .bss has to be zeroed at the jump.
+    unsafe {
+        core::ptr::write_bytes(
+            (DIRECT_MAP + block.start) as *mut u8,
+            0,
+            (block.end - block.start) as usize,
+        );
+    }
+    let mut placer = Placer {
+        next: block.start,
+        end: block.end,
+    };
+    let mut segments =
+        arrayvec::ArrayVec::<(u64, u64, u64, Rights), { kernel::image::MAX_SEGMENTS }>::new();
+    for segment in &image.segments {
+        let addr = placer.take(segment.size);
+        // SAFETY: as in `Placer::copy`; Image::parse checked that skip + file fit the segment.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                segment.file.as_ptr(),
+                (DIRECT_MAP + addr + segment.skip) as *mut u8,
+                segment.file.len(),
+            );
+        }
+        let rights = match (
+            segment.flags & elf::abi::PF_X != 0,
+            segment.flags & elf::abi::PF_W != 0,
+        ) {
+            (true, _) => Rights::ReadExecute,
+            (false, true) => Rights::ReadWrite,
+            (false, false) => Rights::Read,
+        };
+        segments.push((segment.vaddr, addr, segment.size, rights));
+    }
+    let stack = placer.take(STACK);
+    let params_at = placer.take(BLOCK_SIZE as u64);
+    let symtab = placer.copy(image.symtab);
+    let strtab = placer.copy(image.strtab);
+    let root = build_tables(&segments, &mut placer).map_err(KexecError::Tables)?;
+
+    let info = boot::info();
+    let hole = memory::with_scratch(|pool| pool.largest_hole_around(block));
+    let early = hole.unwrap_or(PhysRange { start: 0, end: 0 });
+    if early.end - early.start < memory::early_used() {
+        return Err(KexecError::NoEarly(
+            memory::early_used(),
+            early.end - early.start,
+        ));
+    }
+    let params = Params {
+        header: Header {
+            generation: generation() + 1,
+            direct_map: DIRECT_MAP,
+            placed: block.into(),
+            early: early.into(),
+            symtab,
+            strtab,
+            initrd: files::initrd_extent(),
+            rsdp: info.rsdp,
+            clock_mult: clock::mult(),
+            ..Header::default()
+        },
+        regions: memory::regions().iter().copied().collect(),
+        scratch: memory::with_scratch(|pool| pool.regions().iter().map(|r| (*r).into()).collect()),
+        cmdline: arrayvec::ArrayString::from(cmdline)
+            .map_err(|_| KexecError::CmdLine(cmdline.len()))?,
+    };
+    params
+        .encode(params_block(params_at))
+        .map_err(KexecError::Params)?;
+    Ok(Loaded {
+        name: name.into(),
+        block,
+        cmdline: cmdline.into(),
+        entry: image.entry,
+        // As behind a call: the entry's own call finds the stack aligned.
+        stack_top: DIRECT_MAP + stack + STACK,
+        params: params_at,
+        root,
+    })
+}
+
+fn params_block(at: u64) -> &'static mut [u8] {
+    // SAFETY: the block belongs to the loaded image, which only its loader touches; the direct map covers it.
+    unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + at) as *mut u8, BLOCK_SIZE) }
+}
+
+/// The page tables on which the new kernel starts: image, direct map, control page.
+fn build_tables(
+    segments: &[(u64, u64, u64, Rights)],
+    placer: &mut Placer,
+) -> Result<u64, MapError> {
+    let mut source = || (placer.next < placer.end).then(|| placer.take(PAGE));
+    let mut tables = Tables::new(&mut source).ok_or(MapError::NoMemory)?;
+    for (virt, phys, size, rights) in segments {
+        tables.map(*virt, *phys, *size, *rights, &mut source)?;
+    }
+    for region in memory::regions()
+        .iter()
+        .filter(|r| r.kind() != Kind::Reserved)
+    {
+        tables.map_direct(
+            region.extent.addr,
+            region.extent.addr + region.extent.size,
+            &[],
+            &mut source,
+        )?;
+    }
+    let control = control_page_address();
+    tables.map(control, control, PAGE, Rights::ReadExecute, &mut source)?;
+    Ok(tables.root())
+}
+
+/// Forgets what is loaded; whether there was anything.
+pub fn unload() -> bool {
+    let loaded = LOADED.lock().take();
+    if let Some(loaded) = &loaded {
+        memory::with_scratch(|pool| pool.give_back(loaded.block));
+    }
+    loaded.is_some()
+}
+
+/// Goes. Returns only where it cannot.
+///
+/// # Errors
+/// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
+pub fn execute() -> Result<Infallible, KexecError> {
+    let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
+    let control = control_page_address();
+    let mut outgoing = handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?;
+    match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
+        // Taken: from an attempt before this one.
+        Ok(()) | Err(MapError::Taken) => {}
+        Err(MapError::NoMemory) => {
+            return Err(KexecError::Handover(
+                "no memory for the control page's mapping".to_string(),
+            ));
+        }
+    }
+    // Nothing that can fail comes after this.
+    interrupts::disable();
+    events::kexec_phase(generation(), "quiesce");
+    apic::quiet();
+    let fdt = outgoing.seal();
+    outgoing.go();
+    let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
+    // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of
+    // tables; the new set maps the image at its entry, its stack and the parameters; all of it lies in memory that this
+    // kernel does not use. This kernel does not run again.
+    unsafe {
+        core::arch::asm!(
+            "jmp {control}",
+            control = in(reg) control,
+            in("rdi") DIRECT_MAP + loaded.params,
+            in("rsi") loaded.root,
+            in("rdx") loaded.stack_top,
+            in("rcx") loaded.entry,
+            options(noreturn)
+        )
+    }
+}
+
+/// A summary of what is loaded, for people.
+pub fn describe(loaded: &Loaded) -> String {
+    format!(
+        "{} is loaded at {} ({} KiB), command line \"{}\"",
+        loaded.name,
+        loaded.block,
+        (loaded.block.end - loaded.block.start) / 1024,
+        loaded.cmdline
+    )
+}

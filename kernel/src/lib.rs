@@ -1,0 +1,15 @@
+//! The parts of the Baton kernel that need no machine, so that the host builds and tests them.
+//!
+//! The binary (`main.rs`) owns the hardware and calls these; nothing here names it back.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod buddy;
+pub mod cmdline;
+pub mod console;
+pub mod image;
+pub mod klog;
+pub mod layout;
+pub mod params;
+pub mod pool;

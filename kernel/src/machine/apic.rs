@@ -1,0 +1,157 @@
+//! The local APIC (timer, end of interrupt) and the I/O APIC (the serial port's line).
+
+use super::Found;
+use crate::memory::{self, IrqMutex};
+use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
+use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode, xapic_base};
+use x86_64::instructions::port::Port;
+
+/// Timer interrupts a second and CPU.
+pub const HZ: u64 = 100;
+
+/// Interrupt vectors. 0 to 31 are the CPU's exceptions.
+pub const TIMER_VECTOR: u8 = 0x20;
+pub const UART_VECTOR: u8 = 0x24;
+pub const ERROR_VECTOR: u8 = 0xfe;
+pub const SPURIOUS_VECTOR: u8 = 0xff;
+
+/// The local APIC as the crate has it.
+struct Local(LocalApic);
+
+// SAFETY: the crate forbids it because each CPU has an APIC of its own at the same address. One CPU runs so far.
+unsafe impl Send for Local {}
+
+static LOCAL: IrqMutex<Option<Local>> = IrqMutex::new(None);
+
+fn with_local<R>(f: impl FnOnce(&mut LocalApic) -> R) -> R {
+    let mut local = LOCAL.lock();
+    f(&mut local.get_or_insert_with(|| Local(build())).0)
+}
+
+fn build() -> LocalApic {
+    // SAFETY: reads IA32_APIC_BASE.
+    let base = unsafe { xapic_base() };
+    let registers = memory::map_device(base, 4096);
+    LocalApicBuilder::new()
+        .timer_vector(TIMER_VECTOR as usize)
+        .error_vector(ERROR_VECTOR as usize)
+        .spurious_vector(SPURIOUS_VECTOR as usize)
+        .timer_divide(TimerDivide::Div16)
+        .timer_mode(TimerMode::Periodic)
+        .set_xapic_base(registers)
+        .build()
+        .expect("all vectors are set")
+}
+
+/// Lets the timer count down from the top without interrupting, for calibration.
+pub fn timer_free_run() {
+    with_local(|local| {
+        // SAFETY: the timer is masked first, so nothing fires.
+        unsafe {
+            local.disable_timer();
+            local.set_timer_mode(TimerMode::OneShot);
+            local.set_timer_divide(TimerDivide::Div16);
+            local.set_timer_initial(u32::MAX);
+        }
+    });
+}
+
+/// Ticks since [`timer_free_run`].
+pub fn timer_elapsed() -> u64 {
+    // SAFETY: reads a counter.
+    with_local(|local| unsafe { (u32::MAX - local.timer_current()) as u64 })
+}
+
+/// Turns the local APIC on with its periodic timer, and the old PICs off.
+pub fn init(found: &Found) {
+    mask_pics();
+    with_local(|local| {
+        // SAFETY: the IDT has a handler for each of the vectors, and interrupts are still off.
+        unsafe {
+            local.enable();
+            local.set_timer_divide(TimerDivide::Div16);
+            local.set_timer_mode(TimerMode::Periodic);
+            local.set_timer_initial((found.apic_timer_hz / HZ).clamp(1000, u32::MAX as u64) as u32);
+            local.enable_timer();
+        }
+    });
+}
+
+/// Ends the interrupt being handled.
+pub fn end_of_interrupt() {
+    // SAFETY: called once at the end of each handler of an APIC interrupt.
+    with_local(|local| unsafe { local.end_of_interrupt() });
+}
+
+/// The id of this CPU's APIC.
+pub fn id() -> u32 {
+    // SAFETY: reads the id register.
+    with_local(|local| unsafe { local.id() })
+}
+
+/// Silences the timer before a jump: the next kernel finds no interrupt pending from it.
+pub fn quiet() {
+    // SAFETY: masks one interrupt source.
+    with_local(|local| unsafe { local.disable_timer() });
+}
+
+/// The 8259 PICs: remapped off the exceptions, every line masked. A spurious IRQ 7 would otherwise be exception 15.
+fn mask_pics() {
+    let writes: [(u16, u8); 10] = [
+        (0x20, 0x11),
+        (0xa0, 0x11), // ICW1: edge, cascade, ICW4 follows
+        (0x21, 0xf0),
+        (0xa1, 0xf8), // ICW2: vectors
+        (0x21, 4),
+        (0xa1, 2), // ICW3: the slave is at line 2
+        (0x21, 1),
+        (0xa1, 1), // ICW4: 8086 mode
+        (0x21, 0xff),
+        (0xa1, 0xff), // all lines masked
+    ];
+    for (port, value) in writes {
+        // SAFETY: the documented initialisation of the 8259 (Intel data sheet); interrupts are off.
+        unsafe { Port::<u8>::new(port).write(value) };
+    }
+}
+
+fn with_io_apic(found: &Found, f: impl FnOnce(&mut IoApic, u8)) {
+    static REGISTERS: spin::Once<u64> = spin::Once::new();
+    if found.io_apic == 0 {
+        return;
+    }
+    let registers = *REGISTERS.call_once(|| memory::map_device(found.io_apic, 4096));
+    // SAFETY: firmware's MADT says that an I/O APIC is there, and it is mapped uncached.
+    let mut io_apic = unsafe { IoApic::new(registers) };
+    // SAFETY: reads the version register.
+    let lines = unsafe { io_apic.max_table_entry() };
+    match u8::try_from(found.uart_gsi.saturating_sub(found.io_apic_base)) {
+        Ok(line) if line <= lines => f(&mut io_apic, line),
+        _ => {}
+    }
+}
+
+/// Routes the serial port's line to this CPU. `false` where there is no I/O APIC with that line.
+pub fn route_uart(found: &Found) -> bool {
+    let mut routed = false;
+    with_io_apic(found, |io_apic, line| {
+        let mut entry = RedirectionTableEntry::default();
+        let mut flags = IrqFlags::empty();
+        flags.set(IrqFlags::LEVEL_TRIGGERED, found.uart_level);
+        flags.set(IrqFlags::LOW_ACTIVE, found.uart_low);
+        entry.set_vector(UART_VECTOR);
+        entry.set_mode(IrqMode::Fixed);
+        entry.set_flags(flags);
+        entry.set_dest(id() as u8);
+        // SAFETY: the vector has a handler.
+        unsafe { io_apic.set_table_entry(line, entry) };
+        routed = true;
+    });
+    routed
+}
+
+/// Masks the serial port's line before a jump.
+pub fn mask_uart(found: &Found) {
+    // SAFETY: masks one line.
+    with_io_apic(found, |io_apic, line| unsafe { io_apic.disable_irq(line) });
+}

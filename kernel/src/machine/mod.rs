@@ -1,0 +1,87 @@
+//! The machine: CPU tables, interrupts, timers, the serial port. What was measured or discovered once is [`Found`], and
+//! crosses a kexec, so that no calibration and no discovery is repeated.
+
+pub mod apic;
+pub mod clock;
+pub mod cpu;
+pub mod firmware;
+pub mod traps;
+pub mod uart;
+
+use crate::handing::{Received, Subsystem};
+use handover::error::Error;
+use handover::state::{KState, StreamWriter, encoded_size};
+use spin::Once;
+
+/// What a kernel found out about the machine.
+#[derive(Clone, Debug, KState)]
+#[kstate(id = 0x10, version = 1)]
+pub struct Found {
+    /// TSC ticks a second.
+    pub tsc_hz: u64,
+    /// Ticks of the local APIC's timer a second, at divider 16.
+    pub apic_timer_hz: u64,
+    /// CPUs that firmware says there are and are usable.
+    pub cpus: u32,
+    /// Physical address of the I/O APIC that has the serial port's interrupt; 0: there is none.
+    pub io_apic: u64,
+    /// Its first global interrupt number.
+    pub io_apic_base: u32,
+    /// The serial port's global interrupt number, and whether it is level-triggered and active-low.
+    pub uart_gsi: u32,
+    /// See `uart_gsi`.
+    pub uart_level: bool,
+    /// See `uart_gsi`.
+    pub uart_low: bool,
+}
+
+static FOUND: Once<Found> = Once::new();
+
+/// What is known of the machine.
+pub fn found() -> &'static Found {
+    FOUND
+        .get()
+        .expect("machine::init runs before anything asks")
+}
+
+/// Takes over what the predecessor found, or finds it.
+pub fn init(received: &Received) {
+    let found = received.restore::<Found>(SUBSYSTEM).unwrap_or_else(|| {
+        let firmware = firmware::discover(crate::boot::info().rsdp);
+        let speed = clock::calibrate();
+        Found {
+            tsc_hz: speed.tsc_hz,
+            apic_timer_hz: speed.apic_timer_hz,
+            ..firmware
+        }
+    });
+    clock::set(found.tsc_hz);
+    FOUND.call_once(|| found);
+}
+
+/// Timer and serial port start to interrupt.
+pub fn start_interrupts() {
+    apic::init(found());
+    uart::start_interrupts(found());
+    x86_64::instructions::interrupts::enable();
+}
+
+/// The name under which [`Found`] crosses.
+const SUBSYSTEM: &str = "machine";
+
+/// The machine's part of a handover.
+pub struct State;
+
+impl Subsystem for State {
+    fn name(&self) -> &'static str {
+        SUBSYSTEM
+    }
+
+    fn size(&self) -> usize {
+        encoded_size(found())
+    }
+
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
+        out.put(0, found())
+    }
+}

@@ -1,0 +1,44 @@
+//! The Baton kernel for x86-64: start-up as a straight list of steps, then the console.
+//!
+//! On entry (cold, from the bootloader crate; or by kexec, from another Baton): one CPU in long mode, interrupts off,
+//! the image mapped at its link address, all RAM in a direct map, a stack. Other CPUs rest where firmware parked them.
+#![no_std]
+#![no_main]
+#![allow(
+    missing_docs,
+    reason = "a binary: its modules are documented, its items are nobody's API"
+)]
+
+extern crate alloc;
+
+mod boot;
+mod commands;
+mod events;
+mod files;
+mod handing;
+mod kexec;
+mod machine;
+mod memory;
+mod power;
+mod report;
+mod terminal;
+mod tracing;
+
+/// What `uname -r` would say: it stands in the banner, in `/proc/version`, and crosses as the previous release.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The rest of the start, on the kernel's own page tables and stack, with a heap.
+fn run() -> ! {
+    machine::cpu::init();
+    report::init();
+    terminal::early_init();
+    let received = handing::receive();
+    memory::init(&received);
+    machine::init(&received);
+    tracing::init(&received);
+    files::init(&received);
+    terminal::init(&received);
+    handing::finish(received);
+    machine::start_interrupts();
+    terminal::run()
+}

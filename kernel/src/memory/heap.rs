@@ -1,0 +1,88 @@
+//! The heap: `linked_list_allocator` over virtual memory that grows page by page as it is needed.
+
+use super::{IrqMutex, map_pages, table_page};
+use crate::boot::paging::Rights;
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+use kernel::layout::{HEAP, HEAP_MAX, PAGE, align_up};
+use linked_list_allocator::Heap;
+
+/// What the heap has before the frame allocator is there: a start allocates about a fifth of it.
+const FIRST: u64 = 1 << 20;
+/// It grows by at least this much.
+const STEP: u64 = 1 << 20;
+
+struct KernelHeap {
+    heap: Heap,
+    /// Mapped bytes from [`HEAP`] on; pages of a growth that failed half-way stay for the next one.
+    mapped: u64,
+}
+
+struct Global(IrqMutex<KernelHeap>);
+
+#[global_allocator]
+static GLOBAL: Global = Global(IrqMutex::new(KernelHeap {
+    heap: Heap::empty(),
+    mapped: 0,
+}));
+
+impl KernelHeap {
+    /// Maps up to `size` bytes in all.
+    fn map_to(&mut self, size: u64) -> Option<()> {
+        if size > HEAP_MAX {
+            return None;
+        }
+        while self.mapped < size {
+            let page = table_page()?;
+            map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok()?;
+            self.mapped += PAGE;
+        }
+        Some(())
+    }
+
+    fn grow(&mut self, layout: Layout) -> Option<()> {
+        let more = align_up(layout.size() as u64 + layout.align() as u64 + 64, PAGE).max(STEP);
+        let size = self.heap.size() as u64;
+        self.map_to(size.checked_add(more)?)?;
+        // SAFETY: the memory behind the heap's end has just been mapped, and nothing else uses that area.
+        unsafe { self.heap.extend(more as usize) };
+        Some(())
+    }
+}
+
+/// Maps the heap's first pages. Called once, before anything is allocated.
+pub fn init() {
+    let mut global = GLOBAL.0.lock();
+    if global.map_to(FIRST).is_none() {
+        crate::power::reset_with(format_args!(
+            "baton: no memory for the first {FIRST} bytes of heap; the machine is reset"
+        ));
+    }
+    // SAFETY: mapped just now, and used by nothing else.
+    unsafe { global.heap.init(HEAP as *mut u8, FIRST as usize) };
+}
+
+/// Bytes of the heap: in use, in all.
+pub fn heap_use() -> (usize, usize) {
+    let global = GLOBAL.0.lock();
+    (global.heap.used(), global.heap.size())
+}
+
+// SAFETY: the list allocator's blocks are disjoint and aligned as asked; the lock serialises.
+unsafe impl GlobalAlloc for Global {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let mut global = self.0.lock();
+        let block = global.heap.allocate_first_fit(layout).or_else(|()| {
+            global.grow(layout).ok_or(())?;
+            global.heap.allocate_first_fit(layout)
+        });
+        block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the block came from `alloc` with this layout.
+            unsafe { self.0.lock().heap.deallocate(block, layout) };
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A lock for data that interrupt handlers use too: interrupts are off on this CPU while it is held.
+
+use core::ops::{Deref, DerefMut};
+use x86_64::instructions::interrupts;
+
+/// A spin lock that keeps interrupts off while it is held.
+pub struct IrqMutex<T>(spin::Mutex<T>);
+
+/// Proof that the lock is held.
+pub struct IrqGuard<'a, T> {
+    // Dropped first: the lock is free before interrupts come back.
+    guard: core::mem::ManuallyDrop<spin::MutexGuard<'a, T>>,
+    were_on: bool,
+}
+
+impl<T> IrqMutex<T> {
+    pub const fn new(value: T) -> Self {
+        IrqMutex(spin::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> IrqGuard<'_, T> {
+        let were_on = interrupts::are_enabled();
+        interrupts::disable();
+        IrqGuard {
+            guard: core::mem::ManuallyDrop::new(self.0.lock()),
+            were_on,
+        }
+    }
+
+    /// Opens the lock by force.
+    ///
+    /// # Safety
+    /// Whoever holds it never goes on.
+    pub unsafe fn force_unlock(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.force_unlock() };
+    }
+}
+
+impl<T> Drop for IrqGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { core::mem::ManuallyDrop::drop(&mut self.guard) };
+        if self.were_on {
+            interrupts::enable();
+        }
+    }
+}
+
+impl<T> Deref for IrqGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for IrqGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// Runs `f` with interrupts off.
+pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
+    interrupts::without_interrupts(f)
+}

@@ -1,0 +1,356 @@
+//! Memory once the direct map stands: frames, the preserved map, the heap, windows to devices.
+//!
+//! Who owns which page: a page frame is the buddy's (free), preserved (in [`PRESERVED`], whoever asked for it), inside a
+//! scratch region (the running image, its early pages, a loaded image), boot-owned (cold start only), or an allocated
+//! frame of this life, which the next life finds free.
+
+mod heap;
+mod lock;
+
+pub use heap::{heap_use, init as init_heap};
+pub use lock::{IrqMutex, without_interrupts};
+
+use crate::boot::paging::{MapError, Rights, Tables};
+use crate::boot::{self, Origin, early};
+use crate::events;
+use crate::handing::{Received, phase};
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use handover::mem::Memory;
+use handover::page::PageRef;
+use handover::radix::PreservedMap;
+use handover::range::{PhysRange, normalize, subtract};
+use handover::scratch::ScratchSize;
+use kernel::buddy::{Buddy, words_needed};
+use kernel::layout::{DIRECT_MAP, PAGE, WINDOW, align_up};
+use kernel::params::{Extent, Kind, MAX_REGIONS, Region};
+use kernel::pool::ScratchPool;
+use spin::Once;
+
+/// All of this machine's memory, as a handle: `handover`'s and `trace`'s door to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Phys;
+
+/// The frame allocator.
+static FRAMES: IrqMutex<Option<Buddy<'static>>> = IrqMutex::new(None);
+/// What is preserved for the next life; it is handed over in place.
+static PRESERVED: IrqMutex<Option<PreservedMap<Phys>>> = IrqMutex::new(None);
+/// The scratch regions, and who has what of them.
+static SCRATCH: IrqMutex<Option<ScratchPool>> = IrqMutex::new(None);
+/// The memory map as this life sees it, and hands it on.
+static REGIONS: Once<arrayvec::ArrayVec<Region, MAX_REGIONS>> = Once::new();
+
+/// Bytes of early pages that this start took.
+static EARLY_USED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of early pages that a start like this one takes.
+pub fn early_used() -> u64 {
+    EARLY_USED.load(Relaxed)
+}
+
+/// Least and most that scratch takes without `kho_scratch=`, and the part of RAM that it takes in between.
+const SCRATCH_LEAST: u64 = 16 << 20;
+const SCRATCH_MOST: u64 = 64 << 20;
+const SCRATCH_PART: u64 = 8;
+/// What a kernel that refused a handover takes of scratch as ordinary memory, if that is no more than half of what is free.
+const REFUSED_LEAST: u64 = 6 << 20;
+
+// SAFETY: `ptr` gives addresses in the direct map, which covers all RAM for the kernel's whole life; `alloc_pages` gives
+// out what the buddy has, which never holds scratch.
+unsafe impl Memory for Phys {
+    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
+        let end = pa.checked_add(len as u64)?;
+        let regions = REGIONS.get().unwrap_or(&boot::info().regions);
+        regions
+            .iter()
+            .filter(|r| r.kind() == Kind::Ram)
+            .any(|r| pa >= r.extent.addr && end <= r.extent.addr + r.extent.size)
+            .then(|| NonNull::new((DIRECT_MAP + pa) as *mut u8))?
+    }
+
+    fn alloc_pages(&self, order: u32) -> Option<u64> {
+        let pfn = FRAMES.lock().as_mut()?.alloc(order)?;
+        events::mm_page_alloc(pfn, order);
+        Some(pfn * PAGE)
+    }
+
+    unsafe fn free_pages(&self, pa: u64, order: u32) {
+        events::mm_page_free(pa / PAGE, order);
+        let freed = FRAMES
+            .lock()
+            .as_mut()
+            .map(|frames| frames.free(pa / PAGE, order));
+        if let Some(Err(error)) = freed {
+            crate::error!("memory: {error}");
+        }
+    }
+}
+
+/// RAM of the memory map, as ranges.
+pub fn ram() -> Vec<PhysRange> {
+    let regions = REGIONS.get().unwrap_or(&boot::info().regions);
+    regions
+        .iter()
+        .filter(|r| r.kind() == Kind::Ram)
+        .filter_map(|r| r.extent.range())
+        .collect()
+}
+
+/// The memory map as this kernel hands it on.
+pub fn regions() -> &'static [Region] {
+    REGIONS.get().unwrap_or(&boot::info().regions)
+}
+
+/// Brings up the frame allocator and the preserved map. With a handover, what is preserved is left out of the former and
+/// the map is the predecessor's, in place. A kernel that refused a handover keeps to scratch.
+pub fn init(received: &Received) {
+    phase("start");
+    let info = boot::info();
+    let mut map = received.take_map();
+    let ram: Vec<PhysRange> = ram();
+    let early = early::close();
+    EARLY_USED.store(early.end - early.start, Relaxed);
+    let placed = info
+        .placed
+        .range()
+        .unwrap_or(PhysRange { start: 0, end: 0 });
+    let inherited: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
+    let (scratch, mut free, regions) = match (info.origin, &map) {
+        (Origin::Cold, _) => {
+            let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
+            taken.push(early);
+            let scratch = plan_scratch(&ram, &taken, early);
+            taken.extend(&scratch);
+            (scratch, subtract(&ram, &taken), info.regions.clone())
+        }
+        (Origin::Kexec, Some(map)) => {
+            let mut taken = inherited.clone();
+            map.for_each_block(|page| taken.push(block_range(page)));
+            map.for_each_node(|pa| {
+                taken.push(PhysRange {
+                    start: pa,
+                    end: pa + PAGE,
+                })
+            });
+            (inherited, subtract(&ram, &taken), info.regions.clone())
+        }
+        (Origin::Kexec, None) => inside_scratch(&inherited, &[placed, early], info),
+    };
+    free.retain(|r| r.end > r.start);
+    REGIONS.call_once(|| regions);
+    init_frames(free, &ram);
+    if map.is_none() {
+        match PreservedMap::new(Phys, scratch.clone()) {
+            Ok(new) => map = Some(new),
+            Err(error) => crate::error!("handover: {error}"),
+        }
+    }
+    *PRESERVED.lock() = map;
+    *SCRATCH.lock() = Some(ScratchPool::new(scratch, &[placed, early]));
+    crate::info!(
+        "memory: {} MiB of RAM, {} KiB free, {} KiB of scratch, {} pages preserved",
+        ram.iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
+        free_pages() * 4,
+        with_scratch(|pool| pool.regions().iter().map(|r| r.end - r.start).sum::<u64>()) >> 10,
+        preserved_pages()
+    );
+}
+
+fn block_range(page: PageRef) -> PhysRange {
+    PhysRange {
+        start: page.pa,
+        end: page.pa + (PAGE << page.order),
+    }
+}
+
+fn plan_scratch(ram: &[PhysRange], taken: &[PhysRange], early: PhysRange) -> Vec<PhysRange> {
+    let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
+    // What a start needs of scratch: the image with its symbols and tables, and the early pages.
+    let image =
+        boot::image_size() + boot::info().symtab.len() as u64 + boot::info().strtab.len() as u64;
+    let needed = align_up(image + (early.end - early.start) + (256 << 10), PAGE);
+    let wanted = boot::cmdline().value("kho_scratch").map(ScratchSize::parse);
+    let default = ScratchSize::Bytes((total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST));
+    let size = match wanted {
+        Some(Ok(size)) => size,
+        Some(Err(error)) => {
+            crate::warning!("kho_scratch: {error}; the default is taken");
+            default
+        }
+        None => default,
+    };
+    let usable = subtract(ram, taken);
+    let planned = size.plan(&usable, needed, &[]).or_else(|error| {
+        crate::warning!("kho_scratch: {error}; the default is taken");
+        default.plan(&usable, needed, &[])
+    });
+    planned.unwrap_or_else(|error| {
+        crate::warning!("handover: {error}; this kernel runs without scratch and cannot kexec");
+        Vec::new()
+    })
+}
+
+/// The memory of a kernel that cannot trust what it was handed: a quarter of the largest free part of scratch (at least
+/// 6 MiB, at most half of it) becomes ordinary memory, the rest goes on being scratch, and all else but the initrd is left alone, for this life and the ones that
+/// it starts.
+fn inside_scratch(
+    inherited: &[PhysRange],
+    used: &[PhysRange],
+    info: &boot::Info,
+) -> (
+    Vec<PhysRange>,
+    Vec<PhysRange>,
+    arrayvec::ArrayVec<Region, MAX_REGIONS>,
+) {
+    let hole = subtract(inherited, used)
+        .into_iter()
+        .max_by_key(|r| r.end - r.start)
+        .unwrap_or(PhysRange { start: 0, end: 0 });
+    let size = hole.end - hole.start;
+    let part = (size / 2).min((size / 4).max(REFUSED_LEAST)) / PAGE * PAGE;
+    let ours = PhysRange {
+        start: hole.end - part,
+        end: hole.end,
+    };
+    let scratch = subtract(inherited, &[ours]);
+    // The initrd's place comes from the boot parameters, which have a checksum of their own.
+    let mut trusted = inherited.to_vec();
+    trusted.extend(info.initrd.range().map(|r| r.page_align_outwards()));
+    normalize(&mut trusted);
+    let mut regions = arrayvec::ArrayVec::new();
+    for region in &info.regions {
+        let Some(range) = region.extent.range().filter(|_| region.kind() == Kind::Ram) else {
+            let _ = regions.try_push(*region);
+            continue;
+        };
+        let mut parts: Vec<(PhysRange, Kind)> = subtract(&[range], &trusted)
+            .into_iter()
+            .map(|r| (r, Kind::LeftAlone))
+            .collect();
+        parts.extend(
+            trusted
+                .iter()
+                .filter_map(|s| range.intersect(s))
+                .map(|r| (r, Kind::Ram)),
+        );
+        parts.sort_by_key(|(r, _)| r.start);
+        for (part, kind) in parts {
+            let _ = regions.try_push(Region {
+                extent: part.into(),
+                kind: kind as u32,
+                zero: 0,
+            });
+        }
+    }
+    (scratch, alloc::vec![ours], regions)
+}
+
+/// Hands `free` to a new buddy, whose bitmaps come out of the first range that has room for them.
+fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange]) {
+    let pages = ram.iter().map(|r| r.end).max().unwrap_or(0) / PAGE;
+    let words = words_needed(pages);
+    let bytes = align_up(words as u64 * 8, PAGE);
+    let Some(home) = free.iter_mut().find(|r| r.end - r.start >= bytes) else {
+        crate::power::reset_with(format_args!(
+            "baton: no {} KiB of free memory in a row for the frame allocator; the machine is reset",
+            bytes >> 10
+        ));
+    };
+    let at = home.start;
+    home.start += bytes;
+    // SAFETY: free RAM that nobody has yet, taken out of the free list just now, in the direct map, 8-byte aligned; it
+    // stays the allocator's.
+    let memory = unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + at) as *mut u64, words) };
+    let mut frames = Buddy::new(pages, memory);
+    for range in free {
+        if let Err(error) = frames.free_range(range.start / PAGE, range.end / PAGE) {
+            crate::error!("memory: {error}");
+        }
+    }
+    *FRAMES.lock() = Some(frames);
+}
+
+/// Number of free page frames.
+pub fn free_pages() -> u64 {
+    FRAMES.lock().as_ref().map_or(0, Buddy::free_pages)
+}
+
+/// Free blocks of each order.
+pub fn free_blocks() -> [u64; kernel::buddy::MAX_ORDER as usize + 1] {
+    FRAMES.lock().as_ref().map_or([0; _], Buddy::free_blocks)
+}
+
+/// Works with the preserved map.
+///
+/// # Errors
+/// Passes on what `f` answers, or says that there is no map.
+pub fn with_preserved<R>(
+    f: impl FnOnce(&mut PreservedMap<Phys>) -> Result<R, handover::error::Error>,
+) -> Result<R, alloc::string::String> {
+    match PRESERVED.lock().as_mut() {
+        Some(map) => f(map).map_err(|error| alloc::format!("{error}")),
+        None => Err("this kernel has no preserved map, since there was no memory for it".into()),
+    }
+}
+
+/// Number of preserved pages.
+pub fn preserved_pages() -> u64 {
+    PRESERVED
+        .lock()
+        .as_ref()
+        .map_or(0, |map| map.preserved_pages())
+}
+
+/// Works with the scratch pool.
+pub fn with_scratch<R>(f: impl FnOnce(&mut ScratchPool) -> R) -> R {
+    f(SCRATCH.lock().get_or_insert_default())
+}
+
+/// Next free address in the window for devices and firmware tables.
+static NEXT_WINDOW: AtomicU64 = AtomicU64::new(WINDOW);
+/// Serialises changes to the page tables in force.
+static TABLES: IrqMutex<()> = IrqMutex::new(());
+
+/// Maps pages into the tables in force.
+///
+/// # Errors
+/// [`MapError`].
+pub fn map_pages(virt: u64, phys: u64, size: u64, rights: Rights) -> Result<(), MapError> {
+    let _serialised = TABLES.lock();
+    // SAFETY: the lock makes this the only change to the tables.
+    let mut tables = unsafe { Tables::current() };
+    tables.map(virt, phys, size, rights, &mut table_page)
+}
+
+/// Takes the mapping of one page away.
+pub fn unmap_page(virt: u64) {
+    let _serialised = TABLES.lock();
+    // SAFETY: as above.
+    unsafe { Tables::current() }.unmap_page(virt);
+}
+
+/// A page for page tables or the heap: early memory first, the frame allocator once it is there.
+pub fn table_page() -> Option<u64> {
+    early::take(1).or_else(|| Phys.alloc_pages(0))
+}
+
+fn map_window(pa: u64, size: u64, rights: Rights) -> u64 {
+    let start = pa & !(PAGE - 1);
+    let size = align_up(pa + size - start, PAGE);
+    let virt = NEXT_WINDOW.fetch_add(size, Relaxed);
+    if let Err(error) = map_pages(virt, start, size, rights) {
+        panic!("the window of {size:#x} bytes at {pa:#x} cannot be mapped: {error:?}");
+    }
+    virt + (pa - start)
+}
+
+/// Maps device registers, uncached; where they appear.
+pub fn map_device(pa: u64, size: u64) -> u64 {
+    map_window(pa, size, Rights::Device)
+}
+
+/// Maps a table of the firmware's, read-only; where it appears.
+pub fn map_firmware(pa: u64, size: u64) -> u64 {
+    map_window(pa, size, Rights::Read)
+}

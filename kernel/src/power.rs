@@ -1,0 +1,132 @@
+//! Ends: power off, reset, and the last words of a kernel that cannot go on.
+
+use crate::machine::firmware;
+use crate::memory::without_interrupts;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use x86_64::instructions::port::Port;
+use x86_64::instructions::{hlt, interrupts};
+
+/// QEMU's `isa-debug-exit` device: a write of `value` ends QEMU with status `value << 1 | 1`. On other machines nobody
+/// listens at this port. boot/src/protocol.rs has the same numbers for the runner.
+const EXIT_PORT: u16 = 0xf4;
+const EXIT_PANIC: u8 = 1;
+
+/// Turns the machine off. Returns only where that does not work: why.
+pub fn off(rsdp: u64) -> &'static str {
+    let how = match firmware::power_off(rsdp) {
+        Ok(how) => how,
+        Err(why) => return why,
+    };
+    // SLP_TYP is in bits 10 to 12 of PM1_CNT, SLP_EN in bit 13 (ACPI 6.5, table 4.18).
+    let value = |kind: u8| (kind as u16 & 7) << 10 | 1 << 13;
+    // SAFETY: the registers and values are those that firmware names for this; nothing runs after it.
+    unsafe {
+        Port::<u16>::new(how.pm1a).write(value(how.types.0));
+        if let Some(pm1b) = how.pm1b {
+            Port::<u16>::new(pm1b).write(value(how.types.1));
+        }
+    }
+    // The write acts a moment later under emulation.
+    for _ in 0..1_000_000_000u64 {
+        core::hint::spin_loop();
+    }
+    "the machine does not react to the ACPI power-off"
+}
+
+/// Resets the machine: the chipset's reset register, then the keyboard controller's line, then a triple fault.
+pub fn reset() -> ! {
+    interrupts::disable();
+    // SAFETY: 0xcf9 is the reset control register of every PC chipset with PCI; 0xfe to port 0x64 pulses the reset line.
+    unsafe {
+        Port::<u8>::new(0xcf9).write(0x02);
+        Port::<u8>::new(0xcf9).write(0x06);
+        Port::<u8>::new(0x64).write(0xfe);
+    }
+    for _ in 0..100_000_000u64 {
+        core::hint::spin_loop();
+    }
+    let nothing = x86_64::structures::DescriptorTablePointer {
+        limit: 0,
+        base: x86_64::VirtAddr::zero(),
+    };
+    // SAFETY: an empty IDT and an exception are a triple fault, which resets the CPU: that is what is wanted.
+    unsafe {
+        x86_64::instructions::tables::lidt(&nothing);
+        core::arch::asm!("ud2", options(noreturn));
+    }
+}
+
+/// A port that can be written to before anything is set up: no locks, no heap.
+struct BarePort;
+
+impl Write for BarePort {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            // SAFETY: COM1's registers; a machine without it ignores them. Not forever: it may not be there.
+            unsafe {
+                for _ in 0..100_000 {
+                    if Port::<u8>::new(0x3fd).read() & 0x20 != 0 {
+                        break;
+                    }
+                }
+                Port::<u8>::new(0x3f8).write(byte);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says why a kernel cannot even start, and resets the machine.
+pub fn reset_with(message: fmt::Arguments<'_>) -> ! {
+    interrupts::disable();
+    let _ = write!(BarePort, "\r\n{message}\r\n");
+    reset()
+}
+
+/// What happens after a panic's report: as `panic=` says (seconds until a reset; negative: at once), else the end of the
+/// emulator where there is one, else a halt.
+pub fn after_panic(seconds: Option<i64>) -> ! {
+    match seconds {
+        Some(s) if s < 0 => reset(),
+        Some(s) if s > 0 => {
+            let end = crate::machine::clock::nanos() + s as u64 * 1_000_000_000;
+            while crate::machine::clock::nanos() < end {
+                core::hint::spin_loop();
+            }
+            reset()
+        }
+        Some(_) => {}
+        // SAFETY: see EXIT_PORT.
+        None => unsafe { Port::<u8>::new(EXIT_PORT).write(EXIT_PANIC) },
+    }
+    halt()
+}
+
+/// Stops for good.
+pub fn halt() -> ! {
+    interrupts::disable();
+    loop {
+        hlt();
+    }
+}
+
+/// Whether this CPU waits in [`wait`].
+static IDLE: AtomicBool = AtomicBool::new(false);
+
+/// Whether this CPU has nothing to do.
+pub fn idle() -> bool {
+    IDLE.load(Relaxed)
+}
+
+/// Waits, halted, until an interrupt comes, unless `ready` says that there is something to do already.
+pub fn wait(ready: impl Fn() -> bool) {
+    without_interrupts(|| {
+        if !ready() {
+            IDLE.store(true, Relaxed);
+            // `sti` takes effect after the next instruction, so no interrupt gets between the look and the halt.
+            interrupts::enable_and_hlt();
+            IDLE.store(false, Relaxed);
+        }
+    });
+}

@@ -1,0 +1,320 @@
+//! What the kernel says: its log, and the report of a fault or a panic with a symbolised backtrace.
+
+use crate::boot::{self, paging::text_range, stacks};
+use crate::machine::traps::Frame;
+use crate::machine::{clock, uart};
+use crate::memory::IrqMutex;
+use crate::{events, power};
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use kernel::klog::{KernelLog, Level, Line};
+use x86_64::registers::control::Cr2;
+use x86_64::registers::control::Cr3;
+
+/// Bytes that the log keeps.
+const LOG_BYTES: usize = 128 * 1024;
+
+static LOG: IrqMutex<KernelLog> = IrqMutex::new(KernelLog::new());
+/// Messages up to this level go to the console, too (`loglevel=`; Linux counts so that 4 shows levels below 4).
+static CONSOLE_LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
+
+/// Gives the log its room.
+pub fn init() {
+    LOG.lock().reserve(LOG_BYTES);
+}
+
+/// Sets which messages go to the console, too: those of a level below `level`, as in Linux.
+pub fn set_console_level(level: u8) {
+    CONSOLE_LEVEL.store(level.saturating_sub(1), Relaxed);
+}
+
+/// Logs one message: to the ring that `dmesg` shows, to the trace, and to the console where it matters enough.
+pub fn log(level: Level, message: fmt::Arguments<'_>) {
+    let mut line = Line::stamped(clock::nanos());
+    let _ = line.write_fmt(message);
+    events::console(line.as_str());
+    LOG.lock().push(line.as_str());
+    if level as u8 <= CONSOLE_LEVEL.load(Relaxed) {
+        uart::write(line.as_str().as_bytes());
+        uart::write(b"\n");
+    }
+}
+
+/// The log so far.
+pub fn log_copy() -> alloc::vec::Vec<u8> {
+    LOG.lock().copy()
+}
+
+/// Logs an error.
+#[macro_export]
+macro_rules! error {
+    ($($arg:tt)*) => { $crate::report::log(kernel::klog::Level::Error, format_args!($($arg)*)) };
+}
+/// Logs a warning.
+#[macro_export]
+macro_rules! warning {
+    ($($arg:tt)*) => { $crate::report::log(kernel::klog::Level::Warning, format_args!($($arg)*)) };
+}
+/// Logs something for `dmesg`.
+#[macro_export]
+macro_rules! info {
+    ($($arg:tt)*) => { $crate::report::log(kernel::klog::Level::Info, format_args!($($arg)*)) };
+}
+
+/// Writes a report: to the console as it comes, and line by line to the log.
+struct Report {
+    line: Line,
+}
+
+impl Write for Report {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        uart::write(text.as_bytes());
+        for (n, part) in text.split('\n').enumerate() {
+            if n > 0 {
+                LOG.lock().push(self.line.as_str());
+                self.line = Line::stamped(clock::nanos());
+            }
+            self.line.write_str(part)?;
+        }
+        Ok(())
+    }
+}
+
+/// Set once a report has begun: a fault inside of it is not reported the same way.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+/// The first line of every panic.
+const PANIC: &str = "KERNEL PANIC";
+
+/// Starts the last report of this life, or ends it all where it has failed before.
+fn begin_report() -> Report {
+    x86_64::instructions::interrupts::disable();
+    // SAFETY: interrupts are off, one CPU runs, and this never returns to whoever held the locks.
+    unsafe {
+        uart::break_lock();
+        LOG.force_unlock();
+    }
+    if REPORTING.swap(true, Relaxed) {
+        uart::write(b"\na fault inside the report of a fault; nothing more can be said\n");
+        power::after_panic(None);
+    }
+    Report {
+        line: Line::stamped(clock::nanos()),
+    }
+}
+
+fn end_report(mut report: Report) -> ! {
+    let _ = report.write_str("\n");
+    let seconds = boot::cmdline().value("panic").and_then(|v| v.parse().ok());
+    power::after_panic(seconds)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    let mut report = begin_report();
+    let _ = write!(report, "\n{PANIC}: {}", info.message());
+    if let Some(location) = info.location() {
+        let _ = write!(report, "\n  at {location}");
+    }
+    let _ = writeln!(report, "\n  generation {}", crate::handing::generation());
+    let rbp: u64;
+    // SAFETY: copies a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp) };
+    backtrace(&mut report, None, rbp);
+    end_report(report)
+}
+
+/// Names of the exceptions. Intel SDM vol. 3, table 6-1; AMD APM vol. 2, table 8-1.
+const EXCEPTIONS: [&str; 32] = [
+    "divide error",
+    "debug exception",
+    "non-maskable interrupt",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "coprocessor segment overrun",
+    "invalid TSS",
+    "segment not present",
+    "stack segment fault",
+    "general protection fault",
+    "page fault",
+    "reserved exception 15",
+    "x87 floating-point error",
+    "alignment check",
+    "machine check",
+    "SIMD floating-point error",
+    "virtualization exception",
+    "control protection exception",
+    "reserved exception 22",
+    "reserved exception 23",
+    "reserved exception 24",
+    "reserved exception 25",
+    "reserved exception 26",
+    "reserved exception 27",
+    "hypervisor injection exception",
+    "VMM communication exception",
+    "security exception",
+    "reserved exception 31",
+];
+
+/// Reports an exception of the kernel's own code, and panics.
+pub fn fault(frame: &Frame) -> ! {
+    let mut report = begin_report();
+    let vector = frame.vector as usize % 32;
+    let _ = write!(
+        report,
+        "\n{PANIC}: {} (vector {vector}), error code {:#x}: ",
+        EXCEPTIONS[vector], frame.error
+    );
+    let _ = cause(&mut report, frame);
+    let _ = write!(
+        report,
+        "\n  generation {}\n\
+         rip {:#018x}  rsp {:#018x}  rflags {:#010x}  cs {:#x}  ss {:#x}\n\
+         rax {:#018x}  rbx {:#018x}  rcx {:#018x}  rdx {:#018x}\n\
+         rsi {:#018x}  rdi {:#018x}  rbp {:#018x}  r8  {:#018x}\n\
+         r9  {:#018x}  r10 {:#018x}  r11 {:#018x}  r12 {:#018x}\n\
+         r13 {:#018x}  r14 {:#018x}  r15 {:#018x}\n\
+         cr2 {:#018x}  cr3 {:#018x}\n",
+        crate::handing::generation(),
+        frame.rip,
+        frame.rsp,
+        frame.rflags,
+        frame.cs,
+        frame.ss,
+        frame.rax,
+        frame.rbx,
+        frame.rcx,
+        frame.rdx,
+        frame.rsi,
+        frame.rdi,
+        frame.rbp,
+        frame.r8,
+        frame.r9,
+        frame.r10,
+        frame.r11,
+        frame.r12,
+        frame.r13,
+        frame.r14,
+        frame.r15,
+        Cr2::read_raw(),
+        Cr3::read().0.start_address().as_u64(),
+    );
+    backtrace(&mut report, Some(frame.rip), frame.rbp);
+    end_report(report)
+}
+
+/// A clause about why: the part of a report that a person reads first.
+fn cause(report: &mut Report, frame: &Frame) -> fmt::Result {
+    match frame.vector {
+        14 => {
+            let address = Cr2::read_raw();
+            // Bits of the error code: Intel SDM vol. 3, figure 4-12.
+            let what = match (frame.error >> 4 & 1, frame.error >> 1 & 1) {
+                (1, _) => "instruction fetch from",
+                (_, 1) => "write to",
+                _ => "read of",
+            };
+            let why = if frame.error & 1 == 0 {
+                "is not mapped"
+            } else {
+                "does not allow it"
+            };
+            write!(report, "{what} address {address:#x}, which {why}")
+        }
+        8 => match stacks::guard_of(Cr2::read_raw()).or_else(|| stacks::guard_of(frame.rsp)) {
+            Some(stack) => write!(
+                report,
+                "kernel stack overflow: the {stack:?} stack ran into its guard page"
+            ),
+            None => report.write_str("an exception while another one was being delivered"),
+        },
+        13 if frame.error != 0 => {
+            write!(report, "bad segment selector {:#x}", frame.error & 0xfff8)
+        }
+        13 => report.write_str("a privileged or malformed operation, or a non-canonical address"),
+        6 => report.write_str("the bytes at rip are no instruction"),
+        0 => report.write_str("division by zero, or a quotient too large"),
+        _ => report.write_str("unexpected in the kernel"),
+    }
+}
+
+/// A non-maskable interrupt: said, and survived.
+pub fn nmi(frame: &Frame) {
+    crate::warning!("NMI at {:#x}; nobody asked for it", frame.rip);
+}
+
+/// The most frames that a backtrace shows.
+const MAX_FRAMES: usize = 64;
+
+/// Walks the frame pointers from `rbp` on, within the kernel's stacks only.
+fn backtrace(report: &mut Report, rip: Option<u64>, mut rbp: u64) {
+    let _ = report.write_str("backtrace:\n");
+    let mut n = 0;
+    if let Some(rip) = rip {
+        frame_line(report, n, rip, false);
+        n += 1;
+    }
+    while n < MAX_FRAMES && rbp.is_multiple_of(8) && stacks::holds(rbp, 16) {
+        // SAFETY: both words lie inside a mapped stack.
+        let (next, back) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
+        if back == 0 {
+            break;
+        }
+        frame_line(report, n, back, true);
+        n += 1;
+        // Stacks grow down: a caller's frame is above. Anything else is damage, or another stack's (after an IST switch).
+        if next <= rbp && stacks::holds(next, 16) {
+            break;
+        }
+        rbp = next;
+    }
+}
+
+fn frame_line(report: &mut Report, n: usize, address: u64, is_return: bool) {
+    let (text, text_end) = text_range();
+    // A return address is that of the next instruction, which may belong to the next function already.
+    let looked_up = if is_return {
+        address.wrapping_sub(1)
+    } else {
+        address
+    };
+    let _ = write!(report, " {n:2}: {address:#018x} ");
+    let _ = if looked_up < text || looked_up >= text_end {
+        report.write_str("(not kernel text)\n")
+    } else {
+        match symbol(looked_up) {
+            Some((name, start)) => {
+                writeln!(
+                    report,
+                    "{:#}+{:#x}",
+                    rustc_demangle::demangle(name),
+                    address - start
+                )
+            }
+            None => report.write_str("(no symbol)\n"),
+        }
+    };
+}
+
+/// The function that an address is in: name and start. From the image's ELF symbol table (System V ABI, "Symbol Table").
+fn symbol(address: u64) -> Option<(&'static str, u64)> {
+    let info = boot::info();
+    let word = |entry: &[u8], at: usize| {
+        u64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default())
+    };
+    let best = info
+        .symtab
+        .chunks_exact(24)
+        .filter(|e| e[4] & 0xf <= 2 && word(e, 8) <= address)
+        .filter(|e| e[0..4] != [0; 4])
+        .max_by_key(|e| word(e, 8))?;
+    let name_at = u32::from_le_bytes(best[..4].try_into().ok()?) as usize;
+    let name = info.strtab.get(name_at..)?;
+    let name = &name[..name.iter().position(|b| *b == 0)?];
+    Some((core::str::from_utf8(name).ok()?, word(best, 8)))
+}

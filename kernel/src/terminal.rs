@@ -1,0 +1,137 @@
+//! The console task: bytes from the serial port to the session, and what of the console crosses a kexec.
+
+use crate::handing::{Outcome, Received, Subsystem, generation, outcome};
+use crate::machine::uart;
+use crate::memory::IrqMutex;
+use crate::{boot, commands, events, files, power};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use handover::error::Error;
+use handover::state::{KState, StreamWriter, encoded_size};
+use kernel::console::session::Session;
+use kernel::console::shell::{Env, Shell};
+
+/// What crosses: the lines typed so far, and bytes that came and were not read yet.
+#[derive(Clone, Debug, Default, KState)]
+#[kstate(id = 0x12, version = 1)]
+struct Crossing {
+    history: Vec<String>,
+    input: Vec<u8>,
+}
+
+static CROSSING: IrqMutex<Crossing> = IrqMutex::new(Crossing {
+    history: Vec::new(),
+    input: Vec::new(),
+});
+
+/// The name under which it crosses.
+const SUBSYSTEM: &str = "console";
+
+/// The console's part of a handover.
+pub struct State;
+
+impl Subsystem for State {
+    fn name(&self) -> &'static str {
+        SUBSYSTEM
+    }
+
+    /// From here on bytes wait in the device.
+    fn freeze(&self) -> Result<(), String> {
+        CROSSING.lock().input = uart::quiet(crate::machine::found());
+        Ok(())
+    }
+
+    fn thaw(&self) {
+        uart::start_interrupts(crate::machine::found());
+    }
+
+    fn size(&self) -> usize {
+        encoded_size(&*CROSSING.lock())
+    }
+
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
+        out.put(0, &*CROSSING.lock())
+    }
+}
+
+/// Notes the history, for the next handover.
+pub fn keep_history(lines: Vec<String>) {
+    CROSSING.lock().history = lines;
+}
+
+/// Makes the serial port speak, as the first thing of a life that a person can see.
+pub fn early_init() {
+    uart::early_init(boot::info().origin == boot::Origin::Cold);
+}
+
+/// Takes over the predecessor's history and type-ahead.
+pub fn init(received: &Received) {
+    if let Some(crossing) = received.restore::<Crossing>(SUBSYSTEM) {
+        uart::put_back(&crossing.input);
+        *CROSSING.lock() = crossing;
+    }
+}
+
+struct Machine;
+
+impl Env for Machine {
+    fn print(&self, bytes: &[u8]) {
+        uart::write(bytes);
+    }
+
+    fn interrupted(&self) -> bool {
+        uart::INTERRUPTED.load(Relaxed)
+    }
+
+    fn on_command(&self, line: &str) {
+        uart::INTERRUPTED.store(false, Relaxed);
+        events::console_command(line);
+    }
+}
+
+static MACHINE: Machine = Machine;
+
+/// The line that each life prints before its first prompt.
+fn banner() {
+    let how = match outcome() {
+        Outcome::Cold => "cold".into(),
+        Outcome::Restored(release) => alloc::format!("kexec) from {release} (handover restored"),
+        Outcome::Refused(_) => "cold) after a refused handover (see above".into(),
+    };
+    let line = alloc::format!(
+        "baton {} generation {} ({how})\n",
+        crate::VERSION,
+        generation()
+    );
+    uart::write(line.as_bytes());
+    crate::info!("{}", line.trim_end());
+}
+
+/// Serves the console, for good.
+pub fn run() -> ! {
+    let mut session = Session::new(
+        Shell::new(files::mounts(), commands::SETS, &MACHINE),
+        &MACHINE,
+    );
+    session
+        .shell
+        .history
+        .import(core::mem::take(&mut CROSSING.lock().history));
+    banner();
+    if matches!(outcome(), Outcome::Restored(_)) {
+        events::kexec_phase(generation(), "go_on");
+    }
+    session.start();
+    loop {
+        match uart::take_byte() {
+            Some(byte) => {
+                // Ctrl-c ends a command only while one runs; at the prompt it is the editor's.
+                uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
+                session.feed(byte);
+                uart::BUSY.store(false, Relaxed);
+            }
+            None => power::wait(uart::has_input),
+        }
+    }
+}

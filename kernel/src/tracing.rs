@@ -1,0 +1,232 @@
+//! The tracer on this machine: its clock, its pages, its part of a handover.
+
+use crate::boot;
+use crate::events;
+use crate::handing::{Outcome, Received, Subsystem, generation, outcome, phase, take_phases};
+use crate::machine::{clock, cpu, traps};
+use crate::memory::{self, IrqMutex, Phys, without_interrupts};
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt;
+use handover::error::Error;
+use handover::page::PageRef;
+use handover::state::{StreamWriter, encoded_size};
+use kernel::cmdline::parse_size;
+use spin::Once;
+use trace::fs::TraceFs;
+use trace::{Config, TracerState};
+use trace::{Context, Platform, Tracer};
+
+/// KiB of each CPU's buffer, unless `trace_buf_size=` says otherwise: Linux's default.
+const DEFAULT_KB: u64 = 1408;
+
+static TRACER: Once<Tracer<Phys>> = Once::new();
+
+/// The tracer, once there is one.
+#[inline]
+pub fn tracer() -> Option<&'static Tracer<Phys>> {
+    TRACER.get()
+}
+
+/// The console task's number and name; 0 is the idle task, as everywhere.
+const CONSOLE_PID: i32 = 1;
+
+impl Platform for Phys {
+    fn cpu(&self) -> usize {
+        cpu::index()
+    }
+
+    fn cycles(&self) -> u64 {
+        clock::tsc()
+    }
+
+    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
+        clock::nanos_at(cycles)
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            pid: if crate::power::idle() { 0 } else { CONSOLE_PID },
+            irqs_off: !x86_64::instructions::interrupts::are_enabled(),
+            in_hardirq: traps::in_hardirq(),
+            in_softirq: false,
+            in_nmi: traps::in_nmi(),
+            need_resched: false,
+            preempt_count: 0,
+        }
+    }
+
+    fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
+        let _ = out.write_str(match pid {
+            0 => "<idle>",
+            CONSOLE_PID => "console",
+            _ => "<...>",
+        });
+    }
+
+    fn no_irq<R>(&self, f: impl FnOnce() -> R) -> R {
+        without_interrupts(f)
+    }
+
+    /// Preserved from the first moment on: nothing is left to do for them at a kexec.
+    fn page_owned(&self, page: PageRef) {
+        if let Err(why) = memory::with_preserved(|map| map.preserve(page)) {
+            crate::error!(
+                "trace: the page at {:#x} will not cross a kexec: {why}",
+                page.pa
+            );
+        }
+    }
+
+    fn page_released(&self, page: PageRef) {
+        if let Err(why) = memory::with_preserved(|map| map.unpreserve(page)) {
+            crate::error!("trace: the page at {:#x} stays preserved: {why}", page.pa);
+        }
+    }
+
+    fn pages_available(&self) -> Option<u64> {
+        Some(memory::free_pages())
+    }
+
+    fn marker_ip(&self) -> u64 {
+        marker_ip as *const () as u64
+    }
+}
+
+/// Stands as `ip` in the events of `trace_marker`, as the function of that name does in Linux.
+fn marker_ip() {}
+
+/// The name under which the tracer crosses.
+const SUBSYSTEM: &str = "trace";
+
+/// Adopts the predecessor's buffers, or makes new ones.
+pub fn init(received: &Received) {
+    phase("restore");
+    let adopted = received
+        .restore::<TracerState>(SUBSYSTEM)
+        .and_then(|state| {
+            match Tracer::adopt(Phys, cpu::MAX_CPUS, generation(), state, events::ALL) {
+                Ok(tracer) => Some(tracer),
+                Err(error) => {
+                    received.trouble(format!("trace: {error}; the buffers start empty"));
+                    None
+                }
+            }
+        });
+    let is_new = adopted.is_none();
+    let Some(tracer) = adopted.or_else(fresh) else {
+        return;
+    };
+    tracer.for_each_page(|page| received.claim(page.range()));
+    let tracer = TRACER.call_once(|| tracer);
+    if is_new {
+        settings(tracer);
+    }
+    let report = tracer.report();
+    if report.damaged_pages > 0 {
+        received.trouble(format!(
+            "trace: {} damaged sub-buffers were emptied; {} events are lost with them, and counted",
+            report.damaged_pages, report.lost_events
+        ));
+    }
+    tell_phases(tracer);
+}
+
+/// Empty buffers, of the size that was asked for or of one that there is memory for.
+fn fresh() -> Option<Tracer<Phys>> {
+    let asked = boot::cmdline().value("trace_buf_size");
+    let wanted = asked
+        .and_then(parse_size)
+        .map_or(DEFAULT_KB, |bytes| bytes.div_ceil(1024));
+    // No more than a quarter of the memory for a start; a person can ask for more later.
+    let most = memory::free_pages() * 4 / 4 / cpu::MAX_CPUS as u64;
+    let config = Config {
+        nr_cpus: cpu::MAX_CPUS,
+        buffer_kb_per_cpu: wanted.clamp(8, most.max(8)),
+        generation: generation(),
+    };
+    match Tracer::new(Phys, config, events::ALL) {
+        Ok(tracer) => Some(tracer),
+        Err(error) => {
+            crate::error!("trace: {error}; nothing is traced in this life");
+            None
+        }
+    }
+}
+
+/// What the command line says about events and the clock.
+fn settings(tracer: &'static Tracer<Phys>) {
+    let cmdline = boot::cmdline();
+    let files = TraceFs(tracer);
+    if let Some(name) = cmdline.value("trace_clock")
+        && let Err(error) = files.write("trace_clock", name.as_bytes(), true)
+    {
+        crate::warning!("trace_clock={name}: {error}");
+    }
+    let events = match cmdline.value("trace_event") {
+        Some(list) => list.replace(',', "\n"),
+        None => events::DEFAULT.to_string(),
+    };
+    for event in events.lines() {
+        if let Err(error) = files.write("set_event", event.as_bytes(), false) {
+            crate::warning!("trace_event={event}: {error}");
+        }
+    }
+}
+
+/// Records what happened while there was no tracer: the predecessor's jump, and the steps of this start.
+fn tell_phases(tracer: &Tracer<Phys>) {
+    let phases = take_phases();
+    let info = boot::info();
+    if !matches!(outcome(), Outcome::Restored(_)) {
+        return;
+    }
+    events::kexec_phase::at(info.jump_tsc, generation() - 1, "jump");
+    tracer.life_began(info.entry_tsc);
+    events::kexec_phase::at(info.entry_tsc, generation(), "entry");
+    for (name, cycles) in phases {
+        events::kexec_phase::at(cycles, generation(), name);
+    }
+}
+
+static SAVED: IrqMutex<Option<TracerState>> = IrqMutex::new(None);
+
+/// The tracer's part of a handover. Its pages are preserved since they were allocated.
+pub struct State;
+
+impl Subsystem for State {
+    fn name(&self) -> &'static str {
+        SUBSYSTEM
+    }
+
+    fn freeze(&self) -> Result<(), String> {
+        let state = tracer()
+            .map(Tracer::state)
+            .transpose()
+            .map_err(|error| error.to_string())?;
+        *SAVED.lock() = state;
+        Ok(())
+    }
+
+    fn thaw(&self) {
+        *SAVED.lock() = None;
+    }
+
+    fn size(&self) -> usize {
+        SAVED.lock().as_ref().map_or(0, encoded_size)
+    }
+
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
+        let mut saved = SAVED.lock();
+        let (Some(state), Some(tracer)) = (saved.as_mut(), tracer()) else {
+            return Ok(());
+        };
+        // What was described at the freeze still holds where this fails: a little older, found to be so by the adopter.
+        let _ = tracer.refresh_state(state);
+        out.put(0, state)
+    }
+
+    fn late(&self) -> bool {
+        true
+    }
+}

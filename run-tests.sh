@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Sets up what is missing, then runs every check and every test. The last line says how many passed and
+# failed; the status is 0 only where none failed.
+#
+#   ./run-tests.sh [--quick]     --quick leaves out the tests that boot QEMU
+
+set -uo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+quick=no
+for argument in "$@"; do
+    case $argument in
+        --quick) quick=yes ;;
+        -h | --help)
+            echo "Usage: ./run-tests.sh [--quick]     (--quick leaves out the tests that boot QEMU)"
+            exit 0
+            ;;
+        *)
+            echo "run-tests.sh: \"$argument\" is not an option (--quick, --help)" >&2
+            exit 2
+            ;;
+    esac
+done
+
+# shellcheck source=scripts/environment.sh
+source "$root/scripts/environment.sh"
+"$root/scripts/setup.sh" --tests || exit
+cd "$root" || exit
+
+passed=0
+failed=0
+failures=()
+
+# A check counts as one.
+check() {
+    local name=$1
+    shift
+    echo "== $name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        failures+=("$name")
+    fi
+}
+
+# A run of `cargo test` counts as the tests in it, as its own results say.
+tests() {
+    local name=$1 log status sums
+    shift
+    echo "== $name"
+    log=$(mktemp)
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    sums=$(awk '/^test result: / { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")
+    rm -f "$log"
+    passed=$((passed + ${sums% *}))
+    failed=$((failed + ${sums#* }))
+    if ((status != 0)); then
+        failures+=("$name")
+        # It did not build, or a test program died: no result counted that.
+        [[ ${sums#* } != 0 ]] || failed=$((failed + 1))
+    fi
+}
+
+kernel_clippy() {
+    RUSTC_BOOTSTRAP=1 cargo clippy -p kernel --bin baton --features machine --release \
+        --target x86_64-unknown-none --target-dir "${CARGO_TARGET_DIR:-target}/kernel" \
+        -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem -- -D warnings
+}
+
+if command -v shellcheck >/dev/null; then
+    check "shellcheck" shellcheck -x run-qemu.sh run-tests.sh scripts/*.sh .ci/run
+fi
+check "cargo fmt" cargo fmt --all --check
+check "clippy, host" cargo clippy --workspace --all-targets -- -D warnings
+check "clippy, kernel" kernel_clippy
+tests "host tests" cargo test --workspace --exclude tests --no-fail-fast
+tests "host tests of the harness" cargo test -p tests --lib
+if [[ $quick == no ]]; then
+    tests "integration tests" cargo test -p tests --test guest --no-fail-fast
+fi
+
+for name in "${failures[@]}"; do
+    echo "failed: $name"
+done
+echo "$passed passed, $failed failed"
+((failed == 0))

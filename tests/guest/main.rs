@@ -1,0 +1,9 @@
+//! What Baton promises, tried out on the running kernel. Checks that can share a boot do.
+
+mod booting;
+mod crossing;
+mod damage;
+mod faults;
+mod images;
+mod tracing;
+mod typing;

@@ -1,0 +1,435 @@
+//! A running guest, driven over its console.
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use boot::machine::Console;
+use boot::{Ended, Firmware, Image, Initrd, Machine, Running, kernel, protocol};
+use tempfile::TempDir;
+
+/// After this long without the thing that is waited for, a guest counts as hung.
+///
+/// Not a measure of anything: a slow host only has to set `BATON_TEST_GUARD` (seconds) higher.
+pub fn guard() -> Duration {
+    let seconds = env::var("BATON_TEST_GUARD")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(180))
+}
+
+/// One guest at a time: two would share the CPUs, and what a test times would mean nothing.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// What to boot, and how.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    machine: Machine,
+    firmware: Firmware,
+    append: String,
+    files: Vec<(String, Vec<u8>)>,
+    monitor: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Setup {
+    /// What `./run-qemu.sh` boots without options.
+    pub fn new() -> Self {
+        Self {
+            machine: Machine::default(),
+            firmware: Firmware::Bios,
+            append: String::new(),
+            files: Vec::new(),
+            monitor: false,
+        }
+    }
+
+    /// Boots through UEFI firmware.
+    pub fn uefi(mut self) -> Self {
+        self.firmware = Firmware::Uefi;
+        self
+    }
+
+    /// Number of CPUs.
+    pub fn smp(mut self, cpus: u32) -> Self {
+        self.machine.cpus = cpus;
+        self
+    }
+
+    /// Memory in MiB.
+    pub fn mem(mut self, mib: u32) -> Self {
+        self.machine.memory_mib = mib;
+        self
+    }
+
+    /// Counts instructions: one takes one virtual nanosecond.
+    pub fn icount(mut self) -> Self {
+        self.machine.icount = true;
+        self
+    }
+
+    /// The kernel's command line.
+    pub fn append(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.append);
+        self
+    }
+
+    /// Puts a file into the initrd, as `/boot/NAME`.
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.to_owned(), content.into()));
+        self
+    }
+
+    /// Opens QEMU's monitor for [`Guest::monitor`].
+    pub fn with_monitor(mut self) -> Self {
+        self.monitor = true;
+        self
+    }
+
+    /// Starts the machine; the guest has printed nothing yet.
+    ///
+    /// The kernel is built once per test program, before the first start.
+    pub fn start(&self) -> Guest {
+        self.try_start()
+            .unwrap_or_else(|error| panic!("the guest could not be started: {error:#}"))
+    }
+
+    /// Starts the machine and waits for its first prompt.
+    pub fn boot(&self) -> Guest {
+        let mut guest = self.start();
+        guest.first_output = guest.expect_prompt();
+        guest
+    }
+
+    fn try_start(&self) -> Result<Guest> {
+        let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let kernel = kernel_elf();
+        let mut initrd = Initrd::new(&kernel, &self.append)?;
+        for (name, content) in &self.files {
+            initrd.add(name, content.clone())?;
+        }
+        let image = Image::create(&kernel, &initrd, self.firmware)?;
+        let folder = TempDir::with_prefix("baton-test-")?;
+        let mut machine = self.machine.clone();
+        let monitor = self.monitor.then(|| folder.path().join("monitor"));
+        machine.monitor.clone_from(&monitor);
+        let mut running = machine.start(&image, Console::Pipes)?;
+
+        let mut from_guest = running.take_output().expect("the console has pipes");
+        let mut to_guest = running.take_input().expect("the console has pipes");
+        let (output_in, output) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = from_guest.read(&mut buffer) {
+                if output_in.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        // Writing blocks while the guest's serial port is full; a hang guard must not wait for that.
+        let (input, input_out) = channel::<Vec<u8>>();
+        thread::spawn(move || {
+            for bytes in input_out {
+                if to_guest.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Guest {
+            running,
+            input,
+            output,
+            transcript: Vec::new(),
+            read_up_to: 0,
+            ended: None,
+            first_output: String::new(),
+            started: Instant::now(),
+            image,
+            monitor,
+            _folder: folder,
+            _one: one,
+        })
+    }
+}
+
+/// The kernel's ELF file, built at the first call. `BATON_TEST_KERNEL` names another one to test.
+pub fn kernel_elf() -> PathBuf {
+    static KERNEL: OnceLock<PathBuf> = OnceLock::new();
+    KERNEL
+        .get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
+            Some(path) => path.into(),
+            None => kernel::build(&boot::workspace())
+                .unwrap_or_else(|error| panic!("no kernel to test: {error:#}")),
+        })
+        .clone()
+}
+
+/// A guest. Dropping it ends QEMU.
+pub struct Guest {
+    // In the order in which they go: QEMU first, the lock last.
+    running: Running,
+    input: Sender<Vec<u8>>,
+    output: Receiver<Vec<u8>>,
+    transcript: Vec<u8>,
+    read_up_to: usize,
+    ended: Option<Ended>,
+    first_output: String,
+    started: Instant,
+    image: Image,
+    monitor: Option<PathBuf>,
+    _folder: TempDir,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Guest {
+    /// What the guest printed before its first prompt.
+    pub fn first_output(&self) -> &str {
+        &self.first_output
+    }
+
+    /// When QEMU was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The disk image that it booted from.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Types bytes, as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        if self.input.send(bytes.as_ref().to_vec()).is_err() {
+            self.fail("nothing can be typed any more");
+        }
+    }
+
+    /// Waits for `text` after everything that was waited for before, and returns what stands in between,
+    /// `text` included.
+    pub fn expect(&mut self, text: &str) -> String {
+        let wanted = text.as_bytes();
+        self.wait_until(&format!("{text:?}"), |fresh| {
+            fresh
+                .windows(wanted.len())
+                .position(|window| window == wanted)
+                .map(|at| at + wanted.len())
+        })
+    }
+
+    /// Waits for a prompt at the start of a line, and returns what stands before it.
+    pub fn expect_prompt(&mut self) -> String {
+        let text = self.wait_until("a prompt", |fresh| {
+            let prompt = protocol::PROMPT.as_bytes();
+            (0..fresh.len().saturating_sub(prompt.len() - 1)).find_map(|at| {
+                let at_line_start = at == 0 || fresh[at - 1] == b'\n';
+                (at_line_start && fresh[at..].starts_with(prompt)).then_some(at + prompt.len())
+            })
+        });
+        text.strip_suffix(protocol::PROMPT)
+            .unwrap_or(&text)
+            .to_owned()
+    }
+
+    /// Types a command and returns what it printed, without the typed line and with plain line ends.
+    pub fn run(&mut self, command: &str) -> String {
+        self.send(format!("{command}\r"));
+        let text = self.expect_prompt().replace("\r\n", "\n");
+        // The echo is the first line; a message of the kernel can have come before it.
+        let echo_at = text.find(command).unwrap_or(0);
+        match text[echo_at..].split_once('\n') {
+            Some((_, output)) => output.to_owned(),
+            None => String::new(),
+        }
+    }
+
+    /// Runs a command that has to succeed (status 0), and returns what it printed.
+    pub fn ok(&mut self, command: &str) -> String {
+        let output = self.run(command);
+        let status = self.status();
+        if status != 0 {
+            self.fail(&format!("`{command}` has status {status} and not 0"));
+        }
+        output
+    }
+
+    /// Runs a command that has to fail with a reason: some status but 0, and one line of text.
+    pub fn refused(&mut self, command: &str) -> String {
+        let output = self.run(command);
+        if self.status() == 0 {
+            self.fail(&format!("`{command}` has status 0, and should have failed"));
+        }
+        let text = output.trim();
+        if text.is_empty() || text.lines().count() != 1 {
+            self.fail(&format!("`{command}` should say in one line what is wrong"));
+        }
+        text.to_owned()
+    }
+
+    /// The last command's status.
+    pub fn status(&mut self) -> i32 {
+        let text = self.run("status");
+        match text.trim().parse() {
+            Ok(status) => status,
+            Err(_) => self.fail(&format!("`status` printed {text:?}, which is no number")),
+        }
+    }
+
+    /// Loads the default kernel and goes; returns what the new one printed up to its prompt.
+    pub fn kexec(&mut self) -> String {
+        self.ok("kexec -l");
+        self.run("kexec -e")
+    }
+
+    /// The same, and checks the banner: generation `n`, reached by kexec.
+    pub fn kexec_to(&mut self, n: u32) -> String {
+        let output = self.kexec();
+        if !output.contains(&format!("generation {n} (kexec)")) {
+            self.fail(&format!("generation {n} (kexec) was to come up"));
+        }
+        output
+    }
+
+    /// Waits for QEMU's end, which has to be this one.
+    pub fn expect_end(&mut self, expected: Ended) -> String {
+        let deadline = Instant::now() + guard();
+        while self.read_more(deadline) {}
+        let text = self.fresh_text(self.transcript.len());
+        match self.ended {
+            Some(ended) if ended == expected => text,
+            Some(ended) => self.fail(&format!(
+                "the machine ended ({ended:?}), expected was {expected:?}"
+            )),
+            None => self.fail(&format!(
+                "the machine runs on, expected was its end ({expected:?})"
+            )),
+        }
+    }
+
+    /// Switches the machine off by its own command.
+    pub fn poweroff(mut self) {
+        self.send("poweroff\r");
+        self.expect_end(Ended::PoweredOff);
+    }
+
+    /// Runs a command of QEMU's monitor and returns its output.
+    pub fn monitor(&mut self, command: &str) -> String {
+        let Some(path) = self.monitor.clone() else {
+            self.fail("this guest was set up without a monitor");
+        };
+        match ask_monitor(&path, command) {
+            Ok(text) => text,
+            Err(error) => self.fail(&format!("the monitor did not answer: {error}")),
+        }
+    }
+
+    /// Everything the guest has printed.
+    pub fn transcript(&self) -> String {
+        String::from_utf8_lossy(&self.transcript).into_owned()
+    }
+
+    /// Ends the test, with the transcript.
+    pub fn fail(&mut self, why: &str) -> ! {
+        // What is on its way may hold the reason.
+        while self.read_more(Instant::now() + Duration::from_millis(200)) {}
+        let transcript = self.transcript();
+        let ended = match self.ended {
+            None => String::new(),
+            Some(ended) => format!(" (the machine has ended: {ended:?})"),
+        };
+        panic!(
+            "{why}{ended}\n---- {}\n---- the console so far:\n{transcript}\n---- end of the console",
+            self.running.command()
+        );
+    }
+
+    fn wait_until(&mut self, what: &str, find_end: impl Fn(&[u8]) -> Option<usize>) -> String {
+        let deadline = Instant::now() + guard();
+        loop {
+            if let Some(end) = find_end(&self.transcript[self.read_up_to..]) {
+                return self.fresh_text(self.read_up_to + end);
+            }
+            if !self.read_more(deadline) {
+                let why = match self.ended {
+                    None => format!("waited {} s for {what} in vain", guard().as_secs()),
+                    Some(Ended::Panicked) => format!("the guest panicked before {what}"),
+                    Some(_) => format!("the machine ended before {what}"),
+                };
+                self.fail(&why);
+            }
+        }
+    }
+
+    fn fresh_text(&mut self, up_to: usize) -> String {
+        let text = String::from_utf8_lossy(&self.transcript[self.read_up_to..up_to]).into_owned();
+        self.read_up_to = up_to;
+        text
+    }
+
+    /// Takes more output in; false at the deadline and after QEMU's end.
+    fn read_more(&mut self, deadline: Instant) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        match self
+            .output
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            Ok(bytes) => {
+                self.transcript.extend(bytes);
+                true
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.ended = Some(self.running.wait().unwrap_or(Ended::Other(None)));
+                false
+            }
+        }
+    }
+}
+
+/// One command on a connection of its own: QEMU's monitor prompts, echoes, answers, prompts.
+fn ask_monitor(path: &PathBuf, command: &str) -> std::io::Result<String> {
+    const MONITOR_PROMPT: &str = "(qemu) ";
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(guard()))?;
+    let read_to_prompt = |stream: &mut UnixStream| -> std::io::Result<String> {
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(MONITOR_PROMPT.as_bytes()) {
+            stream.read_exact(&mut byte)?;
+            text.push(byte[0]);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    read_to_prompt(&mut stream)?;
+    stream.write_all(format!("{command}\n").as_bytes())?;
+    let answer = read_to_prompt(&mut stream)?;
+    let answer = answer.strip_suffix(MONITOR_PROMPT).unwrap_or(&answer);
+    // The first line is the echo, drawn anew for each character.
+    Ok(answer
+        .split_once('\n')
+        .map_or("", |(_, rest)| rest)
+        .replace('\r', ""))
+}
+
+/// Counters of a `per_cpu/cpuN/stats` file, by name.
+pub fn stats(text: &str) -> HashMap<String, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.trim().to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! What can go wrong with a tracer as a whole.
+
+use crate::errno::Errno;
+use core::fmt;
+
+/// Why a tracer could not be made, adopted or changed. Its text is one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// No memory for pages or for their description.
+    NoMemory,
+    /// A write or a reader that does not end holds the buffer.
+    Busy,
+    /// A number of CPUs that cannot be served.
+    CpuCount {
+        /// What was given.
+        given: usize,
+        /// The largest number.
+        max: usize,
+    },
+    /// A buffer size of nothing.
+    Size,
+    /// The same event was declared twice.
+    EventTwice {
+        /// `system:name`.
+        system: &'static str,
+        /// `system:name`.
+        name: &'static str,
+    },
+    /// There are more events than numbers for them.
+    TooManyEvents,
+    /// Saved state names a buffer for a CPU twice, or for one beyond the CPUs of the state.
+    StateCpu(u32),
+    /// Saved state of a CPU has too few pages for a ring.
+    StatePages {
+        /// The CPU.
+        cpu: u32,
+        /// The pages of its ring.
+        pages: usize,
+    },
+    /// Saved state names a page twice.
+    StatePageTwice(u64),
+    /// Saved state names a page that is not RAM, or not of the buffer's order.
+    StatePage {
+        /// Its physical address.
+        pa: u64,
+        /// Its order.
+        order: u8,
+    },
+    /// A number in the saved state of a CPU is out of range.
+    StateNumber {
+        /// The CPU.
+        cpu: u32,
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// The saved table of events has an entry twice, or a number that no event can have.
+    StateEvent(u16),
+    /// State to be refreshed was made before the tracer changed its shape (size, events).
+    StateShape,
+    /// The saved state names a tracer that this kernel does not have.
+    StateTracer,
+}
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use TraceError::*;
+        match self {
+            NoMemory => write!(f, "there is not enough memory for the trace buffer"),
+            Busy => write!(
+                f,
+                "the trace buffer is held by a write or a reader that does not end"
+            ),
+            CpuCount { given, max } => {
+                write!(f, "a tracer serves 1 to {max} CPUs, not {given}")
+            }
+            Size => write!(f, "a trace buffer of size 0 cannot be"),
+            EventTwice { system, name } => {
+                write!(f, "the event {system}:{name} is declared twice")
+            }
+            TooManyEvents => write!(f, "there are more trace events than numbers for them"),
+            StateCpu(cpu) => write!(f, "the saved trace state has a wrong or doubled CPU {cpu}"),
+            StatePages { cpu, pages } => write!(
+                f,
+                "the saved trace state of CPU {cpu} has {pages} pages, too few for a ring"
+            ),
+            StatePageTwice(pa) => write!(f, "the saved trace state names the page {pa:#x} twice"),
+            StatePage { pa, order } => write!(
+                f,
+                "the saved trace state names {pa:#x} (order {order}), which cannot be a sub-buffer"
+            ),
+            StateNumber { cpu, what, value } => write!(
+                f,
+                "the saved trace state of CPU {cpu} has {what} = {value}, which cannot be"
+            ),
+            StateEvent(id) => write!(
+                f,
+                "the saved table of trace events has a wrong or doubled entry with number {id}"
+            ),
+            StateShape => write!(
+                f,
+                "the trace buffers changed their shape after their state was described"
+            ),
+            StateTracer => write!(f, "the saved trace state names a tracer that is not here"),
+        }
+    }
+}
+
+impl core::error::Error for TraceError {}
+
+/// What a control file answers.
+impl From<TraceError> for Errno {
+    fn from(e: TraceError) -> Errno {
+        match e {
+            TraceError::NoMemory => Errno::ENOMEM,
+            TraceError::Busy => Errno::EBUSY,
+            _ => Errno::EINVAL,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The `format` file, and records printed as text.
+//!
+//! Grammar of the file: `f_show` in Linux's `kernel/trace/trace_events.c`; printing of a record without a print format:
+//! `print_fields` in `trace_output.c`.
+
+use super::{Arg, COMMON_SIZE, EventDesc, Kind, SavedEvent};
+use core::fmt::{self, Write};
+
+/// A field as printing sees it, of a declared event or of a saved one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub name: &'a str,
+    pub c_type: &'a str,
+    pub count: Option<usize>,
+    pub offset: usize,
+    pub size: usize,
+    pub signed: bool,
+    pub kind: Kind,
+}
+
+fn write_field(out: &mut dyn Write, f: &View<'_>) -> fmt::Result {
+    write!(out, "\tfield:{} {}", f.c_type, f.name)?;
+    match f.count {
+        Some(0) => write!(out, "[]")?,
+        Some(n) => write!(out, "[{n}]")?,
+        None => {}
+    }
+    let signed = u8::from(f.signed);
+    writeln!(
+        out,
+        ";\toffset:{};\tsize:{};\tsigned:{signed};",
+        f.offset, f.size
+    )
+}
+
+fn write_common(out: &mut dyn Write, name: &str, id: u16) -> fmt::Result {
+    write!(out, "name: {name}\nID: {id}\nformat:\n")?;
+    for (c_type, name, offset, size, signed) in [
+        ("unsigned short", "common_type", 0, 2, false),
+        ("unsigned char", "common_flags", 2, 1, false),
+        ("unsigned char", "common_preempt_count", 3, 1, false),
+        ("int", "common_pid", 4, 4, true),
+    ] {
+        let field = View {
+            name,
+            c_type,
+            count: None,
+            offset,
+            size,
+            signed,
+            kind: Kind::Int,
+        };
+        write_field(out, &field)?;
+    }
+    out.write_char('\n')
+}
+
+/// Writes an event's `format` file.
+pub fn write_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+    write_common(out, desc.name, desc.id())?;
+    for field in views(desc) {
+        write_field(out, &field)?;
+    }
+    out.write_str("\nprint fmt: ")?;
+    write_print_format(desc, out)?;
+    out.write_char('\n')
+}
+
+/// Writes the `format` file of `ftrace:print`.
+pub(crate) fn write_marker_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "print", super::PRINT_ID)?;
+    for (c_type, name, count, offset, size) in [
+        ("unsigned long", "ip", None, COMMON_SIZE, 8),
+        ("char", "buf", Some(0), COMMON_SIZE + 8, 0),
+    ] {
+        let field = View {
+            name,
+            c_type,
+            count,
+            offset,
+            size,
+            signed: false,
+            kind: Kind::Int,
+        };
+        write_field(out, &field)?;
+    }
+    out.write_str("\nprint fmt: \"%ps: %s\", (void *)REC->ip, REC->buf\n")
+}
+
+fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
+    desc.fields.iter().map(|f| View {
+        name: f.proto.name,
+        c_type: f.proto.c_type,
+        count: f.proto.count,
+        offset: f.offset,
+        size: f.proto.size,
+        signed: f.proto.signed,
+        kind: f.proto.kind,
+    })
+}
+
+fn write_quoted(out: &mut dyn Write, text: &str) -> fmt::Result {
+    out.write_char('"')?;
+    for c in text.chars() {
+        match c {
+            '"' => out.write_str("\\\"")?,
+            '\\' => out.write_str("\\\\")?,
+            '\n' => out.write_str("\\n")?,
+            '\t' => out.write_str("\\t")?,
+            c => out.write_char(c)?,
+        }
+    }
+    out.write_char('"')
+}
+
+/// Writes what follows `print fmt: `, in the form that libtraceevent evaluates.
+pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+    write_quoted(out, desc.print.format)?;
+    for arg in desc.print.args {
+        out.write_str(", ")?;
+        let kind = find(desc, arg.field).map(|f| f.kind);
+        if !arg.symbols.is_empty() {
+            write!(out, "__print_symbolic(REC->{}", arg.field)?;
+            for (value, symbol) in arg.symbols {
+                write!(out, ", {{ {value}, ")?;
+                write_quoted(out, symbol)?;
+                out.write_str(" }")?;
+            }
+            out.write_char(')')?;
+            continue;
+        }
+        match kind {
+            Some(Kind::Str) => write!(out, "__get_str({})", arg.field)?,
+            Some(Kind::Array(size)) => {
+                let count = find(desc, arg.field).and_then(|f| f.count).unwrap_or(0);
+                write!(out, "__print_array(REC->{}, {count}, {size})", arg.field)?;
+            }
+            _ => write!(out, "REC->{}", arg.field)?,
+        }
+    }
+    Ok(())
+}
+
+fn find(desc: &EventDesc, name: &str) -> Option<View<'static>> {
+    views(desc).find(|f| f.name == name)
+}
+
+/// The integer at `offset`, sign-extended where it is signed.
+fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
+    let bytes = payload.get(offset..offset.checked_add(size)?)?;
+    Some(match (size, signed) {
+        (1, false) => u64::from(bytes[0]),
+        (1, true) => i64::from(bytes[0] as i8) as u64,
+        (2, false) => u64::from(u16::from_ne_bytes(bytes.try_into().ok()?)),
+        (2, true) => i64::from(i16::from_ne_bytes(bytes.try_into().ok()?)) as u64,
+        (4, false) => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)),
+        (4, true) => i64::from(i32::from_ne_bytes(bytes.try_into().ok()?)) as u64,
+        (8, _) => u64::from_ne_bytes(bytes.try_into().ok()?),
+        _ => return None,
+    })
+}
+
+/// The bytes of a string field up to its NUL.
+fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
+    let bytes = match f.kind {
+        Kind::Str => {
+            let place = int_at(payload, f.offset, 4, false)? as u32;
+            let (at, len) = ((place & 0xffff) as usize, (place >> 16) as usize);
+            payload.get(at..at + len)?
+        }
+        Kind::Chars => payload.get(f.offset..f.offset.checked_add(f.size)?)?,
+        Kind::Rest => payload.get(f.offset..)?,
+        _ => return None,
+    };
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    Some(&bytes[..end])
+}
+
+/// Writes bytes as text; what is not UTF-8 becomes `?`, so that a terminal is not sent into another mode by a bad record.
+pub(crate) fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        out.write_str(chunk.valid())?;
+        if !chunk.invalid().is_empty() {
+            out.write_char('?')?;
+        }
+    }
+    Ok(())
+}
+
+/// A conversion of a format string.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spec {
+    left: bool,
+    zero: bool,
+    plus: bool,
+    space: bool,
+    alternate: bool,
+    width: usize,
+    precision: Option<usize>,
+    conversion: u8,
+}
+
+impl Spec {
+    /// Parses what follows a `%`; returns the rest.
+    fn parse(text: &str) -> (Spec, &str) {
+        let bytes = text.as_bytes();
+        let mut spec = Spec::default();
+        let mut i = 0;
+        while let Some(b) = bytes.get(i) {
+            match b {
+                b'-' => spec.left = true,
+                b'0' => spec.zero = true,
+                b'+' => spec.plus = true,
+                b' ' => spec.space = true,
+                b'#' => spec.alternate = true,
+                _ => break,
+            }
+            i += 1;
+        }
+        let number = |i: &mut usize| {
+            let mut n = 0usize;
+            while let Some(d) = bytes.get(*i).filter(|b| b.is_ascii_digit()) {
+                n = (n * 10 + usize::from(d - b'0')).min(256);
+                *i += 1;
+            }
+            n
+        };
+        spec.width = number(&mut i);
+        if bytes.get(i) == Some(&b'.') {
+            i += 1;
+            spec.precision = Some(number(&mut i));
+        }
+        while bytes.get(i).is_some_and(|b| b"hlLzjt".contains(b)) {
+            i += 1;
+        }
+        spec.conversion = bytes.get(i).copied().unwrap_or(b'%');
+        i = (i + 1).min(bytes.len());
+        if spec.conversion == b'p' {
+            // Linux's extensions (%ps, %px) need a kernel to ask; the address says enough.
+            while bytes.get(i).is_some_and(|b| b"sSxKfFB".contains(b)) {
+                i += 1;
+            }
+        }
+        // A format is ASCII where it matters; never split a character.
+        while !text.is_char_boundary(i) {
+            i += 1;
+        }
+        (spec, &text[i..])
+    }
+
+    fn pad(&self, out: &mut dyn Write, sign: &str, body: &str, zero: bool) -> fmt::Result {
+        let len = sign.len() + body.chars().count();
+        let fill = self.width.saturating_sub(len);
+        if self.left {
+            write!(out, "{sign}{body}{:fill$}", "")
+        } else if zero {
+            write!(out, "{sign}{:0<fill$}{body}", "")
+        } else {
+            write!(out, "{:fill$}{sign}{body}", "")
+        }
+    }
+
+    fn int(&self, out: &mut dyn Write, value: u64, field: &View<'_>) -> fmt::Result {
+        let mut text = Short::default();
+        let (negative, magnitude) = match self.conversion {
+            b'd' | b'i' => ((value as i64) < 0, (value as i64).unsigned_abs()),
+            _ => (false, mask(value, field)),
+        };
+        match self.conversion {
+            b'x' => write!(text, "{magnitude:x}")?,
+            b'X' => write!(text, "{magnitude:X}")?,
+            b'o' => write!(text, "{magnitude:o}")?,
+            b'p' => write!(text, "{magnitude:016x}")?,
+            _ => write!(text, "{magnitude}")?,
+        }
+        let mut body = Short::default();
+        let digits = text.as_str();
+        for _ in digits.len()..self.precision.unwrap_or(0).min(64) {
+            body.write_char('0')?;
+        }
+        body.write_str(digits)?;
+        let sign = match self.conversion {
+            _ if negative => "-",
+            b'd' | b'i' if self.plus => "+",
+            b'd' | b'i' if self.space => " ",
+            b'x' if self.alternate && magnitude != 0 => "0x",
+            b'X' if self.alternate && magnitude != 0 => "0X",
+            b'o' if self.alternate && magnitude != 0 => "0",
+            _ => "",
+        };
+        let zero = self.zero && self.precision.is_none();
+        self.pad(out, sign, body.as_str(), zero)
+    }
+
+    fn text(&self, out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
+        let bytes = &bytes[..bytes.len().min(self.precision.unwrap_or(usize::MAX))];
+        let fill = self.width.saturating_sub(bytes.len());
+        if !self.left {
+            write!(out, "{:fill$}", "")?;
+        }
+        write_bytes(out, bytes)?;
+        if self.left {
+            write!(out, "{:fill$}", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// An unsigned conversion shows a signed field's own bits, not their extension.
+fn mask(value: u64, field: &View<'_>) -> u64 {
+    match field.size {
+        1 | 2 | 4 => value & ((1 << (8 * field.size)) - 1),
+        _ => value,
+    }
+}
+
+/// A number's text.
+#[derive(Default)]
+struct Short {
+    bytes: [u8; 32],
+    len: usize,
+    /// Longer precisions are cut.
+    rest: usize,
+}
+
+impl Short {
+    fn as_str(&self) -> &str {
+        // Only ASCII is written to it.
+        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")
+    }
+}
+
+impl Write for Short {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let n = s.len().min(self.bytes.len() - self.len);
+        self.bytes[self.len..self.len + n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        self.rest += s.len() - n;
+        Ok(())
+    }
+}
+
+/// Writes a record of a declared event, after its `name: `.
+pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+    let mut rest = desc.print.format;
+    let mut args = desc.print.args.iter();
+    while let Some(at) = rest.find('%') {
+        out.write_str(&rest[..at])?;
+        let (spec, after) = Spec::parse(&rest[at + 1..]);
+        rest = after;
+        if spec.conversion == b'%' {
+            out.write_char('%')?;
+            continue;
+        }
+        let shown = args
+            .next()
+            .and_then(|arg| Some((arg, find(desc, arg.field)?)));
+        if let Some((arg, field)) = shown {
+            write_arg(out, &spec, arg, &field, payload)?;
+        }
+    }
+    out.write_str(rest)
+}
+
+fn write_arg(
+    out: &mut dyn Write,
+    spec: &Spec,
+    arg: &Arg,
+    field: &View<'_>,
+    payload: &[u8],
+) -> fmt::Result {
+    let overflow = |out: &mut dyn Write| out.write_str("<OVERFLOW>");
+    match field.kind {
+        Kind::Int => {
+            let Some(value) = int_at(payload, field.offset, field.size, field.signed) else {
+                return overflow(out);
+            };
+            if !arg.symbols.is_empty() {
+                let unsigned = mask(value, field);
+                return match arg
+                    .symbols
+                    .iter()
+                    .find(|(v, _)| *v == value || *v == unsigned)
+                {
+                    Some((_, symbol)) => spec.text(out, symbol.as_bytes()),
+                    None => write!(out, "0x{unsigned:x}"),
+                };
+            }
+            match spec.conversion {
+                b'c' => {
+                    let c = char::from(value as u8);
+                    out.write_char(if c.is_ascii_graphic() || c == ' ' {
+                        c
+                    } else {
+                        '.'
+                    })
+                }
+                _ => spec.int(out, value, field),
+            }
+        }
+        Kind::Array(each) => write_array(out, field, each, payload),
+        Kind::Chars | Kind::Str | Kind::Rest => match text_of(payload, field) {
+            Some(text) => spec.text(out, text),
+            None => overflow(out),
+        },
+    }
+}
+
+fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8]) -> fmt::Result {
+    out.write_char('{')?;
+    for i in 0..field.size / each.max(1) {
+        if i > 0 {
+            out.write_char(',')?;
+        }
+        match int_at(payload, field.offset + i * each, each, false) {
+            Some(value) => write!(out, "0x{value:x}")?,
+            None => return out.write_str("<OVERFLOW>}"),
+        }
+    }
+    out.write_char('}')
+}
+
+/// Writes a record of an event that this kernel does not declare, or declares otherwise, by the fields that its own
+/// kernel described.
+pub(crate) fn write_unknown(
+    event: &SavedEvent,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if event.fields.is_empty() {
+        return write!(out, " [unknown format, {} bytes]", payload.len());
+    }
+    for field in &event.fields {
+        let view = field.view();
+        write!(out, " {}=", view.name)?;
+        match view.kind {
+            Kind::Int => match int_at(payload, view.offset, view.size, view.signed) {
+                Some(value) if view.signed => {
+                    write!(out, "0x{:x} ({})", mask(value, &view), value as i64)?;
+                }
+                Some(value) => write!(out, "0x{value:x} ({value})")?,
+                None => out.write_str("<OVERFLOW>")?,
+            },
+            Kind::Array(each) => write_array(out, &view, each, payload)?,
+            _ => match text_of(payload, &view) {
+                Some(text) => write_bytes(out, text)?,
+                None => out.write_str("<OVERFLOW>")?,
+            },
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The declaration macro.
+
+/// Declares events. For each one: a function of its name that records it if it is enabled, and a module of its name with
+///
+/// - `DESC`, the static [`EventDesc`](crate::event::EventDesc),
+/// - `enabled()`, for arguments that cost something to compute,
+/// - `at(cycles, ...)`, which records it at a past time, given as raw TSC cycles.
+///
+/// `ALL` lists the descriptions. `tracer` names a function without arguments that returns
+/// `Option<&'static Tracer<P>>`, by an absolute path (`crate::...`). Fields are `bool`, integers, arrays of integers,
+/// `str` (a string of up to 1024 bytes) and `[char; N]` (a string in `N` bytes). A name for a value is printed instead of it where
+/// the argument carries a table.
+///
+/// ```
+/// # mod tracing { pub fn tracer() -> Option<&'static trace::Tracer<trace::testing::TestPlatform>> { None } }
+/// trace::define_events! {
+///     tracer = crate::tracing::tracer;
+///
+///     /// A handler of a device's interrupt is called.
+///     event irq:irq_handler_entry(irq: i32, name: str) {
+///         print("irq=%d name=%s", irq, name)
+///     }
+///
+///     /// A console command is run.
+///     event console:console_command(status: u32, line: str) {
+///         print("status=%s line=%s", status { 0 => "good", 1 => "bad" }, line)
+///     }
+/// }
+/// # fn main() {
+/// irq_handler_entry(4, "uart");
+/// assert_eq!(ALL.len(), 2);
+/// # }
+/// ```
+#[macro_export]
+macro_rules! define_events {
+    (
+        tracer = $tracer:path;
+        $(
+            $(#[$meta:meta])*
+            event $system:ident : $name:ident ( $($field:ident : $ty:tt),* $(,)? ) {
+                print($format:literal $(, $arg:ident $({ $($value:literal => $symbol:literal),* $(,)? })?)* $(,)?)
+            }
+        )*
+    ) => {
+        $(
+            $(#[$meta])*
+            pub mod $name {
+                const FIELDS: &[$crate::event::FieldDesc] = &$crate::event::__private::layout([
+                    $($crate::event::__private::named::<$crate::__field_type!($ty)>(stringify!($field))),*
+                ]);
+
+                /// The event's description.
+                pub static DESC: $crate::event::EventDesc = $crate::event::EventDesc::new(
+                    stringify!($system),
+                    stringify!($name),
+                    FIELDS,
+                    $crate::event::Print {
+                        format: $format,
+                        args: &[$($crate::event::Arg {
+                            field: stringify!($arg),
+                            symbols: &[$($(($value, $symbol)),*)?],
+                        }),*],
+                    },
+                );
+
+                /// Whether the event is recorded.
+                #[inline(always)]
+                pub fn enabled() -> bool {
+                    DESC.enabled()
+                }
+
+                /// Records the event, if it is enabled, at a time that is past, in TSC cycles.
+                #[allow(clippy::too_many_arguments)]
+                pub fn at(cycles: u64, $($field: $crate::__field_arg!($ty)),*) {
+                    if DESC.enabled() {
+                        record(Some(cycles), $($field),*);
+                    }
+                }
+
+                #[doc(hidden)]
+                #[cold]
+                #[inline(never)]
+                #[allow(clippy::too_many_arguments)]
+                pub fn record(cycles: Option<u64>, $($field: $crate::__field_arg!($ty)),*) {
+                    let Some(tracer) = $tracer() else { return };
+                    let dynamic = 0 $(
+                        + <$crate::__field_type!($ty) as $crate::event::Field>::dynamic($field)
+                    )*;
+                    tracer.record(&DESC, cycles, dynamic, |_record| {
+                        $(<$crate::__field_type!($ty) as $crate::event::Field>::put(
+                            $field,
+                            const { $crate::event::__private::offset_of(FIELDS, stringify!($field)) },
+                            _record,
+                        );)*
+                    });
+                }
+            }
+
+            $(#[$meta])*
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            pub fn $name($($field: $crate::__field_arg!($ty)),*) {
+                if $name::DESC.enabled() {
+                    $name::record(None, $($field),*);
+                }
+            }
+        )*
+
+        /// All events that are declared here.
+        pub static ALL: &[&$crate::event::EventDesc] = &[$(&$name::DESC),*];
+    };
+}
+
+/// The type that stands for a field's declared type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __field_type {
+    (str) => { $crate::event::Str };
+    ([char; $n:literal]) => { $crate::event::Chars<$n> };
+    ($t:tt) => { $t };
+}
+
+/// What the recording function takes for a field of the declared type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __field_arg {
+    (str) => {
+        &str
+    };
+    ([char; $n:literal]) => {
+        &str
+    };
+    ($t:tt) => {
+        $t
+    };
+}

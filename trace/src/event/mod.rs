@@ -1,0 +1,175 @@
+//! Events: declared once, recorded, described to user space, printed.
+//!
+//! [`define_events!`](crate::define_events) makes from a declaration a static [`EventDesc`] and the function that records.
+//! A record is laid out as a C struct, as Linux's `TRACE_EVENT` does it:
+//!
+//! ```text
+//! u16 common_type | u8 common_flags | u8 common_preempt_count | i32 common_pid | the fields, each aligned to its size
+//! ```
+//!
+//! A string field is a `__data_loc char[]`: a u32 with the string's offset in the record (low 16 bits) and its
+//! length with the final NUL (high 16 bits); the strings stand after the last field.
+
+mod field;
+mod format;
+mod macros;
+mod record;
+mod table;
+
+pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
+pub(crate) use format::{write_bytes, write_known, write_marker_format, write_unknown};
+pub use format::{write_format, write_print_format};
+pub use record::Record;
+pub(crate) use record::level_of;
+pub use table::{FIRST_ID, SavedEvent, SavedField};
+pub(crate) use table::{Known, Table};
+
+use crate::sync::{AtomicBool, AtomicU16, Ordering};
+
+/// What the macro's code needs.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::field::{layout, named, offset_of};
+}
+
+/// Bytes of the fields that every record begins with.
+pub const COMMON_SIZE: usize = 8;
+/// The number of `ftrace:print`, the events of `trace_marker`.
+pub const PRINT_ID: u16 = 5;
+/// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
+pub const MAX_STRING: usize = 1024;
+
+/// The common fields of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Common {
+    /// The event's number.
+    pub id: u16,
+    /// Bits as in Linux's `enum trace_flag_type`, see `FLAG_...` in [`flags`].
+    pub flags: u8,
+    /// Preemption depth in the low 4 bits, migration depth in the high 4.
+    pub preempt_count: u8,
+    /// The task.
+    pub pid: i32,
+}
+
+/// The bits of `common_flags`: Linux's `enum trace_flag_type`.
+pub mod flags {
+    /// Interrupts were off.
+    pub const IRQS_OFF: u8 = 0x01;
+    /// The task was to be rescheduled.
+    pub const NEED_RESCHED: u8 = 0x04;
+    /// In a hardware interrupt.
+    pub const HARDIRQ: u8 = 0x08;
+    /// In a soft interrupt.
+    pub const SOFTIRQ: u8 = 0x10;
+    /// Preemption was to reschedule.
+    pub const PREEMPT_RESCHED: u8 = 0x20;
+    /// In a non-maskable interrupt.
+    pub const NMI: u8 = 0x40;
+    /// Soft interrupts were off.
+    pub const BH_OFF: u8 = 0x80;
+}
+
+impl Common {
+    /// The common fields of a record's payload; `None` if it is too short.
+    pub fn parse(payload: &[u8]) -> Option<Common> {
+        let bytes = payload.first_chunk::<COMMON_SIZE>()?;
+        let [t0, t1, flags, preempt_count, p0, p1, p2, p3] = *bytes;
+        Some(Common {
+            id: u16::from_ne_bytes([t0, t1]),
+            flags,
+            preempt_count,
+            pid: i32::from_ne_bytes([p0, p1, p2, p3]),
+        })
+    }
+
+    /// As they stand in a record.
+    pub fn encode(self) -> [u8; COMMON_SIZE] {
+        let [t0, t1] = self.id.to_ne_bytes();
+        let [p0, p1, p2, p3] = self.pid.to_ne_bytes();
+        [t0, t1, self.flags, self.preempt_count, p0, p1, p2, p3]
+    }
+}
+
+/// How an event is printed: a format string as C's, and the fields that it prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Print {
+    /// `%d`, `%u`, `%x`, `%s`, `%c`, `%p` ... with flags, width, precision and length.
+    pub format: &'static str,
+    /// One for each conversion.
+    pub args: &'static [Arg],
+}
+
+/// An argument of [`Print`].
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    /// The field's name.
+    pub field: &'static str,
+    /// Names for values, printed instead (`__print_symbolic`); a value that has none is printed as hex.
+    pub symbols: &'static [(u64, &'static str)],
+}
+
+/// An event's declaration, with its state in this kernel.
+#[derive(Debug)]
+pub struct EventDesc {
+    /// The group it belongs to.
+    pub system: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its own fields, in order.
+    pub fields: &'static [FieldDesc],
+    /// How it is printed.
+    pub print: Print,
+    /// Bytes of a record without the strings.
+    pub size: usize,
+    /// Of the layout: differs where a record of the one would be misread as one of the other.
+    pub fingerprint: u64,
+    id: AtomicU16,
+    enabled: AtomicBool,
+}
+
+impl EventDesc {
+    /// A declaration. Evaluated at compile time by the macro, where a wrong one does not compile.
+    ///
+    /// # Panics
+    ///
+    /// If `print` names a field that is not there.
+    pub const fn new(
+        system: &'static str,
+        name: &'static str,
+        fields: &'static [FieldDesc],
+        print: Print,
+    ) -> Self {
+        field::check_print(fields, &print);
+        EventDesc {
+            system,
+            name,
+            fields,
+            print,
+            size: field::end(fields),
+            fingerprint: field::fingerprint(system, name, fields),
+            id: AtomicU16::new(0),
+            enabled: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it is recorded: one relaxed load.
+    #[inline(always)]
+    pub fn enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
+    /// Switches it on or off.
+    pub fn set_enabled(&self, on: bool) {
+        self.enabled.store(on, Ordering::Relaxed);
+    }
+
+    /// Its number; 0 as long as no tracer knows it.
+    pub fn id(&self) -> u16 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_id(&self, id: u16) {
+        self.id.store(id, Ordering::Relaxed);
+    }
+}

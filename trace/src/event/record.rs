@@ -1,0 +1,91 @@
+//! Writing one record into its reservation.
+
+use super::{COMMON_SIZE, Common, flags};
+use crate::platform::{Context, Platform};
+use crate::ring::{Level, Reservation};
+
+/// A record that is being written.
+pub struct Record<'r, 'b, P: Platform> {
+    reservation: &'r mut Reservation<'b, P>,
+    /// Where the next string goes.
+    dynamic: usize,
+}
+
+impl<'r, 'b, P: Platform> Record<'r, 'b, P> {
+    /// Begins a record of event `id` whose fixed fields end at `size`.
+    pub(crate) fn begin(
+        reservation: &'r mut Reservation<'b, P>,
+        id: u16,
+        size: usize,
+        context: &Context,
+    ) -> Self {
+        let common = Common {
+            id,
+            flags: flags_of(context),
+            preempt_count: context.preempt_count,
+            pid: context.pid,
+        };
+        reservation.write(0, &common.encode());
+        Record {
+            reservation,
+            dynamic: size.max(COMMON_SIZE),
+        }
+    }
+
+    /// Writes `bytes` at `offset` of the record.
+    #[inline(always)]
+    pub fn put(&mut self, offset: usize, bytes: &[u8]) {
+        self.reservation.write(offset, bytes);
+    }
+
+    /// Puts a string after what stands there already, and its place into the `__data_loc` field at `offset`.
+    pub(super) fn put_dynamic(&mut self, offset: usize, text: &[u8]) {
+        let at = self.dynamic;
+        let len = text.len() + 1;
+        self.put(
+            offset,
+            &((at as u32 & 0xffff) | ((len as u32) << 16)).to_ne_bytes(),
+        );
+        self.put(at, text);
+        self.put(at + text.len(), &[0]);
+        self.dynamic = at + len;
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for Record<'_, '_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+fn flags_of(context: &Context) -> u8 {
+    let mut bits = 0;
+    for (set, flag) in [
+        (context.irqs_off, flags::IRQS_OFF),
+        (
+            context.need_resched,
+            flags::NEED_RESCHED | flags::PREEMPT_RESCHED,
+        ),
+        (context.in_hardirq, flags::HARDIRQ),
+        (context.in_softirq, flags::SOFTIRQ),
+        (context.in_nmi, flags::NMI),
+    ] {
+        if set {
+            bits |= flag;
+        }
+    }
+    bits
+}
+
+/// The ring's context for what the CPU does.
+pub(crate) fn level_of(context: &Context) -> Level {
+    if context.in_nmi {
+        Level::Nmi
+    } else if context.in_hardirq {
+        Level::Irq
+    } else if context.in_softirq {
+        Level::SoftIrq
+    } else {
+        Level::Task
+    }
+}

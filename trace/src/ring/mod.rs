@@ -1,0 +1,486 @@
+//! The per-CPU ring buffer: the design of Linux's (`Documentation/trace/ring-buffer-design.rst`), in Rust.
+//!
+//! # How it works
+//!
+//! A buffer is a ring of sub-buffers (pages), linked by index, and one *reader page* outside of the ring. One CPU writes;
+//! on it, writers nest: a task's write may be interrupted at any instruction by a soft interrupt's, that by an
+//! interrupt's, that by an NMI's, and each of these is complete before the one below goes on (**N**). Any CPU may read.
+//!
+//! ```text
+//!             reader page                  H: the link to the head page carries a flag, HEAD
+//!                                          head page: the oldest in the ring
+//!   +-> page --H-> page ---> page --+      commit page: the last one with committed events
+//!   |   (tail,     (head)           |      tail page: where the next event goes
+//!   +--- commit) <--- page <--------+
+//! ```
+//!
+//! - **Reserving** adds the event's size to the tail page's `write`. The addition is what nested writers cannot split, so
+//!   each gets bytes of its own. Who finds that it ran over the page's end moves the tail to the next page and starts
+//!   over.
+//! - **Overwriting.** When the tail comes to the head page, its events are lost: the writer turns the flag in the link
+//!   from HEAD to UPDATE, sets HEAD in the next link, then takes UPDATE away. As long as UPDATE stands, no reader swaps.
+//! - **Committing.** `writers` counts the writes under way. Only who ends as the last of them, the outermost, moves the
+//!   commit page and the pages' commit words up to what is written: an event becomes visible when everything that it
+//!   interrupted has been committed too.
+//! - **Consuming** takes the head page out of the ring and puts the (read and emptied) reader page in its place, by
+//!   one compare-and-exchange on the link with its HEAD flag: it fails when a writer has moved the head meanwhile.
+//!
+//! # Time
+//!
+//! An event holds the time since the event before it. A nested writer cannot know whether the event that it interrupted
+//! has its stamp already, so two stamps are kept: `before_stamp`, written before the reservation, and `write_stamp`, written
+//! after it. If they are equal, no write was interrupted between the two, and the difference to `write_stamp` is good.
+//! If not, the event gets an absolute stamp. An event that was itself interrupted before its reservation takes the time
+//! again, and the delta 0 if in doubt: the time of the event before it. So the decoded time never goes back.
+//!
+//! # Invariants
+//!
+//! - **I1** Bytes of a page below its commit word do not change until the page is recycled (made the tail again).
+//! - **I2** A page's `seq` grows by one from each page to the one written after it, and is set before anything else of
+//!   the page when it is recycled. A copy of a page is whole if `seq` was the same before and after.
+//! - **I3** The commit page is never recycled, nor passed by the tail: a writer that would is refused (`commit_overrun`).
+//! - **I4** The reader never swaps out a page beyond the commit page.
+//! - **I5** The ring's shape (which pages, in which order) changes only under the reader lock; the set of its pages only
+//!   while no write is under way and none can start (`disabled`).
+//! - **I6** `committed = in the buffer + overrun + read`.
+//! - **I7** `seq` of the head page is `base + pages_lost + pages_read`.
+
+mod read;
+mod reshape;
+mod subbuf;
+mod write;
+
+pub use read::{CpuIter, Entry};
+pub use reshape::{Adopted, Gap, Plan, Shape};
+pub use write::Reservation;
+
+use crate::error::TraceError;
+use crate::local::LocalU64;
+use crate::page;
+use crate::platform::Platform;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, spin_loop};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use subbuf::SubBuf;
+
+/// Flag in a link: it leads to the head page.
+const HEAD: usize = 1;
+/// Flag in a link: it leads to the page that was the head page, and a writer is moving the head on.
+const UPDATE: usize = 2;
+const FLAGS: usize = 3;
+
+/// The bits of `write` and `entries` that count; above them stands the number of times that the page was recycled.
+const COUNT_MASK: u64 = 0xf_ffff;
+const RECYCLED_ONE: u64 = COUNT_MASK + 1;
+
+/// The bits of `writers` that count the writes under way.
+const WRITERS_MASK: u64 = 0xffff;
+/// One more write under way, and one more ever begun.
+const WRITER_BEGINS: u64 = WRITERS_MASK + 2;
+
+/// The smallest number of pages in the ring (beside the reader page).
+pub const MIN_PAGES: usize = 2;
+
+/// How often a bounded wait looks again before it gives up.
+const WAIT_LIMIT: u32 = 50_000_000;
+
+fn link(index: usize, flags: usize) -> usize {
+    (index << 2) | flags
+}
+
+fn index_of(link: usize) -> usize {
+    link >> 2
+}
+
+/// What a page of the buffer is, beside its memory: 56 bytes.
+struct BufPage {
+    /// Link to the next page, with flags. The index changes under the reader lock only.
+    next: AtomicUsize,
+    /// Index of the page before. Written and read under the reader lock only.
+    prev: AtomicUsize,
+    /// Bytes reserved ([`COUNT_MASK`]); may stand above the page's size for a moment.
+    write: LocalU64,
+    /// Events reserved and not discarded ([`COUNT_MASK`]).
+    entries: LocalU64,
+    /// See I2.
+    seq: AtomicU64,
+    buf: SubBuf,
+}
+
+impl BufPage {
+    fn new(buf: SubBuf) -> Self {
+        BufPage {
+            next: AtomicUsize::new(0),
+            prev: AtomicUsize::new(0),
+            write: LocalU64::new(0),
+            entries: LocalU64::new(0),
+            seq: AtomicU64::new(0),
+            buf,
+        }
+    }
+
+    fn written(&self) -> usize {
+        (self.write.get() & COUNT_MASK) as usize
+    }
+
+    fn entry_count(&self) -> u64 {
+        self.entries.get() & COUNT_MASK
+    }
+}
+
+/// The ring's shape. See I5 for who may touch what.
+struct Ring {
+    pages: Box<[BufPage]>,
+    /// Index of the page that the next event goes to.
+    tail: AtomicUsize,
+    /// Index of the commit page.
+    commit: AtomicUsize,
+    /// Index of the page that the reader has taken, or is about to take. A writer that finds the commit page here must
+    /// not let the head move, for what is written beyond the commit page stands after it in the ring.
+    taking: AtomicUsize,
+}
+
+impl Ring {
+    fn next(&self, index: usize) -> usize {
+        index_of(self.pages[index].next.load(Ordering::Acquire))
+    }
+}
+
+/// The reader's side, under its lock.
+struct Reader {
+    /// Index of the reader page.
+    page: usize,
+    /// Bytes of the reader page's data that have been consumed.
+    read: usize,
+    /// Time of the last consumed event of the reader page.
+    stamp: u64,
+    /// Events consumed.
+    read_events: u64,
+    /// Events consumed of the reader page.
+    page_read_events: u64,
+    /// Pages swapped out.
+    pages_read: u64,
+    /// See I7.
+    base: u64,
+    /// Where the head page was last seen.
+    head_hint: usize,
+    /// `overrun` when the reader page was swapped out.
+    last_overrun: u64,
+    /// Losses to report with the next consumed event.
+    lost: page::Missed,
+    /// Losses that are no overrun of the ring: before the page with this `seq`, this many. Ascending by `seq`.
+    gaps: Vec<(u64, page::Missed)>,
+}
+
+/// The context that a write runs in; a later one may interrupt an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A task.
+    Task = 4,
+    /// A soft interrupt.
+    SoftIrq = 3,
+    /// A hardware interrupt.
+    Irq = 2,
+    /// A non-maskable interrupt.
+    Nmi = 1,
+}
+
+/// A buffer's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events in the buffer that were not consumed.
+    pub entries: u64,
+    /// Events overwritten before they were consumed.
+    pub overrun: u64,
+    /// Events refused because interrupts had filled the whole ring during one write.
+    pub commit_overrun: u64,
+    /// Events refused for another reason: a full buffer that does not overwrite, a write within a write of the same
+    /// context, or a resize that was under way.
+    pub dropped_events: u64,
+    /// Events consumed.
+    pub read_events: u64,
+    /// Bytes of event data in the buffer that were not consumed.
+    pub bytes: u64,
+    /// Time of the oldest event in the buffer in units of its clock; 0 if there is none.
+    pub oldest_ts: u64,
+    /// How often the tail has moved to a new page.
+    pub pages_touched: u64,
+    /// Pages overwritten.
+    pub pages_lost: u64,
+    /// Pages consumed.
+    pub pages_read: u64,
+}
+
+impl Stats {
+    /// All events ever written (since the buffer was last cleared).
+    pub fn written(&self) -> u64 {
+        self.entries + self.overrun + self.read_events
+    }
+}
+
+/// Why an event was not reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReserveError {
+    /// The payload is larger than a sub-buffer can hold.
+    TooLarge {
+        /// Bytes asked for.
+        len: usize,
+        /// Bytes that can be had.
+        max: usize,
+    },
+    /// A write of the same context is under way already (and one more of the kind that interrupts it).
+    Recursion,
+    /// The buffer is being resized or cleared.
+    Disabled,
+    /// The ring is full: of events that are not committed yet, or of old ones that may not be overwritten.
+    Full,
+}
+
+impl core::fmt::Display for ReserveError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            ReserveError::TooLarge { len, max } => {
+                write!(
+                    f,
+                    "an event of {len} bytes does not fit a sub-buffer, which holds {max}"
+                )
+            }
+            ReserveError::Recursion => f.write_str("the event would recurse into its own context"),
+            ReserveError::Disabled => f.write_str("the buffer is being resized or cleared"),
+            ReserveError::Full => {
+                f.write_str("the ring is full of events that cannot be overwritten")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ReserveError {}
+
+/// The ring buffer of one CPU. See the module's documentation.
+pub struct CpuBuffer<P: Platform> {
+    platform: P,
+    /// log2 of the pages of a sub-buffer.
+    order: u8,
+    /// See I5: shared by writers and by holders of the reader lock, exclusive to a holder of both the lock and a `Quiet`.
+    ring: UnsafeCell<Ring>,
+    /// Not zero: no write may start.
+    disabled: AtomicU32,
+    /// The newest survive; otherwise a full buffer refuses new events.
+    overwrite: AtomicBool,
+
+    /// Writes under way ([`WRITERS_MASK`]), and above that the writes ever begun, so that an exchange of the whole word fails
+    /// if one has come and gone. Sequentially consistent with `disabled`, so that one side always sees the other.
+    writers: AtomicU64,
+    /// One bit for each context that is writing.
+    context: LocalU64,
+    before_stamp: LocalU64,
+    write_stamp: LocalU64,
+
+    committed: LocalU64,
+    overrun: LocalU64,
+    commit_overrun: LocalU64,
+    dropped: LocalU64,
+    pages_lost: LocalU64,
+    pages_touched: LocalU64,
+
+    reader: Mutex<Reader>,
+}
+
+// SAFETY: `ring` is the only part that is not Sync by itself; I5 says who may access it and how: its atomics are shared,
+// and a `&mut` to it exists only within `with_ring_mut`, while the reader lock is held and writers are kept out.
+unsafe impl<P: Platform> Sync for CpuBuffer<P> {}
+// SAFETY: nothing in it is bound to a thread.
+unsafe impl<P: Platform> Send for CpuBuffer<P> {}
+
+impl<P: Platform> CpuBuffer<P> {
+    /// A buffer with `pages` sub-buffers in the ring (at least [`MIN_PAGES`]) and a reader page, each of
+    /// `1 << order` pages.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`]; then nothing stays allocated.
+    pub fn new(platform: P, pages: usize, order: u8) -> Result<Self, TraceError> {
+        let pages = pages.max(MIN_PAGES);
+        let list = reshape::alloc_pages(&platform, pages + 1, order)?;
+        let ring = reshape::fresh_ring(list, 0)?;
+        Ok(Self::from_parts(platform, order, ring))
+    }
+
+    fn from_parts(platform: P, order: u8, ring: Ring) -> Self {
+        CpuBuffer {
+            platform,
+            order,
+            ring: UnsafeCell::new(ring),
+            disabled: AtomicU32::new(0),
+            overwrite: AtomicBool::new(true),
+            writers: AtomicU64::new(0),
+            context: LocalU64::new(0),
+            before_stamp: LocalU64::new(0),
+            write_stamp: LocalU64::new(0),
+            committed: LocalU64::new(0),
+            overrun: LocalU64::new(0),
+            commit_overrun: LocalU64::new(0),
+            dropped: LocalU64::new(0),
+            pages_lost: LocalU64::new(0),
+            pages_touched: LocalU64::new(0),
+            reader: Mutex::new(Reader {
+                page: 0,
+                read: 0,
+                stamp: 0,
+                read_events: 0,
+                page_read_events: 0,
+                pages_read: 0,
+                base: 1,
+                head_hint: 1,
+                last_overrun: 0,
+                lost: page::Missed::None,
+                gaps: Vec::new(),
+            }),
+        }
+    }
+
+    /// Bytes of a sub-buffer.
+    pub fn page_size(&self) -> usize {
+        subbuf::bytes(self.order)
+    }
+
+    /// Bytes of the largest payload.
+    pub fn max_payload(&self) -> usize {
+        page::max_payload(self.page_size())
+    }
+
+    fn data_size(&self) -> usize {
+        page::data_size(self.page_size())
+    }
+
+    /// Chooses between overwriting the oldest events (the default) and refusing new ones when the buffer is full.
+    pub fn set_overwrite(&self, on: bool) {
+        self.overwrite.store(on, Ordering::Relaxed);
+    }
+
+    /// Sub-buffers in the ring, the reader page not counted.
+    pub fn pages(&self) -> usize {
+        self.locked(|_, ring| ring.pages.len() - 1)
+    }
+
+    /// The counters now. Exact while nobody writes; else each is right for some moment during the call.
+    pub fn stats(&self) -> Stats {
+        self.locked(|reader, ring| {
+            let mut stats = Stats {
+                overrun: self.overrun.get(),
+                commit_overrun: self.commit_overrun.get(),
+                dropped_events: self.dropped.get(),
+                read_events: reader.read_events,
+                pages_touched: self.pages_touched.get(),
+                pages_lost: self.pages_lost.get(),
+                pages_read: reader.pages_read,
+                ..Stats::default()
+            };
+            stats.entries = self
+                .committed
+                .get()
+                .saturating_sub(stats.overrun + stats.read_events);
+            let reader_page = &ring.pages[reader.page].buf;
+            let unread = reader_page.commit().saturating_sub(reader.read);
+            stats.bytes = unread as u64;
+            if unread > 0 {
+                stats.oldest_ts = match reader.read {
+                    0 => reader_page.time_stamp().load(Ordering::Relaxed),
+                    _ => reader.stamp,
+                };
+            }
+            if ring.commit.load(Ordering::Acquire) != reader.page {
+                let head = self.find_head(reader, ring).unwrap_or(reader.head_hint);
+                if unread == 0 && ring.pages[head].buf.commit() > 0 {
+                    stats.oldest_ts = ring.pages[head].buf.time_stamp().load(Ordering::Relaxed);
+                }
+                let mut at = head;
+                // Bounded by the ring's length: the commit page may run away from us.
+                for _ in 1..ring.pages.len() {
+                    stats.bytes += ring.pages[at].buf.commit() as u64;
+                    if at == ring.commit.load(Ordering::Acquire) {
+                        break;
+                    }
+                    at = ring.next(at);
+                }
+            }
+            stats
+        })
+    }
+
+    /// Runs `f` under the reader lock.
+    fn locked<R>(&self, f: impl FnOnce(&mut Reader, &Ring) -> R) -> R {
+        self.platform.no_irq(|| {
+            let mut reader = self.reader.lock();
+            // SAFETY: under the reader lock the ring is shared only (I5).
+            let ring = unsafe { &*self.ring.get() };
+            f(&mut reader, ring)
+        })
+    }
+
+    /// As `locked`, but gives up after a while: for the moment when other CPUs stand still for good.
+    fn try_locked<R>(&self, f: impl FnOnce(&mut Reader, &Ring) -> R) -> Result<R, TraceError> {
+        self.platform.no_irq(|| {
+            for _ in 0..WAIT_LIMIT {
+                if let Some(mut reader) = self.reader.try_lock() {
+                    // SAFETY: under the reader lock the ring is shared only (I5).
+                    let ring = unsafe { &*self.ring.get() };
+                    return Ok(f(&mut reader, ring));
+                }
+                spin_loop();
+            }
+            Err(TraceError::Busy)
+        })
+    }
+
+    /// Runs `f` while no write is under way, none starts, and nobody reads. Writes that are tried meanwhile are refused
+    /// and counted as dropped.
+    ///
+    /// Must not be called from within a write.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write does not end.
+    fn exclusive<R>(
+        &self,
+        f: impl FnOnce(&mut Reader, &mut Ring) -> Result<R, TraceError>,
+    ) -> Result<R, TraceError> {
+        self.platform.no_irq(|| {
+            let mut reader = self.reader.lock();
+            // Sequentially consistent with the writer's `writers += 1; check disabled`: either it sees `disabled`, or we see it
+            // in `writers`.
+            self.disabled.fetch_add(1, Ordering::SeqCst);
+            let quiet = (0..WAIT_LIMIT).any(|_| {
+                spin_loop();
+                self.writers.load(Ordering::SeqCst) & WRITERS_MASK == 0
+            });
+            let result = if quiet {
+                // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
+                f(&mut reader, unsafe { &mut *self.ring.get() })
+            } else {
+                Err(TraceError::Busy)
+            };
+            self.disabled.fetch_sub(1, Ordering::SeqCst);
+            result
+        })
+    }
+}
+
+impl<P: Platform> Drop for CpuBuffer<P> {
+    fn drop(&mut self) {
+        let pages = core::mem::take(&mut self.ring.get_mut().pages);
+        for page in pages.into_iter() {
+            page.buf.free(&self.platform, self.order);
+        }
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for CpuBuffer<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CpuBuffer")
+            .field("order", &self.order)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

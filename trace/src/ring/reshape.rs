@@ -1,0 +1,675 @@
+//! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing, adopting.
+
+use super::subbuf::{self, SubBuf};
+use super::{BufPage, CpuBuffer, HEAD, MIN_PAGES, Ring, link};
+use crate::error::TraceError;
+use crate::page::{self, Cursor, HEADER_SIZE, Missed};
+use crate::platform::Platform;
+use crate::sync::{AtomicUsize, Ordering};
+use alloc::vec::Vec;
+use handover::KState;
+use handover::page::PageRef;
+
+/// A loss inside a buffer that no counter tells: events are missing right before a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct Gap {
+    /// Position of the page: 0 the reader page, 1 the head page, and so on.
+    pub position: u32,
+    /// How many are missing; `u64::MAX` where that is not known.
+    pub lost: u64,
+}
+
+/// A buffer as it is described for another life. The events are in the pages, which stay where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct Shape {
+    /// The reader page.
+    #[kstate(pages)]
+    pub reader: PageRef,
+    /// The ring's pages from the head page on.
+    #[kstate(pages)]
+    pub ring: Vec<PageRef>,
+    /// How many of them hold events (up to the commit page); 0: the reader page is the commit page.
+    pub used: u32,
+    /// Bytes of the reader page's data that have been consumed.
+    pub reader_read: u32,
+    /// Events ever committed.
+    pub committed: u64,
+    /// See [`Stats`](super::Stats), as all that follow.
+    pub overrun: u64,
+    /// Refused: ring full of uncommitted events.
+    pub commit_overrun: u64,
+    /// Refused for another reason.
+    pub dropped: u64,
+    /// Consumed.
+    pub read_events: u64,
+    /// Pages consumed.
+    pub pages_read: u64,
+    /// Pages overwritten.
+    pub pages_lost: u64,
+    /// Pages that the tail has moved to.
+    pub pages_touched: u64,
+    /// `overrun` when the reader page was taken.
+    pub last_overrun: u64,
+    /// Losses inside the buffer. Never grows but by adopting damaged pages.
+    pub gaps: Vec<Gap>,
+    /// Whether a full buffer overwrites.
+    pub overwrite: bool,
+}
+
+/// What adopting found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Events that are in the buffer.
+    pub events: u64,
+    /// Pages whose content was no such page: emptied, their events counted as overrun.
+    pub damaged_pages: u64,
+    /// Events that the counters knew of and no page holds.
+    pub lost_events: u64,
+    /// Events in the pages that the counters did not know of: written after the state was described.
+    pub late_events: u64,
+}
+
+pub(super) fn alloc_pages<P: Platform>(
+    platform: &P,
+    count: usize,
+    order: u8,
+) -> Result<Vec<BufPage>, TraceError> {
+    let each = 1u64 << order;
+    let wanted = (count as u64).checked_mul(each);
+    match (wanted, platform.pages_available()) {
+        (None, _) => return Err(TraceError::NoMemory),
+        (Some(wanted), Some(free)) if wanted > free => return Err(TraceError::NoMemory),
+        _ => {}
+    }
+    let mut pages = reserved(count)?;
+    for _ in 0..count {
+        match SubBuf::alloc(platform, order) {
+            Some(buf) => pages.push(BufPage::new(buf)),
+            None => {
+                for page in pages {
+                    page.buf.free(platform, order);
+                }
+                return Err(TraceError::NoMemory);
+            }
+        }
+    }
+    Ok(pages)
+}
+
+fn reserved<T>(count: usize) -> Result<Vec<T>, TraceError> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count)
+        .map_err(|_| TraceError::NoMemory)?;
+    Ok(list)
+}
+
+/// An empty ring of these pages, the first one as its reader page. Numbers go on from `seq`.
+pub(super) fn fresh_ring(pages: Vec<BufPage>, seq: u64) -> Result<Ring, TraceError> {
+    let ring = Ring {
+        pages: pages.into_boxed_slice(),
+        tail: AtomicUsize::new(0),
+        commit: AtomicUsize::new(0),
+        taking: AtomicUsize::new(0),
+    };
+    empty(&ring, seq);
+    Ok(ring)
+}
+
+fn empty(ring: &Ring, seq: u64) {
+    for page in &ring.pages {
+        clear(page);
+    }
+    ring.pages[0].seq.store(seq, Ordering::Relaxed);
+    ring.pages[1].seq.store(seq + 1, Ordering::Relaxed);
+    relink(ring, 1);
+}
+
+fn clear(page: &BufPage) {
+    page.write.set(0);
+    page.entries.set(0);
+    page.buf.clear();
+}
+
+/// Links pages 1.. to a ring with page 1 as its head, page 0 as reader page, page `used` as tail and commit page.
+fn relink(ring: &Ring, used: usize) {
+    let count = ring.pages.len();
+    for (index, page) in ring.pages.iter().enumerate() {
+        let next = if index + 1 < count { index + 1 } else { 1 };
+        let flag = if index + 1 == count { HEAD } else { 0 };
+        page.next.store(link(next, flag), Ordering::Relaxed);
+        let prev = if index > 1 { index - 1 } else { count - 1 };
+        page.prev.store(prev, Ordering::Relaxed);
+    }
+    ring.tail.store(used, Ordering::Relaxed);
+    ring.taking.store(0, Ordering::Relaxed);
+    ring.commit.store(used, Ordering::Release);
+}
+
+/// `seq` of the head page of a ring after `relink`.
+fn head_seq(ring: &Ring, used: usize) -> u64 {
+    let seq = |index: usize| ring.pages[index].seq.load(Ordering::Relaxed);
+    if used > 0 {
+        seq(1)
+    } else {
+        seq(0).wrapping_add(1)
+    }
+}
+
+impl<P: Platform> CpuBuffer<P> {
+    /// Throws all events away and sets the counters to zero.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write does not end; then nothing has changed.
+    pub fn clear(&self) -> Result<(), TraceError> {
+        self.exclusive(|reader, ring| {
+            let last = ring.commit.load(Ordering::Relaxed);
+            let seq = ring.pages[last].seq.load(Ordering::Relaxed) + 1;
+            empty(ring, seq);
+            for counter in [
+                &self.committed,
+                &self.overrun,
+                &self.commit_overrun,
+                &self.dropped,
+                &self.pages_lost,
+                &self.pages_touched,
+                &self.before_stamp,
+                &self.write_stamp,
+            ] {
+                counter.set(0);
+            }
+            reader.page = 0;
+            reader.read = 0;
+            reader.stamp = 0;
+            reader.read_events = 0;
+            reader.page_read_events = 0;
+            reader.pages_read = 0;
+            reader.base = seq + 1;
+            reader.head_hint = 1;
+            reader.last_overrun = 0;
+            reader.lost = Missed::None;
+            reader.gaps.clear();
+            Ok(())
+        })
+    }
+
+    /// Changes the number of pages in the ring, keeping all events for which there is room: growing keeps all, shrinking
+    /// drops the oldest, as Linux does, and counts them as overrun. Not to be called twice at once.
+    ///
+    /// Events that are written during the change itself (some microseconds) are refused and counted as dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`]; then nothing has changed.
+    pub fn resize(&self, pages: usize) -> Result<(), TraceError> {
+        let pages = pages.max(MIN_PAGES);
+        let now = self.pages();
+        let mut list = reserved(pages.checked_add(1).ok_or(TraceError::NoMemory)?)?;
+        let mut removed: Vec<BufPage> = reserved(now.saturating_sub(pages))?;
+        let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), self.order)?;
+        let result = self.exclusive(|reader, ring| {
+            let mut used = self.sort(reader.page, ring);
+            let mut old = core::mem::take(&mut ring.pages).into_vec();
+            // `sort` has put the pages in order: reader page, events from old to new, empty pages.
+            while old.len() > pages + 1 && old.len() - 1 > used.max(1) {
+                removed.extend(old.pop());
+            }
+            let surplus = old.len().saturating_sub(pages + 1);
+            for page in old.drain(1..1 + surplus) {
+                self.overrun.add(page.entry_count());
+                self.pages_lost.add(1);
+                used -= 1;
+                removed.push(page);
+            }
+            list.append(&mut old);
+            list.append(&mut added);
+            ring.pages = core::mem::take(&mut list).into_boxed_slice();
+            relink(ring, used);
+            reader.page = 0;
+            reader.head_hint = 1;
+            reader.base = head_seq(ring, used)
+                .wrapping_sub(self.pages_lost.get())
+                .wrapping_sub(reader.pages_read);
+            Ok(())
+        });
+        // Those that have left the ring, or, after an error, never came to it.
+        for page in removed.into_iter().chain(added) {
+            page.buf.free(&self.platform, self.order);
+        }
+        result
+    }
+
+    /// Sorts the pages: the reader page, then the ring from the head on. Returns how many ring pages are in use; the commit
+    /// page is the last of them, or, with 0, the reader page.
+    fn sort(&self, reader_page: usize, ring: &mut Ring) -> usize {
+        let commit = ring.commit.load(Ordering::Relaxed);
+        let mut at = ring.next(reader_page);
+        for _ in 1..ring.pages.len() {
+            let prev = ring.pages[at].prev.load(Ordering::Relaxed);
+            if ring.pages[prev].next.load(Ordering::Relaxed) == link(at, HEAD) {
+                break;
+            }
+            at = ring.next(at);
+        }
+        let mut used = 0;
+        let count = ring.pages.len();
+        // `prev` is not needed any more: the position goes there.
+        for position in 1..count {
+            if at == commit {
+                used = position;
+            }
+            let next = ring.next(at);
+            ring.pages[at].prev.store(position, Ordering::Relaxed);
+            at = next;
+        }
+        ring.pages[reader_page].prev.store(0, Ordering::Relaxed);
+        ring.pages
+            .sort_unstable_by_key(|page| page.prev.load(Ordering::Relaxed));
+        used
+    }
+
+    /// Calls `f` with every page that the buffer owns.
+    pub fn for_each_page(&self, f: &mut dyn FnMut(PageRef)) {
+        self.locked(|_, ring| {
+            for page in &ring.pages {
+                f(page.buf.page_ref(self.order));
+            }
+        });
+    }
+
+    /// Describes the buffer. Its lists have room for what [`describe`](Self::describe) will write later.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`].
+    pub fn shape(&self) -> Result<Shape, TraceError> {
+        let pages = self.pages();
+        let gaps = self.locked(|reader, _| reader.gaps.len());
+        let mut shape = Shape {
+            ring: reserved(pages)?,
+            gaps: reserved(gaps)?,
+            ..Shape::default()
+        };
+        self.describe(&mut shape)?;
+        Ok(shape)
+    }
+
+    /// Describes the buffer in `shape`, one of [`shape`](Self::shape), without allocating. While nobody writes.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::StateShape`] if the buffer was resized since; [`TraceError::Busy`] if a reader holds it for good.
+    pub fn describe(&self, shape: &mut Shape) -> Result<(), TraceError> {
+        self.try_locked(|reader, ring| {
+            let count = ring.pages.len() - 1;
+            if shape.ring.capacity() < count {
+                return Err(TraceError::StateShape);
+            }
+            let head = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
+            let commit = ring.commit.load(Ordering::Acquire);
+            shape.reader = ring.pages[reader.page].buf.page_ref(self.order);
+            shape.reader_read = reader.read as u32;
+            shape.ring.clear();
+            shape.gaps.clear();
+            shape.used = 0;
+            let mut at = head;
+            for position in 1..=count {
+                let page = &ring.pages[at];
+                shape.ring.push(page.buf.page_ref(self.order));
+                if at == commit {
+                    shape.used = position as u32;
+                }
+                at = ring.next(at);
+            }
+            let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
+            for (seq, lost) in &reader.gaps {
+                let position = (seq + 1).saturating_sub(first);
+                if position <= u64::from(shape.used) && shape.gaps.len() < shape.gaps.capacity() {
+                    shape.gaps.push(Gap {
+                        position: position as u32,
+                        lost: match lost {
+                            Missed::Count(n) => *n,
+                            _ => u64::MAX,
+                        },
+                    });
+                }
+            }
+            shape.committed = self.committed.get();
+            shape.overrun = self.overrun.get();
+            shape.commit_overrun = self.commit_overrun.get();
+            shape.dropped = self.dropped.get();
+            shape.read_events = reader.read_events;
+            shape.pages_read = reader.pages_read;
+            shape.pages_lost = self.pages_lost.get();
+            shape.pages_touched = self.pages_touched.get();
+            shape.last_overrun = reader.last_overrun;
+            shape.overwrite = self.overwrite.load(Ordering::Relaxed);
+            Ok(())
+        })?
+    }
+}
+
+fn head_seq_of(base: u64, pages_lost: u64, pages_read: u64) -> u64 {
+    base.wrapping_add(pages_lost).wrapping_add(pages_read)
+}
+
+/// What a page was found to hold.
+#[derive(Clone, Copy)]
+struct Content {
+    commit: usize,
+    sum: page::Summary,
+}
+
+/// A buffer that can be adopted: all has been looked at, nothing has been changed yet.
+pub struct Plan<P: Platform> {
+    platform: P,
+    order: u8,
+    /// Reader page, pages with events in order, empty pages. Their `write` and `entries` are set.
+    pages: Vec<BufPage>,
+    used: usize,
+    shape: Shape,
+    /// Time at the end of the newest page.
+    stamp: u64,
+    oldest: Option<u64>,
+    newest: Option<u64>,
+    reader: Cursor,
+    reader_events: u64,
+    gaps: Vec<(u64, Missed)>,
+    found: Adopted,
+}
+
+impl<P: Platform> Plan<P> {
+    /// Looks at the buffer that `shape` of CPU `cpu` describes, and at every event in its pages, trusting nothing of it.
+    /// `now` is the time on the buffer's clock: no event can be later. That no page is named twice is for the caller to
+    /// see to, for all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// Those `State...` of [`TraceError`] for a shape that cannot be, [`TraceError::NoMemory`].
+    pub fn new(platform: P, cpu: u32, shape: Shape, now: u64) -> Result<Self, TraceError> {
+        let order = shape.reader.order;
+        let count = shape.ring.len();
+        if count < MIN_PAGES {
+            return Err(TraceError::StatePages { cpu, pages: count });
+        }
+        let number = |what, value| TraceError::StateNumber { cpu, what, value };
+        if shape.used as usize > count {
+            return Err(number("pages in use", u64::from(shape.used)));
+        }
+        let known = shape
+            .overrun
+            .checked_add(shape.read_events)
+            .and_then(|gone| shape.committed.checked_sub(gone));
+        let Some(expected) = known else {
+            return Err(number("events written", shape.committed));
+        };
+        if shape.last_overrun > shape.overrun {
+            return Err(number("overrun before the reader page", shape.last_overrun));
+        }
+        // Far below 2^64, so that counting on cannot overflow.
+        for (what, value) in [
+            ("events written", shape.committed),
+            ("commit overrun", shape.commit_overrun),
+            ("dropped events", shape.dropped),
+            ("pages read", shape.pages_read),
+            ("pages lost", shape.pages_lost),
+            ("pages touched", shape.pages_touched),
+        ] {
+            if value > u64::MAX / 4 {
+                return Err(number(what, value));
+            }
+        }
+        let mut scratch = reserved::<u8>(subbuf::bytes(order.min(4)))?;
+        let mut kept = reserved::<BufPage>(count + 1)?;
+        let mut contents = reserved::<Option<Content>>(count + 1)?;
+        for (index, page) in core::iter::once(&shape.reader)
+            .chain(&shape.ring)
+            .enumerate()
+        {
+            let wrong = TraceError::StatePage {
+                pa: page.pa,
+                order: page.order,
+            };
+            // 64 KiB is the largest sub-buffer.
+            if page.order != order || order > 4 {
+                return Err(wrong);
+            }
+            let buf = SubBuf::at(&platform, *page).ok_or(wrong)?;
+            contents.push(if index <= shape.used as usize {
+                look(&buf, order, &mut scratch, now)
+            } else {
+                None
+            });
+            kept.push(BufPage::new(buf));
+        }
+        drop_out_of_order(&mut contents[..=shape.used as usize]);
+
+        // The consumed part of the reader page has to end between two events.
+        let mut reader = Cursor::new(0);
+        let mut reader_events = 0;
+        if let Some(content) = contents[0] {
+            let data = read_page(&kept[0].buf, order, &mut scratch);
+            let data = &data[HEADER_SIZE..HEADER_SIZE + content.commit];
+            reader = Cursor::new(kept[0].buf.time_stamp().load(Ordering::Relaxed));
+            while reader.offset < shape.reader_read as usize {
+                match reader.next(data) {
+                    Ok(Some(_)) => reader_events += 1,
+                    _ => break,
+                }
+            }
+            if reader.offset != shape.reader_read as usize {
+                return Err(number(
+                    "bytes read of the reader page",
+                    u64::from(shape.reader_read),
+                ));
+            }
+        }
+
+        let mut found = Adopted::default();
+        let mut in_pages = 0;
+        for content in contents.iter().flatten() {
+            in_pages += content.sum.events;
+        }
+        found.events = in_pages - reader_events;
+        found.lost_events = expected.saturating_sub(found.events);
+        found.late_events = found.events.saturating_sub(expected);
+
+        // Pages with events first, damaged ones behind them as empty pages; a gap where they stood.
+        let holes = contents[..=shape.used as usize]
+            .iter()
+            .filter(|content| content.is_none())
+            .count();
+        found.damaged_pages = holes as u64;
+        let mut gaps = reserved(holes + shape.gaps.len())?;
+        let mut pages = reserved::<BufPage>(count + 1)?;
+        let mut empty = reserved::<BufPage>(count)?;
+        let mut hole = false;
+        let mut used = 0;
+        let mut stamp = 0;
+        let mut oldest = None;
+        let mut newest = None;
+        for (position, page) in kept.into_iter().enumerate() {
+            let content = contents[position];
+            if let Some(content) = content {
+                page.write.set(content.commit as u64);
+                page.entries.set(content.sum.events);
+                stamp = stamp.max(content.sum.last_ts);
+                if content.sum.events > 0 {
+                    oldest = oldest.or(Some(content.sum.first_ts));
+                    newest = Some(content.sum.last_event_ts);
+                }
+            }
+            if position == 0 {
+                hole = content.is_none();
+                pages.push(page);
+            } else if content.is_some() {
+                used += 1;
+                if hole {
+                    let lost = match (holes, found.lost_events) {
+                        (1, lost) => Missed::Count(lost),
+                        _ => Missed::Unknown,
+                    };
+                    gaps.push((used as u64, lost));
+                }
+                for gap in shape
+                    .gaps
+                    .iter()
+                    .filter(|gap| gap.position as usize == position)
+                {
+                    let lost = match gap.lost {
+                        u64::MAX => Missed::Unknown,
+                        n => Missed::Count(n),
+                    };
+                    gaps.push((used as u64, lost));
+                }
+                hole = false;
+                pages.push(page);
+            } else {
+                hole |= position <= shape.used as usize;
+                empty.push(page);
+            }
+        }
+        pages.append(&mut empty);
+        Ok(Plan {
+            platform,
+            order,
+            pages,
+            used,
+            shape,
+            stamp,
+            oldest,
+            newest,
+            reader,
+            reader_events,
+            gaps,
+            found,
+        })
+    }
+
+    /// What was found.
+    pub fn found(&self) -> Adopted {
+        self.found
+    }
+
+    /// Time of the newest event; `None` if there are none.
+    pub fn newest(&self) -> Option<u64> {
+        self.newest
+    }
+
+    /// Time of the oldest event, consumed ones of the reader page included; `None` if there are none.
+    pub fn oldest(&self) -> Option<u64> {
+        self.oldest
+    }
+
+    /// Takes the pages over. Cannot fail.
+    pub fn adopt(self) -> CpuBuffer<P> {
+        let Plan {
+            pages, used, shape, ..
+        } = self;
+        for page in &pages {
+            if page.written() == 0 {
+                page.buf.clear();
+            }
+        }
+        let ring = Ring {
+            pages: pages.into_boxed_slice(),
+            tail: AtomicUsize::new(0),
+            commit: AtomicUsize::new(0),
+            taking: AtomicUsize::new(0),
+        };
+        for index in 0..=used {
+            ring.pages[index].seq.store(index as u64, Ordering::Relaxed);
+        }
+        relink(&ring, used);
+        let buffer = CpuBuffer::from_parts(self.platform, self.order, ring);
+        let lost = self.found.lost_events;
+        buffer
+            .committed
+            .set(shape.committed + self.found.late_events);
+        buffer.overrun.set(shape.overrun + lost);
+        buffer.commit_overrun.set(shape.commit_overrun);
+        buffer.dropped.set(shape.dropped);
+        buffer.pages_lost.set(shape.pages_lost);
+        buffer.pages_touched.set(shape.pages_touched);
+        buffer.before_stamp.set(self.stamp);
+        buffer.write_stamp.set(self.stamp);
+        buffer.set_overwrite(shape.overwrite);
+        {
+            let mut reader = buffer.reader.lock();
+            reader.read = self.reader.offset;
+            reader.stamp = self.reader.ts;
+            reader.read_events = shape.read_events;
+            reader.page_read_events = self.reader_events;
+            reader.pages_read = shape.pages_read;
+            // The reader page has number 0, the head page number 1 (I7).
+            reader.base = 1u64
+                .wrapping_sub(shape.pages_lost)
+                .wrapping_sub(shape.pages_read);
+            // What damage has cost is told by the gaps.
+            reader.last_overrun = shape.last_overrun + lost;
+            reader.gaps = self.gaps;
+        }
+        buffer
+    }
+}
+
+/// A copy of the whole page in `scratch`.
+fn read_page<'a>(buf: &SubBuf, order: u8, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    scratch.resize(subbuf::bytes(order), 0);
+    let stamp = buf.time_stamp().load(Ordering::Relaxed);
+    let commit = buf.commit_word().load(Ordering::Acquire);
+    scratch[..8].copy_from_slice(&stamp.to_ne_bytes());
+    scratch[8..16].copy_from_slice(&commit.to_ne_bytes());
+    let (_, data) = scratch.split_at_mut(HEADER_SIZE);
+    buf.copy_data(order, data.len(), data);
+    scratch
+}
+
+/// What the page holds; `None` if it is no such page.
+fn look(buf: &SubBuf, order: u8, scratch: &mut Vec<u8>, now: u64) -> Option<Content> {
+    let bytes = read_page(buf, order, scratch);
+    let header = page::header(bytes).ok()?;
+    // Pages inside a buffer carry no flags; they are for readers' copies.
+    if header.missed != Missed::None {
+        return None;
+    }
+    let sum = page::check(bytes).ok()?;
+    // A padding's nanosecond may stand after the last event.
+    if sum.last_ts > now.saturating_add(header.commit as u64) {
+        return None;
+    }
+    Some(Content {
+        commit: header.commit,
+        sum,
+    })
+}
+
+/// Takes out pages that do not follow in time: of two that are in the wrong order, the earlier one if the later one fits
+/// what stands before both.
+fn drop_out_of_order(contents: &mut [Option<Content>]) {
+    let mut before = 0;
+    let mut last: Option<usize> = None;
+    let mut before_last = 0;
+    for index in 0..contents.len() {
+        let Some(content) = contents[index] else {
+            continue;
+        };
+        if content.sum.events == 0 {
+            continue;
+        }
+        if content.sum.first_ts >= before {
+            before_last = before;
+        } else if content.sum.first_ts >= before_last
+            && let Some(last) = last
+        {
+            contents[last] = None;
+        } else {
+            contents[index] = None;
+            continue;
+        }
+        before = content.sum.last_event_ts;
+        last = Some(index);
+    }
+}

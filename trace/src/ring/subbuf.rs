@@ -1,0 +1,113 @@
+//! The memory of one sub-buffer. All unsafe access to page content is here.
+//!
+//! The writer may overwrite a page while a reader copies it; the reader finds out afterwards and throws the copy
+//! away. So that this is no data race, both sides use relaxed atomic words, of one size for each place.
+
+use crate::page::{COMMIT_MASK, HEADER_SIZE};
+use crate::platform::Platform;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use core::ptr::NonNull;
+use handover::mem::PAGE_SIZE;
+use handover::page::PageRef;
+
+/// A sub-buffer: a block of pages that this buffer owns. Not freed on drop, see [`SubBuf::free`].
+pub(super) struct SubBuf {
+    base: NonNull<u8>,
+    pa: u64,
+}
+
+// SAFETY: the block is owned by the buffer, reachable from every CPU, and accessed through atomics only.
+unsafe impl Send for SubBuf {}
+// SAFETY: as above.
+unsafe impl Sync for SubBuf {}
+
+/// Bytes of a sub-buffer of `order`.
+pub(super) const fn bytes(order: u8) -> usize {
+    (PAGE_SIZE as usize) << order
+}
+
+impl SubBuf {
+    /// Allocates a block and makes it an empty page; `None` where memory has run out.
+    pub(super) fn alloc<P: Platform>(p: &P, order: u8) -> Option<Self> {
+        let pa = p.alloc_pages(u32::from(order))?;
+        let page = PageRef { pa, order };
+        let Some(buf) = Self::at(p, page) else {
+            // SAFETY: the block was allocated just now, with this order, and nobody else knows of it.
+            unsafe { p.free_pages(pa, u32::from(order)) };
+            return None;
+        };
+        buf.clear();
+        p.page_owned(page);
+        Some(buf)
+    }
+
+    /// The block `page`, where it lies; `None` where it is not RAM or not aligned to its size.
+    pub(super) fn at<P: Platform>(p: &P, page: PageRef) -> Option<Self> {
+        let len = bytes(page.order);
+        if !page.pa.is_multiple_of(len as u64) {
+            return None;
+        }
+        let base = p.ptr(page.pa, len)?;
+        Some(SubBuf { base, pa: page.pa })
+    }
+
+    /// Gives the block back to the machine.
+    pub(super) fn free<P: Platform>(self, p: &P, order: u8) {
+        p.page_released(PageRef { pa: self.pa, order });
+        // SAFETY: the block was allocated by (or handed over to) this buffer with this order; `self` was the only handle
+        // to it, and is gone now.
+        unsafe { p.free_pages(self.pa, u32::from(order)) };
+    }
+
+    /// The block's name for the crossing.
+    pub(super) fn page_ref(&self, order: u8) -> PageRef {
+        PageRef { pa: self.pa, order }
+    }
+
+    /// Makes it an empty page.
+    pub(super) fn clear(&self) {
+        self.time_stamp().store(0, Ordering::Relaxed);
+        self.commit_word().store(0, Ordering::Relaxed);
+    }
+
+    /// The header's time stamp.
+    pub(super) fn time_stamp(&self) -> &AtomicU64 {
+        // SAFETY: the block is mapped and aligned to its size (`at`), so that its first 8 bytes are an aligned u64 that
+        // lives as long as the block is owned; every access to them is by this atomic.
+        unsafe { self.base.cast::<AtomicU64>().as_ref() }
+    }
+
+    /// The header's commit word.
+    pub(super) fn commit_word(&self) -> &AtomicU64 {
+        // SAFETY: as in `time_stamp`, for bytes 8..16.
+        unsafe { self.base.cast::<AtomicU64>().add(1).as_ref() }
+    }
+
+    /// Committed bytes of data. What was written to them is visible after this.
+    pub(super) fn commit(&self) -> usize {
+        (self.commit_word().load(Ordering::Acquire) & COMMIT_MASK) as usize
+    }
+
+    /// The data words of a sub-buffer of `order`.
+    pub(super) fn words(&self, order: u8) -> &[AtomicU32] {
+        let len = (bytes(order) - HEADER_SIZE) / 4;
+        // SAFETY: bytes HEADER_SIZE.. of the block are mapped (`at` had all of its length checked), aligned to 4,
+        // and accessed through these atomics only; the block is owned as long as `self` lives.
+        unsafe {
+            core::slice::from_raw_parts(
+                self.base.add(HEADER_SIZE).cast::<AtomicU32>().as_ptr(),
+                len,
+            )
+        }
+    }
+
+    /// Copies the first `len` bytes of data (a multiple of 4) to `out`.
+    pub(super) fn copy_data(&self, order: u8, len: usize, out: &mut [u8]) {
+        for (word, bytes) in self.words(order)[..len / 4]
+            .iter()
+            .zip(out.chunks_exact_mut(4))
+        {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand.
+
+use crate::platform::{Context, Platform};
+use core::fmt;
+use core::ptr::NonNull;
+use handover::mem::Memory;
+use handover::page::PageRef;
+use handover::range::PhysRange;
+use handover::sim::SimMemory;
+use std::boxed::Box;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Machine {
+    ns: AtomicU64,
+    /// How far each look at the clock moves it on.
+    step: AtomicU64,
+    context: Mutex<Context>,
+    owned: Mutex<BTreeSet<PageRef>>,
+}
+
+std::thread_local! {
+    static CPU: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+}
+
+/// A simulated machine; a `Copy` handle. Its time stamp counter runs at 2 cycles a nanosecond.
+#[derive(Clone, Copy)]
+pub struct TestPlatform {
+    /// Its memory.
+    pub memory: SimMemory,
+    machine: &'static Machine,
+}
+
+impl TestPlatform {
+    /// A machine with `mib` MiB of RAM at 1 MiB, at 1 s after its start.
+    pub fn new(mib: u64) -> Self {
+        let start = 1 << 20;
+        Self::on(SimMemory::new(&[PhysRange::new(
+            start,
+            start + (mib << 20),
+        )]))
+    }
+
+    /// A machine with this memory.
+    pub fn on(memory: SimMemory) -> Self {
+        TestPlatform {
+            memory,
+            machine: Box::leak(Box::new(Machine {
+                ns: AtomicU64::new(1_000_000_000),
+                step: AtomicU64::new(0),
+                context: Mutex::default(),
+                owned: Mutex::default(),
+            })),
+        }
+    }
+
+    /// The machine after a kexec: memory keeps its content, the allocator forgets, and keeps off `pages`. Time goes on.
+    pub fn kexec(self, pages: &[PageRef]) -> Self {
+        let memory = self.memory.kexec();
+        for page in pages {
+            memory.reserve(page.range());
+        }
+        let next = Self::on(memory);
+        next.set_ns(self.ns());
+        next.machine.owned.lock().unwrap().extend(pages);
+        next
+    }
+
+    /// The clock.
+    pub fn ns(&self) -> u64 {
+        self.machine.ns.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock.
+    pub fn set_ns(&self, ns: u64) {
+        self.machine.ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// Makes the clock go on by `ns` whenever it is looked at.
+    pub fn set_step(&self, ns: u64) {
+        self.machine.step.store(ns, Ordering::Relaxed);
+    }
+
+    /// Sets what the CPU is doing.
+    pub fn set_context(&self, context: Context) {
+        *self.machine.context.lock().unwrap() = context;
+    }
+
+    /// The CPU that this thread runs on.
+    pub fn set_cpu(&self, cpu: usize) {
+        CPU.set(cpu);
+    }
+
+    /// The pages that the tracer has said it owns.
+    pub fn owned(&self) -> BTreeSet<PageRef> {
+        self.machine.owned.lock().unwrap().clone()
+    }
+}
+
+// SAFETY: all is passed on to `SimMemory`, which keeps the contract.
+unsafe impl Memory for TestPlatform {
+    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
+        self.memory.ptr(pa, len)
+    }
+
+    fn alloc_pages(&self, order: u32) -> Option<u64> {
+        self.memory.alloc_pages(order)
+    }
+
+    unsafe fn free_pages(&self, pa: u64, order: u32) {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { self.memory.free_pages(pa, order) }
+    }
+}
+
+impl Platform for TestPlatform {
+    fn cpu(&self) -> usize {
+        CPU.get()
+    }
+
+    fn cycles(&self) -> u64 {
+        let step = self.machine.step.load(Ordering::Relaxed);
+        2 * self.machine.ns.fetch_add(step, Ordering::Relaxed)
+    }
+
+    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
+        cycles / 2
+    }
+
+    fn context(&self) -> Context {
+        *self.machine.context.lock().unwrap()
+    }
+
+    fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
+        let _ = match pid {
+            0 => out.write_str("<idle>"),
+            1 => out.write_str("init"),
+            _ => out.write_str("<...>"),
+        };
+    }
+
+    fn page_owned(&self, page: PageRef) {
+        assert!(
+            self.machine.owned.lock().unwrap().insert(page),
+            "{page:?} owned twice"
+        );
+    }
+
+    fn page_released(&self, page: PageRef) {
+        assert!(
+            self.machine.owned.lock().unwrap().remove(&page),
+            "{page:?} not owned"
+        );
+    }
+}
+
+impl fmt::Debug for TestPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestPlatform at {} ns", self.ns())
+    }
+}

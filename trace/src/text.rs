@@ -1,0 +1,250 @@
+//! The `trace` file: Linux's text layout.
+//!
+//! Sources in Linux's `kernel/trace`: `print_event_info` and `print_func_help_header_irq` (`trace.c`), `trace_print_context` and
+//! `trace_print_lat_fmt` (`trace_output.c`).
+//!
+//! Beside Linux's lines stands one where a life of the kernel begins: `#### generation 1 (kexec) starts here ####`.
+
+use crate::event::{self, Common, Known, PRINT_ID, flags, write_bytes, write_known, write_unknown};
+use crate::page::Missed;
+use crate::platform::Platform;
+use crate::ring::CpuIter;
+use crate::tracer::{Boundary, Tracer, split};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+
+const HEADER: &str = "\
+#                                _-----=> irqs-off/BH-disabled
+#                               / _----=> need-resched
+#                              | / _---=> hardirq/softirq
+#                              || / _--=> preempt-depth
+#                              ||| / _-=> migrate-disable
+#                              |||| /     delay
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+";
+
+/// A task's name, at most 15 bytes as Linux keeps it.
+struct Comm {
+    bytes: [u8; 15],
+    len: usize,
+}
+
+impl Write for Comm {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for c in s.chars() {
+            let end = self.len + c.len_utf8();
+            if end > self.bytes.len() {
+                // Nothing after a character that did not fit.
+                self.len = self.len.max(self.bytes.len() - 3);
+                break;
+            }
+            c.encode_utf8(&mut self.bytes[self.len..end]);
+            self.len = end;
+        }
+        Ok(())
+    }
+}
+
+/// The event that a CPU's iterator stands at: its payload is copied out, so that the iterators can be merged.
+struct Pending {
+    ts: u64,
+    lost: Missed,
+    payload: Vec<u8>,
+}
+
+struct Source<'t, P: Platform> {
+    cpu: usize,
+    iter: CpuIter<'t, P>,
+    next: Option<Pending>,
+    /// An event of it was printed already.
+    started: bool,
+}
+
+impl<P: Platform> Source<'_, P> {
+    fn advance(&mut self) {
+        // The buffer of the event before serves again: a bounded amount of memory, however long the trace.
+        let mut payload = self.next.take().map(|p| p.payload).unwrap_or_default();
+        if let Some(entry) = self.iter.next() {
+            payload.clear();
+            // Without memory for its copy, the event cannot be shown; the trace goes on.
+            if payload.try_reserve(entry.payload.len()).is_ok() {
+                payload.extend_from_slice(entry.payload);
+            }
+            self.next = Some(Pending {
+                ts: entry.ts,
+                lost: entry.lost,
+                payload,
+            });
+        }
+    }
+}
+
+/// Writes the trace of one CPU, or of all merged by time, as it is when the call begins.
+///
+/// # Errors
+///
+/// That of `out`, at once.
+pub fn write_trace<P: Platform>(
+    tracer: &Tracer<P>,
+    cpu: Option<usize>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let chosen = match cpu {
+        Some(cpu) => cpu..cpu + 1,
+        None => 0..tracer.nr_cpus(),
+    };
+    let mut entries = 0;
+    let mut written = 0;
+    let mut overrun = 0;
+    let mut sources = Vec::new();
+    for cpu in chosen {
+        let Some(buffer) = tracer.buffer(cpu) else {
+            continue;
+        };
+        let stats = buffer.stats();
+        entries += stats.entries;
+        // As in Linux: without what was consumed.
+        written += stats.entries + stats.overrun;
+        overrun += stats.overrun;
+        // Without memory for one page's copy this CPU's events cannot be shown.
+        let Ok(iter) = buffer.iter() else {
+            writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
+            continue;
+        };
+        sources.push(Source {
+            cpu,
+            iter,
+            next: None,
+            started: false,
+        });
+    }
+    writeln!(out, "# tracer: {}", tracer.current_tracer())?;
+    let cpus = tracer.nr_cpus();
+    write!(
+        out,
+        "#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
+    )?;
+    out.write_str(HEADER)?;
+    for source in &mut sources {
+        source.advance();
+    }
+    let boundaries = tracer.boundaries();
+    let mut boundaries = boundaries.iter().peekable();
+    let mut first = true;
+    loop {
+        let soonest = sources
+            .iter_mut()
+            .filter(|source| source.next.is_some())
+            .min_by_key(|source| source.next.as_ref().map_or(u64::MAX, |next| next.ts));
+        let Some(source) = soonest else {
+            return Ok(());
+        };
+        let Some(next) = &source.next else {
+            return Ok(());
+        };
+        // Only the last of several that have passed: lives without an event of their own need no line.
+        let mut passed: Option<&Boundary> = None;
+        while let Some(boundary) = boundaries.next_if(|b| b.start <= next.ts) {
+            passed = Some(boundary);
+        }
+        if let Some(boundary) = passed {
+            let generation = boundary.generation;
+            writeln!(out, "#### generation {generation} (kexec) starts here ####")?;
+        }
+        match next.lost {
+            Missed::None => {}
+            Missed::Unknown => writeln!(out, "CPU:{} [LOST EVENTS]", source.cpu)?,
+            Missed::Count(n) => writeln!(out, "CPU:{} [LOST {n} EVENTS]", source.cpu)?,
+        }
+        if overrun > 0 && !source.started && !first {
+            writeln!(out, "##### CPU {} buffer started ####", source.cpu)?;
+        }
+        source.started = true;
+        first = false;
+        write_entry(tracer, source.cpu, next.ts, &next.payload, out)?;
+        source.advance();
+    }
+}
+
+/// Writes the line of one event.
+///
+/// # Errors
+///
+/// That of `out`.
+pub fn write_entry<P: Platform>(
+    tracer: &Tracer<P>,
+    cpu: usize,
+    ts: u64,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let common = split(payload).unwrap_or_default();
+    let mut comm = Comm {
+        bytes: [0; 15],
+        len: 0,
+    };
+    tracer.platform().comm(common.pid, &mut comm);
+    let name = core::str::from_utf8(&comm.bytes[..comm.len]).unwrap_or("<...>");
+    write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
+    write_flags(&common, out)?;
+    if tracer.clock().in_ns() {
+        let us = ts / 1000;
+        write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)?;
+    } else {
+        write!(out, " {ts:12}: ")?;
+    }
+    match tracer.event_by_id(common.id) {
+        _ if common.id == PRINT_ID => {
+            out.write_str("tracing_mark_write: ")?;
+            let text = payload.get(event::COMMON_SIZE + 8..).unwrap_or(&[]);
+            let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
+            let text = &text[..end];
+            write_bytes(out, text.strip_suffix(b"\n").unwrap_or(text))?;
+        }
+        Some(Known::Declared(desc)) => {
+            write!(out, "{}: ", desc.name)?;
+            write_known(desc, payload, out)?;
+        }
+        Some(Known::Foreign(event)) => {
+            write!(out, "{}:", event.name)?;
+            write_unknown(event, payload, out)?;
+        }
+        None => write!(out, "Unknown type {}", common.id)?,
+    }
+    out.write_char('\n')
+}
+
+/// The five characters of what the CPU was doing.
+fn write_flags(common: &Common, out: &mut dyn Write) -> fmt::Result {
+    let has = |bits: u8| common.flags & bits == bits;
+    let irqs = match (has(flags::IRQS_OFF), has(flags::BH_OFF)) {
+        (true, true) => 'D',
+        (true, false) => 'd',
+        (false, true) => 'b',
+        (false, false) => '.',
+    };
+    let resched = match (has(flags::NEED_RESCHED), has(flags::PREEMPT_RESCHED)) {
+        (true, true) => 'N',
+        (true, false) => 'n',
+        (false, true) => 'p',
+        (false, false) => '.',
+    };
+    let (nmi, hard, soft) = (has(flags::NMI), has(flags::HARDIRQ), has(flags::SOFTIRQ));
+    let context = match (nmi, hard, soft) {
+        (true, true, _) => 'Z',
+        (true, false, _) => 'z',
+        (_, true, true) => 'H',
+        (_, true, false) => 'h',
+        (_, _, true) => 's',
+        _ => '.',
+    };
+    write!(out, "{irqs}{resched}{context}")?;
+    for depth in [common.preempt_count & 0xf, common.preempt_count >> 4] {
+        match depth {
+            0 => out.write_char('.')?,
+            depth => write!(out, "{depth:x}")?,
+        }
+    }
+    Ok(())
+}
