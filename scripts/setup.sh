@@ -53,7 +53,7 @@ logged() {
     mkdir -p "$(dirname "$log")"
     printf '\n$ %s\n' "$*" >>"$log"
     before=$(wc -l <"$log")
-    if "$@" >>"$log" 2>&1 </dev/null; then
+    if RUST_BACKTRACE=0 "$@" >>"$log" 2>&1 </dev/null; then
         return 0
     fi
     say "this command failed: $*"
@@ -225,8 +225,10 @@ toolchain() {
     elif have apt-get && apt_has_rust; then
         fail "a Rust toolchain is missing; run: sudo apt-get install ${debian_rust[*]} lld-22"
     else
-        fail "a Rust toolchain is missing; install rustup (https://rustup.rs), then run:" \
-            "rustup toolchain install $(pinned) --profile minimal --component rust-src,llvm-tools,rustfmt,clippy"
+        local first=""
+        have rustup || first="install rustup (https://rustup.rs), then "
+        fail "a Rust toolchain is missing; ${first}run: rustup toolchain install $(pinned)" \
+            "--profile minimal --component rust-src,llvm-tools,rustfmt,clippy"
     fi
 }
 

@@ -13,7 +13,6 @@ use alloc::vec::Vec;
 use handover::error::Error;
 use handover::range::PhysRange;
 use handover::state::{KState, StreamWriter, encoded_size};
-use kernel::cmdline::CmdLine;
 use kernel::console::genfs::{GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
 use kernel::console::vfs::Mounts;
@@ -104,6 +103,7 @@ pub fn init(received: &Received) {
     }
     INITRD.call_once(|| initrd);
     BOOT_FILES.call_once(|| RomFs::new(unpack()));
+    check_cmdline();
 }
 
 /// The files of the initrd. A damaged archive has as many as can be read.
@@ -165,8 +165,8 @@ pub fn mounts() -> Mounts<'static> {
 }
 
 /// Says which words of the command line mean nothing to this kernel.
-pub fn check_cmdline(cmdline: CmdLine<'_>) {
-    for name in cmdline.unknown() {
+fn check_cmdline() {
+    for name in boot::cmdline().unknown() {
         crate::warning!("command line: \"{name}\" means nothing to this kernel");
     }
 }

@@ -16,17 +16,19 @@ use x86_64::registers::control::Cr3;
 const LOG_BYTES: usize = 128 * 1024;
 
 static LOG: IrqMutex<KernelLog> = IrqMutex::new(KernelLog::new());
-/// Messages up to this level go to the console, too (`loglevel=`; Linux counts so that 4 shows levels below 4).
+/// Messages up to this level go to the console, too.
 static CONSOLE_LEVEL: AtomicU8 = AtomicU8::new(Level::Notice as u8);
 
-/// Gives the log its room.
+/// Gives the log its room, and says which messages go to the console, too: those of a level below `loglevel=`, as in
+/// Linux.
 pub fn init() {
     LOG.lock().reserve(LOG_BYTES);
-}
-
-/// Sets which messages go to the console, too: those of a level below `level`, as in Linux.
-pub fn set_console_level(level: u8) {
-    CONSOLE_LEVEL.store(level.saturating_sub(1), Relaxed);
+    if let Some(level) = boot::cmdline()
+        .value("loglevel")
+        .and_then(|v| v.parse::<u8>().ok())
+    {
+        CONSOLE_LEVEL.store(level.saturating_sub(1), Relaxed);
+    }
 }
 
 /// Logs one message: to the ring that `dmesg` shows, to the trace, and to the console where it matters enough.

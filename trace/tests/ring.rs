@@ -98,8 +98,13 @@ impl<'b> Model<'b> {
         match reserved {
             Ok(mut r) => {
                 r.write(0, &payload(id, len));
-                // Nothing interrupts between A and C here, so time is exact; and never goes back.
-                assert!(r.time() >= self.last_ts && r.time() <= now);
+                // Time never goes back, and is exact but for the unit that a discarded event may add.
+                assert!(
+                    r.time() >= self.last_ts && r.time() <= now + 200,
+                    "{} {} {now}",
+                    r.time(),
+                    self.last_ts
+                );
                 self.last_ts = r.time();
                 self.pending.push(Some(Event { id, ts: r.time() }));
                 let place = self.pending.len() as u64 - 1;
@@ -153,7 +158,7 @@ impl<'b> Model<'b> {
             skipped += 1;
         }
         let event = self.visible.pop_front().unwrap();
-        assert!(ts.abs_diff(event.ts) <= 100, "{ts} for {}", event.ts);
+        assert!(ts.abs_diff(event.ts) <= 200, "{ts} for {}", event.ts);
         let told = match lost {
             Missed::None => 0,
             Missed::Count(n) => n,
@@ -190,13 +195,16 @@ impl<'b> Model<'b> {
                 assert_eq!(told, skipped, "lost before {id}");
             }
             assert!(entry.ts >= last);
-            assert!(entry.ts.abs_diff(event.ts) <= 100);
+            assert!(entry.ts.abs_diff(event.ts) <= 200);
             last = entry.ts;
             first = false;
             seen += 1;
         }
         if self.open.is_empty() {
-            assert_eq!(model.count(), 0, "the newest are missing");
+            // Discarded events may have overwritten all others.
+            if seen > 0 {
+                assert_eq!(model.count(), 0, "the newest are missing");
+            }
             assert_eq!(seen, stats.entries);
         }
     }
@@ -240,6 +248,7 @@ fn run(pages: usize, overwrite: bool, ops: Vec<Op>) {
                 buffer.clear().unwrap();
                 model.visible.clear();
                 (model.written, model.read, model.refused) = (0, 0, 0);
+                model.last_ts = 0;
             }
             Op::Resize(_) | Op::Clear => {}
         }
@@ -262,7 +271,7 @@ fn run(pages: usize, overwrite: bool, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_as_a_queue(pages in 2..6usize, overwrite in prop::bool::weighted(0.8), ops in ops()) {
@@ -295,11 +304,17 @@ fn interrupted_before_the_reservation() {
             self.next.set(id + 1);
             let len = 8 + self.random(if self.random(20) == 0 { 3900 } else { 60 }) as usize;
             let clock = || {
-                // Interrupted before the clock is read, or after.
+                // Interrupted before the clock is read, or after. An interrupt takes time.
+                let tick = || {
+                    self.now
+                        .set(self.now.get() + 1 + self.random(3) * self.random(100))
+                };
+                tick();
                 let early = self.random(2) == 0;
                 let mut now = self.now.get();
                 if depth + 1 < LEVELS.len() && self.random(4) == 0 {
                     self.write(depth + 1);
+                    tick();
                     if early {
                         now = self.now.get();
                     }
@@ -355,7 +370,12 @@ fn interrupted_before_the_reservation() {
                 let mut seen = 0;
                 while let Some(entry) = iter.next() {
                     assert!(entry.ts >= last, "time goes back: {last} {}", entry.ts);
-                    assert!(entry.ts <= nest.now.get() + 4);
+                    assert!(
+                        entry.ts <= nest.now.get() + 200,
+                        "{} is later than {} (seed {seed} round {round} after {last})",
+                        entry.ts,
+                        nest.now.get()
+                    );
                     last = entry.ts;
                     seen += 1;
                     let id = u64::from_ne_bytes(entry.payload[..8].try_into().unwrap());

@@ -202,14 +202,6 @@ impl Tables {
         }
         Ok(())
     }
-
-    /// Takes a mapping of one page away, if there is one.
-    pub fn unmap_page(&mut self, virt: u64) {
-        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
-        if let Ok((_, flush)) = self.mapper.unmap(page) {
-            flush.flush();
-        }
-    }
 }
 
 fn has_1g_pages() -> bool {

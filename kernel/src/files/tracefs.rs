@@ -3,9 +3,7 @@
 use crate::memory::Phys;
 use crate::tracing::tracer;
 use alloc::vec::Vec;
-use kernel::console::vfs::{
-    DirEntry, FileSystem, FmtSink, FsError, Kind, Sink, Stat, Stop, WriteMode,
-};
+use kernel::console::vfs::{DirEntry, FileSystem, FmtSink, FsError, Sink, Stat, WriteMode};
 use trace::errno::Errno;
 use trace::fs::{self, TraceFs};
 

@@ -169,11 +169,6 @@ pub fn count(vector: u8) -> u64 {
     COUNTS[vector as usize].load(Relaxed)
 }
 
-/// Timer ticks of this life.
-pub fn ticks() -> u64 {
-    count(TIMER_VECTOR)
-}
-
 extern "C" fn trap(frame: &mut Frame) {
     let vector = frame.vector as u8;
     COUNTS[vector as usize].fetch_add(1, Relaxed);

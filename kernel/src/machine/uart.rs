@@ -64,10 +64,8 @@ pub fn start_interrupts(found: &Found) {
     let routed = apic::route_uart(found);
     let mut serial = SERIAL.lock();
     serial.input.reserve_exact(INPUT_ROOM);
-    if let Some(port) = &mut serial.port {
-        if routed {
-            port.enable_interrupts(IER::DATA_READY);
-        }
+    if let Some(port) = serial.port.as_mut().filter(|_| routed) {
+        port.enable_interrupts(IER::DATA_READY);
     }
     // What arrived while nobody listened would raise no edge any more.
     serial.receive();

@@ -323,13 +323,6 @@ pub fn map_pages(virt: u64, phys: u64, size: u64, rights: Rights) -> Result<(), 
     tables.map(virt, phys, size, rights, &mut table_page)
 }
 
-/// Takes the mapping of one page away.
-pub fn unmap_page(virt: u64) {
-    let _serialised = TABLES.lock();
-    // SAFETY: as above.
-    unsafe { Tables::current() }.unmap_page(virt);
-}
-
 /// A page for page tables or the heap: early memory first, the frame allocator once it is there.
 pub fn table_page() -> Option<u64> {
     early::take(1).or_else(|| Phys.alloc_pages(0))

@@ -31,7 +31,9 @@
 //! has its stamp already, so two stamps are kept: `before_stamp`, written before the reservation, and `write_stamp`, written
 //! after it. If they are equal, no write was interrupted between the two, and the difference to `write_stamp` is good.
 //! If not, the event gets an absolute stamp. An event that was itself interrupted before its reservation takes the time
-//! again, and the delta 0 if in doubt: the time of the event before it. So the decoded time never goes back.
+//! again, and the delta 0 if in doubt: the time of the event before it. So the decoded time never goes back. (Equal stamps can
+//! also be a coincidence, where a clock stands still while a write is interrupted twice: then times after it come out
+//! late by as much, until the next page.)
 //!
 //! # Invariants
 //!
@@ -155,6 +157,8 @@ struct Reader {
     read: usize,
     /// Time of the last consumed event of the reader page.
     stamp: u64,
+    /// Time of the last consumed event, of whatever page.
+    newest: u64,
     /// Events consumed.
     read_events: u64,
     /// Events consumed of the reader page.
@@ -328,6 +332,7 @@ impl<P: Platform> CpuBuffer<P> {
                 page: 0,
                 read: 0,
                 stamp: 0,
+                newest: 0,
                 read_events: 0,
                 page_read_events: 0,
                 pages_read: 0,

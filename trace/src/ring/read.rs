@@ -177,7 +177,9 @@ impl<P: Platform> CpuBuffer<P> {
                         reader.read_events += 1;
                         reader.page_read_events += 1;
                         payload.extend_from_slice(&data[event.payload..event.payload + event.len]);
-                        return Some((event.ts, core::mem::take(&mut reader.lost)));
+                        // The unit that a discarded event adds may reach over the end of its page.
+                        reader.newest = reader.newest.max(event.ts);
+                        return Some((reader.newest, core::mem::take(&mut reader.lost)));
                     }
                     // Only padding was left.
                     Ok(None) => {
@@ -219,6 +221,8 @@ impl<P: Platform> CpuBuffer<P> {
             last_commit: 0,
             passed: None,
             pages_read: 0,
+            newest: 0,
+            started: false,
             lost: Missed::None,
             done: false,
         };
@@ -275,6 +279,10 @@ pub struct CpuIter<'b, P: Platform> {
     passed: Option<u64>,
     /// Pages consumed by others when the iterator was made: what they take meanwhile is not lost.
     pages_read: u64,
+    /// Time of the event before.
+    newest: u64,
+    /// A page was loaded.
+    started: bool,
     /// Losses to report with the next event.
     lost: Missed,
     done: bool,
@@ -288,8 +296,10 @@ impl<P: Platform> CpuIter<'_, P> {
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<Entry<'_>> {
         let event = self.advance()?;
+        // As in `consume`.
+        self.newest = self.newest.max(event.ts);
         Some(Entry {
-            ts: event.ts,
+            ts: self.newest,
             lost: core::mem::take(&mut self.lost),
             payload: &self.data[event.payload..event.payload + event.len],
         })
@@ -348,12 +358,24 @@ impl<P: Platform> CpuIter<'_, P> {
             let (head, head_seq, overrun) = self.buffer.steady_head(reader, ring)?;
             if head_seq > want {
                 let reader_page = &ring.pages[reader.page];
-                let unread = reader_page
-                    .entry_count()
-                    .saturating_sub(reader.page_read_events);
-                let before = overrun + reader.read_events + unread;
+                let reader_seq = seq_at(reader.page);
+                // Where to go on: the reader page has what comes before the head, unless it stands behind us.
+                let (index, seq, before) =
+                    if reader_seq > want && reader.read < reader_page.buf.commit() {
+                        (
+                            reader.page,
+                            reader_seq,
+                            reader.last_overrun + reader.read_events,
+                        )
+                    } else {
+                        let unread = reader_page
+                            .entry_count()
+                            .saturating_sub(reader.page_read_events);
+                        (head, head_seq, overrun + reader.read_events + unread)
+                    };
                 let lost = match self.passed {
                     Some(n) if reader.pages_read == self.pages_read => before.saturating_sub(n),
+                    // Some of it was consumed meanwhile.
                     _ => u64::MAX,
                 };
                 self.lost = self.lost.plus(match lost {
@@ -362,8 +384,10 @@ impl<P: Platform> CpuIter<'_, P> {
                     n => Missed::Count(n),
                 });
                 self.passed = Some(before);
-                self.next_seq = head_seq;
-                self.next_index = head;
+                self.pages_read = reader.pages_read;
+                self.started = false;
+                self.next_seq = seq;
+                self.next_index = index;
                 return None;
             }
             let mut at = head;
@@ -397,12 +421,17 @@ impl<P: Platform> CpuIter<'_, P> {
         }
         self.len = commit;
         self.cursor = Cursor::new(stamp);
-        if index == reader.page && reader.read > 0 {
-            self.cursor = Cursor {
-                offset: reader.read,
-                ts: reader.stamp,
-            };
+        // What was consumed before the iterator came to its first event is not shown; what is consumed while it goes on is.
+        if !self.started && index == reader.page {
+            self.passed = Some(reader.last_overrun + reader.read_events);
+            if reader.read > 0 {
+                self.cursor = Cursor {
+                    offset: reader.read,
+                    ts: reader.stamp,
+                };
+            }
         }
+        self.started = true;
         for (at, lost) in &reader.gaps {
             if *at == want {
                 self.lost = self.lost.plus(*lost);

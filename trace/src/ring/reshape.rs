@@ -183,6 +183,7 @@ impl<P: Platform> CpuBuffer<P> {
             reader.page = 0;
             reader.read = 0;
             reader.stamp = 0;
+            reader.newest = 0;
             reader.read_events = 0;
             reader.page_read_events = 0;
             reader.pages_read = 0;
@@ -600,6 +601,7 @@ impl<P: Platform> Plan<P> {
             let mut reader = buffer.reader.lock();
             reader.read = self.reader.offset;
             reader.stamp = self.reader.ts;
+            reader.newest = self.reader.ts;
             reader.read_events = shape.read_events;
             reader.page_read_events = self.reader_events;
             reader.pages_read = shape.pages_read;

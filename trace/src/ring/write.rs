@@ -586,8 +586,19 @@ impl<P: Platform> Reservation<'_, P> {
         }
         let words = page.buf.words(self.buffer.order);
         let head = words[self.slot.event / 4].load(Ordering::Relaxed);
-        // A delta of zero would make it the end of the page.
-        let delta = u64::from(head >> 5).max(1);
+        let mut delta = u64::from(head >> 5);
+        if delta == 0 {
+            // Zero would make it the end of the page. So one unit of time goes by here for who decodes the page, and has to
+            // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
+            delta = 1;
+            let before = self.buffer.before_stamp.get();
+            self.buffer.before_stamp.set(0);
+            barrier();
+            let after = self.buffer.write_stamp.get();
+            self.buffer
+                .write_stamp
+                .set(before.max(after).saturating_add(1));
+        }
         words[self.slot.event / 4 + 1]
             .store((self.size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
         words[self.slot.event / 4].store(
