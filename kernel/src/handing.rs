@@ -399,10 +399,10 @@ pub fn finish(received: Received) {
         );
     }
     for (_, range) in &received.blobs {
-        give_back(*range);
+        give_back(*range, &[]);
     }
     if let Some(range) = received.fdt {
-        give_back(range);
+        give_back(range, &[]);
     }
     let claimed = received.claimed.into_inner();
     if matches!(outcome(), Outcome::Restored(_)) {
@@ -418,14 +418,13 @@ pub fn finish(received: Received) {
             unclaimed = subtract(&blocks, &claimed);
             Ok(())
         });
-        let pages: u64 = unclaimed.iter().map(|r| (r.end - r.start) / PAGE).sum();
+        let mut pages = 0;
+        for range in unclaimed {
+            // A block of which a part is claimed stays whole.
+            pages += give_back(range, &claimed);
+        }
         if pages > 0 {
-            for range in unclaimed {
-                give_back(range);
-            }
-            crate::warning!(
-                "handover: {pages} preserved pages that nobody claimed were given back"
-            );
+            crate::warning!("handover: {pages} preserved pages that nobody claimed were given back");
         }
     }
     for trouble in received.troubles.into_inner() {
@@ -433,31 +432,38 @@ pub fn finish(received: Received) {
     }
 }
 
-/// Unpreserves and frees every preserved block in a range.
-fn give_back(range: PhysRange) {
+/// Unpreserves and frees every preserved block in a range, but those that reach into `keep`; how many pages that were.
+fn give_back(range: PhysRange, keep: &[PhysRange]) -> u64 {
     let range = range.page_align_outwards();
-    let mut at = range.start;
+    let (mut at, mut pages) = (range.start, 0);
     while at < range.end {
         let freed = memory::with_preserved(|map| {
-            let block = map.block_at(at);
-            if let Some(block) = block {
+            let Some(block) = map.block_at(at) else {
+                return Ok(None);
+            };
+            let kept = keep.iter().any(|k| k.overlaps(&block.range()));
+            if !kept {
                 map.unpreserve(block)?;
             }
-            Ok(block)
+            Ok(Some((block, kept)))
         });
         match freed {
-            Ok(Some(block)) => {
-                // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
-                unsafe { Phys.free_pages(block.pa, block.order as u32) };
+            Ok(Some((block, kept))) => {
+                if !kept {
+                    // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
+                    unsafe { Phys.free_pages(block.pa, block.order as u32) };
+                    pages += block.pages();
+                }
                 at = block.pa + (PAGE << block.order);
             }
             Ok(None) => at += PAGE,
             Err(error) => {
                 crate::error!("handover: {error}");
-                return;
+                break;
             }
         }
     }
+    pages
 }
 
 /// What would be handed over now: the FDT of a rehearsal, after which everybody goes on.

@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use handover::error::Error;
 use handover::page::PageRef;
-use handover::state::{StreamWriter, encoded_size};
+use handover::state::{StreamWriter, encoded_size, for_each_page};
 use kernel::cmdline::parse_size;
 use spin::Once;
 use trace::fs::TraceFs;
@@ -104,13 +104,11 @@ pub fn init(received: &Received) {
     phase("restore");
     let adopted = received
         .restore::<TracerState>(SUBSYSTEM)
-        .and_then(|state| {
-            match Tracer::adopt(Phys, cpu::MAX_CPUS, generation(), state, events::ALL) {
-                Ok(tracer) => Some(tracer),
-                Err(error) => {
-                    received.trouble(format!("trace: {error}; the buffers start empty"));
-                    None
-                }
+        .and_then(|state| match adopt(state) {
+            Ok(tracer) => Some(tracer),
+            Err(why) => {
+                received.trouble(format!("trace: {why}; the buffers start empty"));
+                None
             }
         });
     let is_new = adopted.is_none();
@@ -130,6 +128,23 @@ pub fn init(received: &Received) {
         ));
     }
     tell_phases(tracer);
+}
+
+/// Takes the predecessor's buffers over, if each of their pages was preserved as what it is said to be.
+fn adopt(state: TracerState) -> Result<Tracer<Phys>, String> {
+    let mut stray = None;
+    memory::with_preserved(|map| {
+        for_each_page(&state, |page| {
+            if map.block_at(page.pa) != Some(page) {
+                stray = Some(page.pa);
+            }
+        });
+        Ok(())
+    })?;
+    if let Some(pa) = stray {
+        return Err(format!("the sub-buffer at {pa:#x} was not preserved"));
+    }
+    Tracer::adopt(Phys, cpu::MAX_CPUS, generation(), state, events::ALL).map_err(|e| e.to_string())
 }
 
 /// Empty buffers, of the size that was asked for or of one that there is memory for.
