@@ -26,6 +26,8 @@ done
 source "$root/scripts/environment.sh"
 "$root/scripts/setup.sh" --tests || exit
 cd "$root" || exit
+# A test that fails says why by itself; frames of the test harness would bury it.
+export RUST_BACKTRACE=${BATON_TEST_BACKTRACE:-0}
 
 passed=0
 failed=0

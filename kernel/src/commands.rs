@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use kernel::console::commands;
 use kernel::console::shell::{CmdError, Command, CommandSets, Complete, Ctx};
-use kernel::console::vfs::{Sink, print};
+use kernel::console::vfs::{FsError, Sink, Stop, print};
 
 /// The largest file that `kexec -l` reads when it is not in the initrd.
 const MAX_IMAGE: usize = 64 << 20;
@@ -199,15 +199,39 @@ fn load(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdE
     let bytes = match path.strip_prefix("/boot/").and_then(files::boot_file) {
         Some(bytes) => bytes,
         None => {
-            copy = ctx
-                .read_all(typed, MAX_IMAGE)
-                .map_err(|e| CmdError::file(typed, e))?;
+            copy = read_image(ctx, typed).map_err(|e| CmdError::file(typed, e))?;
             &copy
         }
     };
     let loaded =
         kexec::load(typed, bytes, &cmdline).map_err(|e| CmdError::failed(e.to_string()))?;
     Ok(print(out, format_args!("{}\n", kexec::describe(&loaded)))?)
+}
+
+/// Reads a kernel image that is not in the initrd. Of a file that is no ELF file only the start is read: that is enough to
+/// refuse it, and it may be long.
+fn read_image(ctx: &Ctx<'_>, typed: &str) -> Result<Vec<u8>, FsError> {
+    struct Start(Vec<u8>);
+    impl Sink for Start {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+            self.0.extend(bytes.iter().take(64 - self.0.len()));
+            if self.0.len() < 64 {
+                Ok(())
+            } else {
+                Err(Stop::Enough)
+            }
+        }
+    }
+    let mut start = Start(Vec::new());
+    match ctx.read(typed, &mut start) {
+        Ok(()) | Err(FsError::Stopped(Stop::Enough)) => {}
+        Err(error) => return Err(error),
+    }
+    if start.0.starts_with(&elf::abi::ELFMAGIC) {
+        ctx.read_all(typed, MAX_IMAGE)
+    } else {
+        Ok(start.0)
+    }
 }
 
 fn panic(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {

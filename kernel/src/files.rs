@@ -69,15 +69,31 @@ pub fn initrd_extent() -> Extent {
     }
 }
 
+fn checksum(initrd: &Initrd) -> u32 {
+    // SAFETY: the initrd lies in RAM, by the boot loader's word or by that of checked boot parameters, and nobody writes there.
+    crc32fast::hash(unsafe {
+        boot::bytes_at(Extent {
+            addr: initrd.addr,
+            size: initrd.size,
+        })
+    })
+}
+
+/// CRC-32 of the initrd.
+pub fn initrd_crc32() -> u32 {
+    checksum(&initrd())
+}
+
 /// Finds the initrd, and makes sure that the next life will.
 pub fn init(received: &Received) {
-    let given = boot::info().initrd;
+    let given = Initrd {
+        addr: boot::info().initrd.addr,
+        size: boot::info().initrd.size,
+    };
+    // The boot parameters say it, too, for a kernel that cannot read the entry.
     let initrd = match outcome() {
-        Outcome::Restored(_) => received.restore::<Initrd>(SUBSYSTEM).unwrap_or_default(),
-        _ => Initrd {
-            addr: given.addr,
-            size: given.size,
-        },
+        Outcome::Restored(_) => received.restore::<Initrd>(SUBSYSTEM).unwrap_or(given),
+        _ => given,
     };
     let pages = PhysRange {
         start: initrd.addr,
@@ -91,6 +107,9 @@ pub fn init(received: &Received) {
                 None => Ok(()),
                 Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
             })
+        }
+        Outcome::Refused(_) if boot::info().initrd_crc32 != Some(checksum(&initrd)) => {
+            Err("its checksum is wrong".into())
         }
         _ => memory::with_preserved(|map| map.preserve_range(pages)),
     };

@@ -70,7 +70,12 @@ impl Blob {
     fn new(size: usize) -> Result<Blob, String> {
         let pages = (size.max(1) as u64).div_ceil(PAGE);
         let order = pages.next_power_of_two().trailing_zeros();
-        let none = || format!("no memory for a blob of {size} bytes");
+        let none = || {
+            format!(
+                "there are no {} KiB of memory in a row to describe the state in",
+                (PAGE << order) / 1024
+            )
+        };
         let pa = Phys.alloc_pages(order).ok_or_else(none)?;
         let page = PageRef {
             pa,
@@ -424,7 +429,9 @@ pub fn finish(received: Received) {
             pages += give_back(range, &claimed);
         }
         if pages > 0 {
-            crate::warning!("handover: {pages} preserved pages that nobody claimed were given back");
+            crate::warning!(
+                "handover: {pages} preserved pages that nobody claimed were given back"
+            );
         }
     }
     for trouble in received.troubles.into_inner() {

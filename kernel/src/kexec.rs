@@ -18,8 +18,11 @@ use core::fmt;
 use handover::range::PhysRange;
 use kernel::image::{Image, ImageError};
 use kernel::layout::{DIRECT_MAP, PAGE, align_up};
-use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, Params};
+use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, MAX_SCRATCH, Params};
 use x86_64::instructions::interrupts;
+
+/// What a loaded kernel takes beside its image and symbols on a machine with an ordinary memory map, in bytes.
+pub const BESIDE_IMAGE: u64 = STACK + BLOCK_SIZE as u64 + 256 * PAGE;
 
 /// Stack of the new kernel until it has its own, in bytes.
 const STACK: u64 = 64 * 1024;
@@ -132,7 +135,7 @@ fn control_page_address() -> u64 {
 /// Checks an image and places it, in place of one that was loaded before.
 ///
 /// # Errors
-/// [`KexecError`]; what was loaded before still is then.
+/// [`KexecError`]; what was loaded before still is then, unless there was no room for both and placing the new one failed.
 pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
     events::kexec_phase(generation(), "load");
     let image = Image::parse(file).map_err(|error| KexecError::Image(name.into(), error))?;
@@ -144,8 +147,8 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
         align_up(image.symtab.len() as u64, PAGE) + align_up(image.strtab.len() as u64, PAGE);
     let size = image.memory() + STACK + BLOCK_SIZE as u64 + symbols + tables;
     let before = loaded();
-    let block = take_scratch(name, size, before.as_ref())?;
-    let loaded = match place(name, &image, block, cmdline) {
+    let (block, early) = take_scratch(name, size, before.as_ref())?;
+    let loaded = match place(name, &image, block, early, cmdline) {
         Ok(loaded) => loaded,
         Err(error) => {
             memory::with_scratch(|pool| pool.give_back(block));
@@ -153,35 +156,48 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
         }
     };
     *LOADED.lock() = Some(loaded.clone());
-    if let Some(before) = before.filter(|b| b.block != block) {
+    if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
 
-/// Room for a new image; where there is not enough, the room of the one loaded before counts, too.
-fn take_scratch(name: &str, size: u64, before: Option<&Loaded>) -> Result<PhysRange, KexecError> {
+/// Room for a new image, and what it leaves for the new kernel's first pages. Where there is not enough, the room of the
+/// image loaded before counts, too. Nothing has changed where this fails.
+fn take_scratch(
+    name: &str,
+    size: u64,
+    before: Option<&Loaded>,
+) -> Result<(PhysRange, PhysRange), KexecError> {
     memory::with_scratch(|pool| {
-        if let Some(block) = pool.take(size, PAGE) {
-            return Ok(block);
-        }
         let mut tried = pool.clone();
-        if let Some(before) = before {
-            tried.give_back(before.block);
+        let block = tried.take(size, PAGE).or_else(|| {
+            tried.give_back(before?.block);
+            tried.take(size, PAGE)
+        });
+        let block =
+            block.ok_or_else(|| KexecError::NoScratch(name.into(), size, tried.free_bytes().1))?;
+        let early = tried
+            .largest_hole_around(block)
+            .unwrap_or(PhysRange { start: 0, end: 0 });
+        // A start of another kernel may take a little more than this one's did.
+        let need = memory::early_used() + memory::early_used() / 4;
+        if early.len() < need {
+            return Err(KexecError::NoEarly(need, early.len()));
         }
-        let block = tried
-            .take(size, PAGE)
-            .ok_or_else(|| KexecError::NoScratch(name.into(), size, tried.free_bytes().1))?;
-        // From here on the old image is overwritten: it is no longer loaded, whatever happens next.
-        *LOADED.lock() = None;
+        if before.is_some_and(|b| b.block.overlaps(&block)) {
+            // It is about to be overwritten.
+            *LOADED.lock() = None;
+        }
         *pool = tried;
-        Ok(block)
+        Ok((block, early))
     })
 }
 
 /// The most pages that the first page tables of the new kernel can take: four levels for the image and for the control
-/// page, and for each region of RAM two tables at each of its ends, and one for each GiB of it.
+/// page, for each region of RAM two tables at each of its ends, one for each GiB of it, and in the direct map two for each
+/// end of a read-only piece.
 fn table_budget() -> u64 {
     let (mut regions, mut gibs) = (0, 0);
     for region in memory::regions()
@@ -191,7 +207,7 @@ fn table_budget() -> u64 {
         regions += 1;
         gibs += region.extent.size >> 30;
     }
-    64 + 6 * regions + gibs
+    64 + 4 * kernel::image::MAX_SEGMENTS as u64 + 6 * regions + gibs
 }
 
 /// Gives out the block from the front.
@@ -225,7 +241,13 @@ impl Placer {
     }
 }
 
-fn place(name: &str, image: &Image, block: PhysRange, cmdline: &str) -> Result<Loaded, KexecError> {
+fn place(
+    name: &str,
+    image: &Image,
+    block: PhysRange,
+    early: PhysRange,
+    cmdline: &str,
+) -> Result<Loaded, KexecError> {
     // SAFETY: as in `Placer::copy`. Zeroing all of it now means that no .bss has to be zeroed at the jump.
     unsafe {
         core::ptr::write_bytes(
@@ -267,14 +289,6 @@ fn place(name: &str, image: &Image, block: PhysRange, cmdline: &str) -> Result<L
     let root = build_tables(&segments, &mut placer).map_err(KexecError::Tables)?;
 
     let info = boot::info();
-    let hole = memory::with_scratch(|pool| pool.largest_hole_around(block));
-    let early = hole.unwrap_or(PhysRange { start: 0, end: 0 });
-    if early.end - early.start < memory::early_used() {
-        return Err(KexecError::NoEarly(
-            memory::early_used(),
-            early.end - early.start,
-        ));
-    }
     let params = Params {
         header: Header {
             generation: generation() + 1,
@@ -284,12 +298,13 @@ fn place(name: &str, image: &Image, block: PhysRange, cmdline: &str) -> Result<L
             symtab,
             strtab,
             initrd: files::initrd_extent(),
+            initrd_crc32: files::initrd_crc32(),
             rsdp: info.rsdp,
             clock_mult: clock::mult(),
             ..Header::default()
         },
         regions: memory::regions().iter().copied().collect(),
-        scratch: memory::with_scratch(|pool| pool.regions().iter().map(|r| (*r).into()).collect()),
+        scratch: scratch_list()?,
         cmdline: arrayvec::ArrayString::from(cmdline)
             .map_err(|_| KexecError::CmdLine(cmdline.len()))?,
     };
@@ -308,6 +323,15 @@ fn place(name: &str, image: &Image, block: PhysRange, cmdline: &str) -> Result<L
     })
 }
 
+fn scratch_list() -> Result<arrayvec::ArrayVec<Extent, MAX_SCRATCH>, KexecError> {
+    let mut list = arrayvec::ArrayVec::new();
+    for region in memory::with_scratch(|pool| pool.regions().to_vec()) {
+        list.try_push(region.into())
+            .map_err(|_| KexecError::Params(params::ParamsError::Size("the scratch list")))?;
+    }
+    Ok(list)
+}
+
 fn params_block(at: u64) -> &'static mut [u8] {
     // SAFETY: the block belongs to the loaded image, which only its loader touches; the direct map covers it.
     unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + at) as *mut u8, BLOCK_SIZE) }
@@ -318,6 +342,17 @@ fn build_tables(
     segments: &[(u64, u64, u64, Rights)],
     placer: &mut Placer,
 ) -> Result<u64, MapError> {
+    let control = control_page_address();
+    // What the new kernel may execute has no writable second name, also on these first tables. (The control page has
+    // one there: it is in memory that the new kernel may take for its first pages.)
+    let mut constant = arrayvec::ArrayVec::<(u64, u64), { kernel::image::MAX_SEGMENTS }>::new();
+    let read_only = |rights: Rights| rights != Rights::ReadWrite;
+    constant.extend(
+        segments
+            .iter()
+            .filter(|s| read_only(s.3))
+            .map(|s| (s.1, s.1 + s.2)),
+    );
     let mut source = || (placer.next < placer.end).then(|| placer.take(PAGE));
     let mut tables = Tables::new(&mut source).ok_or(MapError::NoMemory)?;
     for (virt, phys, size, rights) in segments {
@@ -330,11 +365,10 @@ fn build_tables(
         tables.map_direct(
             region.extent.addr,
             region.extent.addr + region.extent.size,
-            &[],
+            &constant,
             &mut source,
         )?;
     }
-    let control = control_page_address();
     tables.map(control, control, PAGE, Rights::ReadExecute, &mut source)?;
     Ok(tables.root())
 }

@@ -9,7 +9,8 @@
 //! | `0xffff_e000_0000_0000` | device registers and firmware tables ([`WINDOW`]) | rw-, uncached where it is a device |
 //! | `0xffff_ffff_8000_0000` | the kernel image ([`IMAGE`])                      | by segment: r--, r-x, rw- |
 //!
-//! Nothing is ever writable and executable at once, by any of its names.
+//! Nothing is ever writable and executable at once, by any of its names; except the control page, from the jump until the
+//! new kernel has its own tables.
 
 /// Where physical address 0 appears in the direct map.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;

@@ -19,7 +19,7 @@ pub const VERSION: u32 = 1;
 /// Limits of the arrays in the block.
 pub const MAX_REGIONS: usize = 256;
 /// See [`MAX_REGIONS`].
-pub const MAX_SCRATCH: usize = 8;
+pub const MAX_SCRATCH: usize = handover::scratch::MAX_REGIONS;
 /// Longest command line in bytes.
 pub const MAX_CMDLINE: usize = 2048;
 
@@ -112,8 +112,8 @@ pub struct Header {
     pub scratch: u32,
     /// Bytes of the command line behind those.
     pub cmdline: u32,
-    /// Zero.
-    pub zero: u32,
+    /// CRC-32 of the initrd, for a kernel that has nothing else to believe in.
+    pub initrd_crc32: u32,
     /// Which life this is for the successor, counted from 0 at the cold start.
     pub generation: u32,
     /// Virtual address of physical address 0 while the successor has no page tables of its own.

@@ -1,6 +1,6 @@
 //! Ends: power off, reset, and the last words of a kernel that cannot go on.
 
-use crate::machine::firmware;
+use crate::machine::{clock, firmware};
 use crate::memory::without_interrupts;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -58,7 +58,7 @@ pub fn reset() -> ! {
 }
 
 /// A port that can be written to before anything is set up: no locks, no heap.
-struct BarePort;
+pub struct BarePort;
 
 impl Write for BarePort {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -88,10 +88,11 @@ pub fn reset_with(message: fmt::Arguments<'_>) -> ! {
 /// emulator where there is one, else a halt.
 pub fn after_panic(seconds: Option<i64>) -> ! {
     match seconds {
-        Some(s) if s < 0 => reset(),
+        // Without a clock a wait would never end.
+        Some(s) if s < 0 || (s > 0 && clock::mult() == 0) => reset(),
         Some(s) if s > 0 => {
-            let end = crate::machine::clock::nanos() + s as u64 * 1_000_000_000;
-            while crate::machine::clock::nanos() < end {
+            let end = clock::nanos().saturating_add((s as u64).saturating_mul(1_000_000_000));
+            while clock::nanos() < end {
                 core::hint::spin_loop();
             }
             reset()

@@ -71,7 +71,11 @@ struct Report {
 
 impl Write for Report {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        uart::write(text.as_bytes());
+        if uart::present() {
+            uart::write(text.as_bytes());
+        } else {
+            power::BarePort.write_str(text)?;
+        }
         for (n, part) in text.split('\n').enumerate() {
             if n > 0 {
                 LOG.lock().push(self.line.as_str());
@@ -108,7 +112,8 @@ fn begin_report() -> Report {
 
 fn end_report(mut report: Report) -> ! {
     let _ = report.write_str("\n");
-    let seconds = boot::cmdline().value("panic").and_then(|v| v.parse().ok());
+    let cmdline = boot::begun().then(boot::cmdline);
+    let seconds = cmdline.and_then(|c| c.value("panic")?.parse().ok());
     power::after_panic(seconds)
 }
 
@@ -245,11 +250,6 @@ fn cause(report: &mut Report, frame: &Frame) -> fmt::Result {
     }
 }
 
-/// A non-maskable interrupt: said, and survived.
-pub fn nmi(frame: &Frame) {
-    crate::warning!("NMI at {:#x}; nobody asked for it", frame.rip);
-}
-
 /// The most frames that a backtrace shows.
 const MAX_FRAMES: usize = 64;
 
@@ -305,6 +305,9 @@ fn frame_line(report: &mut Report, n: usize, address: u64, is_return: bool) {
 
 /// The function that an address is in: name and start. From the image's ELF symbol table (System V ABI, "Symbol Table").
 fn symbol(address: u64) -> Option<(&'static str, u64)> {
+    if !boot::begun() {
+        return None;
+    }
     let info = boot::info();
     let word = |entry: &[u8], at: usize| {
         u64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default())

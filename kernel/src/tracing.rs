@@ -8,6 +8,7 @@ use crate::memory::{self, IrqMutex, Phys, without_interrupts};
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::error::Error;
 use handover::page::PageRef;
 use handover::state::{StreamWriter, encoded_size, for_each_page};
@@ -27,6 +28,9 @@ static TRACER: Once<Tracer<Phys>> = Once::new();
 pub fn tracer() -> Option<&'static Tracer<Phys>> {
     TRACER.get()
 }
+
+/// Sub-buffers that there was no memory to preserve: as long as there are any, no kexec loses them.
+static UNPRESERVED: AtomicU64 = AtomicU64::new(0);
 
 /// The console task's number and name; 0 is the idle task, as everywhere.
 const CONSOLE_PID: i32 = 1;
@@ -71,21 +75,27 @@ impl Platform for Phys {
     /// Preserved from the first moment on: nothing is left to do for them at a kexec.
     fn page_owned(&self, page: PageRef) {
         if let Err(why) = memory::with_preserved(|map| map.preserve(page)) {
-            crate::error!(
-                "trace: the page at {:#x} will not cross a kexec: {why}",
-                page.pa
-            );
+            UNPRESERVED.fetch_add(1, Relaxed);
+            crate::error!("trace: the page at {:#x} is not preserved: {why}", page.pa);
         }
     }
 
     fn page_released(&self, page: PageRef) {
-        if let Err(why) = memory::with_preserved(|map| map.unpreserve(page)) {
-            crate::error!("trace: the page at {:#x} stays preserved: {why}", page.pa);
+        let released = memory::with_preserved(|map| match map.block_at(page.pa) {
+            Some(_) => map.unpreserve(page).map(|()| true),
+            None => Ok(false),
+        });
+        match released {
+            Ok(true) => {}
+            Ok(false) => {
+                UNPRESERVED.fetch_sub(1, Relaxed);
+            }
+            Err(why) => crate::error!("trace: the page at {:#x} stays preserved: {why}", page.pa),
         }
     }
 
     fn pages_available(&self) -> Option<u64> {
-        Some(memory::free_pages())
+        Some(memory::free_pages().saturating_sub(memory::reserve_pages()))
     }
 
     fn marker_ip(&self) -> u64 {
@@ -215,6 +225,12 @@ impl Subsystem for State {
     }
 
     fn freeze(&self) -> Result<(), String> {
+        let strays = UNPRESERVED.load(Relaxed);
+        if strays > 0 {
+            return Err(format!(
+                "{strays} of its sub-buffers could not be preserved; a smaller buffer_size_kb gives them back"
+            ));
+        }
         let state = tracer()
             .map(Tracer::state)
             .transpose()

@@ -165,15 +165,19 @@ impl Setup {
 }
 
 /// The kernel's ELF file, built at the first call. `BATON_TEST_KERNEL` names another one to test.
+///
+/// # Panics
+/// Where the kernel does not build: at every call, but it is tried only once.
 pub fn kernel_elf() -> PathBuf {
-    static KERNEL: OnceLock<PathBuf> = OnceLock::new();
-    KERNEL
-        .get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
-            Some(path) => path.into(),
-            None => kernel::build(&boot::workspace())
-                .unwrap_or_else(|error| panic!("no kernel to test: {error:#}")),
-        })
-        .clone()
+    static KERNEL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = KERNEL.get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
+        Some(path) => Ok(path.into()),
+        None => kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")),
+    });
+    match built {
+        Ok(path) => path.clone(),
+        Err(why) => panic!("there is no kernel to test: {why}"),
+    }
 }
 
 /// A guest. Dropping it ends QEMU.

@@ -1,9 +1,34 @@
+//! What is recorded, in which form, and who reads it: a per-CPU trace ring buffer in Linux's sub-buffer format, its
+//! events, and its tracefs.
+//!
+//! The way of an event through this crate: a call site made by [`define_events!`] -> [`Tracer::record`] ->
+//! [`ring::CpuBuffer::reserve`] and commit -> read by [`text`] for the files of [`fs`], or described by [`Tracer::state`] and
+//! taken over by the next life's [`Tracer::adopt`].
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`page`] | the bytes of a sub-buffer, and a decoder that trusts none of them |
+//! | [`ring`] | the lock-free ring of sub-buffers |
+//! | [`event`] | declarations, layouts, `format` files, numbers |
+//! | [`tracer`] | all CPUs' buffers, switches, clocks, the crossing |
+//! | [`text`] | the `trace` file |
+//! | [`fs`] | the files, by path |
+//! | [`platform`] | what the machine has to offer |
+//!
+//! Architecture invariants:
+//!
+//! - No hardware is touched but through [`Platform`]; all of the crate runs on the host.
+//! - A writer takes no lock, waits for nobody, and allocates nothing. Locks are between readers and whoever resizes.
+//! - `unsafe` is in `ring` alone: `ring::subbuf` for page memory, and the accesses to the ring's shape.
+//! - What lies in a page is believed nowhere, neither from an earlier life nor from a writer that may be overwriting it.
 #![no_std]
+
 extern crate alloc;
-// The macro writes `trace::...` in its documentation, and `$crate` in its code.
+// So that `trace::...` means the same in the documentation's examples, in tests and here.
 extern crate self as trace;
 #[cfg(any(test, feature = "sim"))]
 extern crate std;
+
 pub mod clock;
 pub mod errno;
 pub mod error;
@@ -18,6 +43,7 @@ mod sync;
 pub mod testing;
 pub mod text;
 pub mod tracer;
+
 pub use clock::ClockId;
 pub use errno::Errno;
 pub use error::TraceError;

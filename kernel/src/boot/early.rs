@@ -52,6 +52,14 @@ pub fn take(pages: u64) -> Option<u64> {
     EARLY.lock().as_mut()?.take(pages)
 }
 
+/// What has been taken so far.
+pub fn used() -> PhysRange {
+    EARLY
+        .lock()
+        .as_ref()
+        .map_or(PhysRange { start: 0, end: 0 }, Early::used)
+}
+
 /// Ends it; what was taken in all.
 pub fn close() -> PhysRange {
     EARLY

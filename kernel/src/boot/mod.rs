@@ -87,6 +87,8 @@ pub struct Info {
     pub strtab: &'static [u8],
     /// Where the initrd lies.
     pub initrd: Extent,
+    /// Its CRC-32, as the predecessor had it; `None` after a cold start.
+    pub initrd_crc32: Option<u32>,
     /// Physical address of ACPI's RSDP, or 0.
     pub rsdp: u64,
     /// The command line that came with a kexec; after a cold start it is in the initrd.
@@ -98,6 +100,11 @@ static INFO: Once<Info> = Once::new();
 /// What this kernel knew at its start.
 pub fn info() -> &'static Info {
     INFO.get().expect("set before anything else runs")
+}
+
+/// Whether [`info`] is there: a panic may be earlier than anything.
+pub fn begun() -> bool {
+    INFO.is_completed()
 }
 
 /// The command line of this life: that of the kexec, or after a cold start that of the initrd.
@@ -184,6 +191,7 @@ fn cold_start(boot: &'static mut BootInfo) -> ! {
             symtab,
             strtab,
             initrd,
+            initrd_crc32: None,
             rsdp: boot.rsdp_addr.into_option().unwrap_or(0),
             cmdline: ArrayString::new(),
         },
@@ -220,6 +228,7 @@ unsafe extern "C" fn kexec_start(params: u64, entry_tsc: u64) -> ! {
             symtab,
             strtab,
             initrd: header.initrd,
+            initrd_crc32: Some(header.initrd_crc32),
             rsdp: header.rsdp,
             cmdline: params.cmdline,
         },

@@ -52,7 +52,7 @@ pub trait Sink {
 pub struct VecSink {
     bytes: Vec<u8>,
     limit: usize,
-    overflowed: bool,
+    failed: Option<Errno>,
 }
 
 impl VecSink {
@@ -61,25 +61,25 @@ impl VecSink {
         Self {
             bytes: Vec::new(),
             limit,
-            overflowed: false,
+            failed: None,
         }
     }
 
-    /// What was written; `Err(EFBIG)` where it was more than the limit, `Err(ENOMEM)` is given by the write itself.
+    /// What was written; `Err(EFBIG)` where it was more than the limit, `Err(ENOMEM)` where it was more than there is
+    /// memory for.
     pub fn into_bytes(self) -> Result<Vec<u8>, Errno> {
-        if self.overflowed {
-            Err(Errno::EFBIG)
-        } else {
-            Ok(self.bytes)
-        }
+        self.failed.map_or(Ok(self.bytes), Err)
     }
 }
 
 impl Sink for VecSink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let fits = bytes.len() <= self.limit - self.bytes.len();
-        if !fits || self.bytes.try_reserve(bytes.len()).is_err() {
-            self.overflowed = true;
+        if bytes.len() > self.limit - self.bytes.len() {
+            self.failed = Some(Errno::EFBIG);
+        } else if self.bytes.try_reserve(bytes.len()).is_err() {
+            self.failed = Some(Errno::ENOMEM);
+        }
+        if self.failed.is_some() {
             return Err(Stop::Enough);
         }
         self.bytes.extend_from_slice(bytes);

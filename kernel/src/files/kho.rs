@@ -24,7 +24,10 @@ fn incoming(out: &mut dyn Sink) -> Result<(), FsError> {
         Some(fdt) => Ok(out.write(fdt)?),
         None => Err(FsError::new(
             Errno::ENODEV,
-            "nothing was handed over to this kernel",
+            match handing::outcome() {
+                handing::Outcome::Refused(_) => "what was handed over to this kernel was refused",
+                _ => "nothing was handed over to this kernel",
+            },
         )),
     }
 }

@@ -175,7 +175,7 @@ extern "C" fn trap(frame: &mut Frame) {
     match vector {
         2 => {
             NMI[cpu::index()].fetch_add(1, Relaxed);
-            report::nmi(frame);
+            // It may have come inside any lock, so it is only counted (`/proc/interrupts`).
             NMI[cpu::index()].fetch_sub(1, Relaxed);
         }
         0..32 => report::fault(frame),

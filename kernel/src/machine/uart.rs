@@ -165,6 +165,11 @@ pub fn put_back(bytes: &[u8]) {
     serial.input.splice(0..0, bytes.iter().copied().take(room));
 }
 
+/// Whether there is a port that has been found.
+pub fn present() -> bool {
+    SERIAL.lock().port.is_some()
+}
+
 /// Sends bytes, `\n` as CR LF.
 pub fn write(bytes: &[u8]) {
     for (n, line) in bytes.split(|b| *b == b'\n').enumerate() {

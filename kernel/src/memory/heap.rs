@@ -27,9 +27,12 @@ static GLOBAL: Global = Global(IrqMutex::new(KernelHeap {
 }));
 
 impl KernelHeap {
-    /// Maps up to `size` bytes in all.
+    /// Maps up to `size` bytes in all, or nothing where it is clear that there is not enough memory: a request that
+    /// cannot be met must not take what others need.
     fn map_to(&mut self, size: u64) -> Option<()> {
-        if size > HEAP_MAX {
+        let pages = size.saturating_sub(self.mapped).div_ceil(PAGE);
+        let tables = pages / 512 + 4;
+        if size > HEAP_MAX || super::pages_left().is_some_and(|left| pages + tables > left) {
             return None;
         }
         while self.mapped < size {

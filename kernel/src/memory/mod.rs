@@ -4,6 +4,7 @@
 //! scratch region (the running image, its early pages, a loaded image), boot-owned (cold start only), or an allocated
 //! frame of this life, which the next life finds free.
 
+mod division;
 mod heap;
 mod lock;
 
@@ -17,14 +18,13 @@ use crate::handing::{Received, phase};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use division::Division;
 use handover::mem::Memory;
-use handover::page::PageRef;
 use handover::radix::PreservedMap;
-use handover::range::{PhysRange, normalize, subtract};
-use handover::scratch::ScratchSize;
+use handover::range::{PhysRange, subtract};
 use kernel::buddy::{Buddy, words_needed};
 use kernel::layout::{DIRECT_MAP, PAGE, WINDOW, align_up};
-use kernel::params::{Extent, Kind, MAX_REGIONS, Region};
+use kernel::params::{Kind, MAX_REGIONS, Region};
 use kernel::pool::ScratchPool;
 use spin::Once;
 
@@ -49,13 +49,6 @@ pub fn early_used() -> u64 {
     EARLY_USED.load(Relaxed)
 }
 
-/// Least and most that scratch takes without `kho_scratch=`, and the part of RAM that it takes in between.
-const SCRATCH_LEAST: u64 = 16 << 20;
-const SCRATCH_MOST: u64 = 64 << 20;
-const SCRATCH_PART: u64 = 8;
-/// What a kernel that refused a handover takes of scratch as ordinary memory, if that is no more than half of what is free.
-const REFUSED_LEAST: u64 = 6 << 20;
-
 // SAFETY: `ptr` gives addresses in the direct map, which covers all RAM for the kernel's whole life; `alloc_pages` gives
 // out what the buddy has, which never holds scratch.
 unsafe impl Memory for Phys {
@@ -77,10 +70,12 @@ unsafe impl Memory for Phys {
 
     unsafe fn free_pages(&self, pa: u64, order: u32) {
         events::mm_page_free(pa / PAGE, order);
+        // A range: the preserved map knows larger blocks than this allocator.
+        let pfn = pa / PAGE;
         let freed = FRAMES
             .lock()
             .as_mut()
-            .map(|frames| frames.free(pa / PAGE, order));
+            .map(|frames| frames.free_range(pfn, pfn + (1 << order)));
         if let Some(Err(error)) = freed {
             crate::error!("memory: {error}");
         }
@@ -109,45 +104,31 @@ pub fn init(received: &Received) {
     let info = boot::info();
     let mut map = received.take_map();
     let ram: Vec<PhysRange> = ram();
+    let division = match (info.origin, &map) {
+        (Origin::Cold, _) => Division::cold(info, &ram),
+        (Origin::Kexec, Some(map)) => Division::handed_over(info, &ram, map),
+        (Origin::Kexec, None) => Division::inside_scratch(info),
+    };
+    // Up to here the heap could still grow, from early pages.
     let early = early::close();
     EARLY_USED.store(early.end - early.start, Relaxed);
     let placed = info
         .placed
         .range()
-        .unwrap_or(PhysRange { start: 0, end: 0 });
-    let inherited: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
-    let (scratch, mut free, regions) = match (info.origin, &map) {
-        (Origin::Cold, _) => {
-            let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
-            taken.push(early);
-            let scratch = plan_scratch(&ram, &taken, early);
-            taken.extend(&scratch);
-            (scratch, subtract(&ram, &taken), info.regions.clone())
-        }
-        (Origin::Kexec, Some(map)) => {
-            let mut taken = inherited.clone();
-            map.for_each_block(|page| taken.push(block_range(page)));
-            map.for_each_node(|pa| {
-                taken.push(PhysRange {
-                    start: pa,
-                    end: pa + PAGE,
-                })
-            });
-            (inherited, subtract(&ram, &taken), info.regions.clone())
-        }
-        (Origin::Kexec, None) => inside_scratch(&inherited, &[placed, early], info),
-    };
-    free.retain(|r| r.end > r.start);
-    REGIONS.call_once(|| regions);
+        .into_iter()
+        .chain([early])
+        .collect::<Vec<_>>();
+    let free = subtract(&division.free, &placed);
+    REGIONS.call_once(|| division.regions);
     init_frames(free, &ram);
     if map.is_none() {
-        match PreservedMap::new(Phys, scratch.clone()) {
+        match PreservedMap::new(Phys, division.scratch.clone()) {
             Ok(new) => map = Some(new),
             Err(error) => crate::error!("handover: {error}"),
         }
     }
     *PRESERVED.lock() = map;
-    *SCRATCH.lock() = Some(ScratchPool::new(scratch, &[placed, early]));
+    *SCRATCH.lock() = Some(ScratchPool::new(division.scratch, &placed));
     crate::info!(
         "memory: {} MiB of RAM, {} KiB free, {} KiB of scratch, {} pages preserved",
         ram.iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
@@ -155,95 +136,6 @@ pub fn init(received: &Received) {
         with_scratch(|pool| pool.regions().iter().map(|r| r.end - r.start).sum::<u64>()) >> 10,
         preserved_pages()
     );
-}
-
-fn block_range(page: PageRef) -> PhysRange {
-    PhysRange {
-        start: page.pa,
-        end: page.pa + (PAGE << page.order),
-    }
-}
-
-fn plan_scratch(ram: &[PhysRange], taken: &[PhysRange], early: PhysRange) -> Vec<PhysRange> {
-    let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
-    // What a start needs of scratch: the image with its symbols and tables, and the early pages.
-    let image =
-        boot::image_size() + boot::info().symtab.len() as u64 + boot::info().strtab.len() as u64;
-    let needed = align_up(image + (early.end - early.start) + (256 << 10), PAGE);
-    let wanted = boot::cmdline().value("kho_scratch").map(ScratchSize::parse);
-    let default = ScratchSize::Bytes((total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST));
-    let size = match wanted {
-        Some(Ok(size)) => size,
-        Some(Err(error)) => {
-            crate::warning!("kho_scratch: {error}; the default is taken");
-            default
-        }
-        None => default,
-    };
-    let usable = subtract(ram, taken);
-    let planned = size.plan(&usable, needed, &[]).or_else(|error| {
-        crate::warning!("kho_scratch: {error}; the default is taken");
-        default.plan(&usable, needed, &[])
-    });
-    planned.unwrap_or_else(|error| {
-        crate::warning!("handover: {error}; this kernel runs without scratch and cannot kexec");
-        Vec::new()
-    })
-}
-
-/// The memory of a kernel that cannot trust what it was handed: a quarter of the largest free part of scratch (at least
-/// 6 MiB, at most half of it) becomes ordinary memory, the rest goes on being scratch, and all else but the initrd is left alone, for this life and the ones that
-/// it starts.
-fn inside_scratch(
-    inherited: &[PhysRange],
-    used: &[PhysRange],
-    info: &boot::Info,
-) -> (
-    Vec<PhysRange>,
-    Vec<PhysRange>,
-    arrayvec::ArrayVec<Region, MAX_REGIONS>,
-) {
-    let hole = subtract(inherited, used)
-        .into_iter()
-        .max_by_key(|r| r.end - r.start)
-        .unwrap_or(PhysRange { start: 0, end: 0 });
-    let size = hole.end - hole.start;
-    let part = (size / 2).min((size / 4).max(REFUSED_LEAST)) / PAGE * PAGE;
-    let ours = PhysRange {
-        start: hole.end - part,
-        end: hole.end,
-    };
-    let scratch = subtract(inherited, &[ours]);
-    // The initrd's place comes from the boot parameters, which have a checksum of their own.
-    let mut trusted = inherited.to_vec();
-    trusted.extend(info.initrd.range().map(|r| r.page_align_outwards()));
-    normalize(&mut trusted);
-    let mut regions = arrayvec::ArrayVec::new();
-    for region in &info.regions {
-        let Some(range) = region.extent.range().filter(|_| region.kind() == Kind::Ram) else {
-            let _ = regions.try_push(*region);
-            continue;
-        };
-        let mut parts: Vec<(PhysRange, Kind)> = subtract(&[range], &trusted)
-            .into_iter()
-            .map(|r| (r, Kind::LeftAlone))
-            .collect();
-        parts.extend(
-            trusted
-                .iter()
-                .filter_map(|s| range.intersect(s))
-                .map(|r| (r, Kind::Ram)),
-        );
-        parts.sort_by_key(|(r, _)| r.start);
-        for (part, kind) in parts {
-            let _ = regions.try_push(Region {
-                extent: part.into(),
-                kind: kind as u32,
-                zero: 0,
-            });
-        }
-    }
-    (scratch, alloc::vec![ours], regions)
 }
 
 /// Hands `free` to a new buddy, whose bitmaps come out of the first range that has room for them.
@@ -269,6 +161,22 @@ fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange]) {
         }
     }
     *FRAMES.lock() = Some(frames);
+}
+
+/// Pages that the heap may still take; `None` before there is a frame allocator.
+fn pages_left() -> Option<u64> {
+    FRAMES.lock().as_ref().map(Buddy::free_pages)
+}
+
+/// Pages that are kept for the kernel's own needs (heap, a handover's blobs) when somebody asks for many at once: a 16th
+/// of the memory, at least 4 MiB, at most half of what is free.
+pub fn reserve_pages() -> u64 {
+    let total: u64 = regions()
+        .iter()
+        .filter(|r| r.kind() == Kind::Ram)
+        .map(|r| r.extent.size / PAGE)
+        .sum();
+    (total / 16).max(1024).min(free_pages() / 2)
 }
 
 /// Number of free page frames.

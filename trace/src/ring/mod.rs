@@ -47,13 +47,15 @@
 //! - **I6** `committed = in the buffer + overrun + read`.
 //! - **I7** `seq` of the head page is `base + pages_lost + pages_read`.
 
+mod adopt;
 mod read;
 mod reshape;
 mod subbuf;
 mod write;
 
+pub use adopt::Plan;
 pub use read::{CpuIter, Entry};
-pub use reshape::{Adopted, Gap, Plan, Shape};
+pub use reshape::{Adopted, Gap, Shape};
 pub use write::Reservation;
 
 use crate::error::TraceError;

@@ -1,9 +1,9 @@
-//! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing, adopting.
+//! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing.
 
-use super::subbuf::{self, SubBuf};
+use super::subbuf::SubBuf;
 use super::{BufPage, CpuBuffer, HEAD, MIN_PAGES, Ring, link};
 use crate::error::TraceError;
-use crate::page::{self, Cursor, HEADER_SIZE, Missed};
+use crate::page::Missed;
 use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Ordering};
 use alloc::vec::Vec;
@@ -98,7 +98,7 @@ pub(super) fn alloc_pages<P: Platform>(
     Ok(pages)
 }
 
-fn reserved<T>(count: usize) -> Result<Vec<T>, TraceError> {
+pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, TraceError> {
     let mut list = Vec::new();
     list.try_reserve_exact(count)
         .map_err(|_| TraceError::NoMemory)?;
@@ -133,7 +133,7 @@ fn clear(page: &BufPage) {
 }
 
 /// Links pages 1.. to a ring with page 1 as its head, page 0 as reader page, page `used` as tail and commit page.
-fn relink(ring: &Ring, used: usize) {
+pub(super) fn relink(ring: &Ring, used: usize) {
     let count = ring.pages.len();
     for (index, page) in ring.pages.iter().enumerate() {
         let next = if index + 1 < count { index + 1 } else { 1 };
@@ -271,6 +271,13 @@ impl<P: Platform> CpuBuffer<P> {
         used
     }
 
+    /// No new event will be stamped earlier than `floor`. Before the first write only.
+    pub(crate) fn set_floor(&self, floor: u64) {
+        // Different stamps make the next event take an absolute one.
+        self.before_stamp.set(0);
+        self.write_stamp.set(floor);
+    }
+
     /// Calls `f` with every page that the buffer owns.
     pub fn for_each_page(&self, f: &mut dyn FnMut(PageRef)) {
         self.locked(|_, ring| {
@@ -354,324 +361,4 @@ impl<P: Platform> CpuBuffer<P> {
 
 fn head_seq_of(base: u64, pages_lost: u64, pages_read: u64) -> u64 {
     base.wrapping_add(pages_lost).wrapping_add(pages_read)
-}
-
-/// What a page was found to hold.
-#[derive(Clone, Copy)]
-struct Content {
-    commit: usize,
-    sum: page::Summary,
-}
-
-/// A buffer that can be adopted: all has been looked at, nothing has been changed yet.
-pub struct Plan<P: Platform> {
-    platform: P,
-    order: u8,
-    /// Reader page, pages with events in order, empty pages. Their `write` and `entries` are set.
-    pages: Vec<BufPage>,
-    used: usize,
-    shape: Shape,
-    /// Time at the end of the newest page.
-    stamp: u64,
-    oldest: Option<u64>,
-    newest: Option<u64>,
-    reader: Cursor,
-    reader_events: u64,
-    gaps: Vec<(u64, Missed)>,
-    found: Adopted,
-}
-
-impl<P: Platform> Plan<P> {
-    /// Looks at the buffer that `shape` of CPU `cpu` describes, and at every event in its pages, trusting nothing of it.
-    /// `now` is the time on the buffer's clock: no event can be later. That no page is named twice is for the caller to
-    /// see to, for all CPUs.
-    ///
-    /// # Errors
-    ///
-    /// Those `State...` of [`TraceError`] for a shape that cannot be, [`TraceError::NoMemory`].
-    pub fn new(platform: P, cpu: u32, shape: Shape, now: u64) -> Result<Self, TraceError> {
-        let order = shape.reader.order;
-        let count = shape.ring.len();
-        if count < MIN_PAGES {
-            return Err(TraceError::StatePages { cpu, pages: count });
-        }
-        let number = |what, value| TraceError::StateNumber { cpu, what, value };
-        if shape.used as usize > count {
-            return Err(number("pages in use", u64::from(shape.used)));
-        }
-        let known = shape
-            .overrun
-            .checked_add(shape.read_events)
-            .and_then(|gone| shape.committed.checked_sub(gone));
-        let Some(expected) = known else {
-            return Err(number("events written", shape.committed));
-        };
-        if shape.last_overrun > shape.overrun {
-            return Err(number("overrun before the reader page", shape.last_overrun));
-        }
-        // Far below 2^64, so that counting on cannot overflow.
-        for (what, value) in [
-            ("events written", shape.committed),
-            ("commit overrun", shape.commit_overrun),
-            ("dropped events", shape.dropped),
-            ("pages read", shape.pages_read),
-            ("pages lost", shape.pages_lost),
-            ("pages touched", shape.pages_touched),
-        ] {
-            if value > u64::MAX / 4 {
-                return Err(number(what, value));
-            }
-        }
-        let mut scratch = reserved::<u8>(subbuf::bytes(order.min(4)))?;
-        let mut kept = reserved::<BufPage>(count + 1)?;
-        let mut contents = reserved::<Option<Content>>(count + 1)?;
-        for (index, page) in core::iter::once(&shape.reader)
-            .chain(&shape.ring)
-            .enumerate()
-        {
-            let wrong = TraceError::StatePage {
-                pa: page.pa,
-                order: page.order,
-            };
-            // 64 KiB is the largest sub-buffer.
-            if page.order != order || order > 4 {
-                return Err(wrong);
-            }
-            let buf = SubBuf::at(&platform, *page).ok_or(wrong)?;
-            contents.push(if index <= shape.used as usize {
-                look(&buf, order, &mut scratch, now)
-            } else {
-                None
-            });
-            kept.push(BufPage::new(buf));
-        }
-        drop_out_of_order(&mut contents[..=shape.used as usize]);
-
-        // The consumed part of the reader page has to end between two events.
-        let mut reader = Cursor::new(0);
-        let mut reader_events = 0;
-        if let Some(content) = contents[0] {
-            let data = read_page(&kept[0].buf, order, &mut scratch);
-            let data = &data[HEADER_SIZE..HEADER_SIZE + content.commit];
-            reader = Cursor::new(kept[0].buf.time_stamp().load(Ordering::Relaxed));
-            while reader.offset < shape.reader_read as usize {
-                match reader.next(data) {
-                    Ok(Some(_)) => reader_events += 1,
-                    _ => break,
-                }
-            }
-            if reader.offset != shape.reader_read as usize {
-                return Err(number(
-                    "bytes read of the reader page",
-                    u64::from(shape.reader_read),
-                ));
-            }
-        }
-
-        let mut found = Adopted::default();
-        let mut in_pages = 0;
-        for content in contents.iter().flatten() {
-            in_pages += content.sum.events;
-        }
-        found.events = in_pages - reader_events;
-        found.lost_events = expected.saturating_sub(found.events);
-        found.late_events = found.events.saturating_sub(expected);
-
-        // Pages with events first, damaged ones behind them as empty pages; a gap where they stood.
-        let holes = contents[..=shape.used as usize]
-            .iter()
-            .filter(|content| content.is_none())
-            .count();
-        found.damaged_pages = holes as u64;
-        let mut gaps = reserved(holes + shape.gaps.len())?;
-        let mut pages = reserved::<BufPage>(count + 1)?;
-        let mut empty = reserved::<BufPage>(count)?;
-        let mut hole = false;
-        let mut used = 0;
-        let mut stamp = 0;
-        let mut oldest = None;
-        let mut newest = None;
-        for (position, page) in kept.into_iter().enumerate() {
-            let content = contents[position];
-            if let Some(content) = content {
-                page.write.set(content.commit as u64);
-                page.entries.set(content.sum.events);
-                stamp = stamp.max(content.sum.last_ts);
-                if content.sum.events > 0 {
-                    oldest = oldest.or(Some(content.sum.first_ts));
-                    newest = Some(content.sum.last_event_ts);
-                }
-            }
-            if position == 0 {
-                hole = content.is_none();
-                pages.push(page);
-            } else if content.is_some() {
-                used += 1;
-                if hole {
-                    let lost = match (holes, found.lost_events) {
-                        (1, lost) => Missed::Count(lost),
-                        _ => Missed::Unknown,
-                    };
-                    gaps.push((used as u64, lost));
-                }
-                for gap in shape
-                    .gaps
-                    .iter()
-                    .filter(|gap| gap.position as usize == position)
-                {
-                    let lost = match gap.lost {
-                        u64::MAX => Missed::Unknown,
-                        n => Missed::Count(n),
-                    };
-                    gaps.push((used as u64, lost));
-                }
-                hole = false;
-                pages.push(page);
-            } else {
-                hole |= position <= shape.used as usize;
-                empty.push(page);
-            }
-        }
-        pages.append(&mut empty);
-        Ok(Plan {
-            platform,
-            order,
-            pages,
-            used,
-            shape,
-            stamp,
-            oldest,
-            newest,
-            reader,
-            reader_events,
-            gaps,
-            found,
-        })
-    }
-
-    /// What was found.
-    pub fn found(&self) -> Adopted {
-        self.found
-    }
-
-    /// Time of the newest event; `None` if there are none.
-    pub fn newest(&self) -> Option<u64> {
-        self.newest
-    }
-
-    /// Time of the oldest event, consumed ones of the reader page included; `None` if there are none.
-    pub fn oldest(&self) -> Option<u64> {
-        self.oldest
-    }
-
-    /// Takes the pages over. Cannot fail.
-    pub fn adopt(self) -> CpuBuffer<P> {
-        let Plan {
-            pages, used, shape, ..
-        } = self;
-        for page in &pages {
-            if page.written() == 0 {
-                page.buf.clear();
-            }
-        }
-        let ring = Ring {
-            pages: pages.into_boxed_slice(),
-            tail: AtomicUsize::new(0),
-            commit: AtomicUsize::new(0),
-            taking: AtomicUsize::new(0),
-        };
-        for index in 0..=used {
-            ring.pages[index].seq.store(index as u64, Ordering::Relaxed);
-        }
-        relink(&ring, used);
-        let buffer = CpuBuffer::from_parts(self.platform, self.order, ring);
-        let lost = self.found.lost_events;
-        buffer
-            .committed
-            .set(shape.committed + self.found.late_events);
-        buffer.overrun.set(shape.overrun + lost);
-        buffer.commit_overrun.set(shape.commit_overrun);
-        buffer.dropped.set(shape.dropped);
-        buffer.pages_lost.set(shape.pages_lost);
-        buffer.pages_touched.set(shape.pages_touched);
-        buffer.before_stamp.set(self.stamp);
-        buffer.write_stamp.set(self.stamp);
-        buffer.set_overwrite(shape.overwrite);
-        {
-            let mut reader = buffer.reader.lock();
-            reader.read = self.reader.offset;
-            reader.stamp = self.reader.ts;
-            reader.newest = self.reader.ts;
-            reader.read_events = shape.read_events;
-            reader.page_read_events = self.reader_events;
-            reader.pages_read = shape.pages_read;
-            // The reader page has number 0, the head page number 1 (I7).
-            reader.base = 1u64
-                .wrapping_sub(shape.pages_lost)
-                .wrapping_sub(shape.pages_read);
-            // What damage has cost is told by the gaps.
-            reader.last_overrun = shape.last_overrun + lost;
-            reader.gaps = self.gaps;
-        }
-        buffer
-    }
-}
-
-/// A copy of the whole page in `scratch`.
-fn read_page<'a>(buf: &SubBuf, order: u8, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-    scratch.resize(subbuf::bytes(order), 0);
-    let stamp = buf.time_stamp().load(Ordering::Relaxed);
-    let commit = buf.commit_word().load(Ordering::Acquire);
-    scratch[..8].copy_from_slice(&stamp.to_ne_bytes());
-    scratch[8..16].copy_from_slice(&commit.to_ne_bytes());
-    let (_, data) = scratch.split_at_mut(HEADER_SIZE);
-    buf.copy_data(order, data.len(), data);
-    scratch
-}
-
-/// What the page holds; `None` if it is no such page.
-fn look(buf: &SubBuf, order: u8, scratch: &mut Vec<u8>, now: u64) -> Option<Content> {
-    let bytes = read_page(buf, order, scratch);
-    let header = page::header(bytes).ok()?;
-    // Pages inside a buffer carry no flags; they are for readers' copies.
-    if header.missed != Missed::None {
-        return None;
-    }
-    let sum = page::check(bytes).ok()?;
-    // A padding's nanosecond may stand after the last event.
-    if sum.last_ts > now.saturating_add(header.commit as u64) {
-        return None;
-    }
-    Some(Content {
-        commit: header.commit,
-        sum,
-    })
-}
-
-/// Takes out pages that do not follow in time: of two that are in the wrong order, the earlier one if the later one fits
-/// what stands before both.
-fn drop_out_of_order(contents: &mut [Option<Content>]) {
-    let mut before = 0;
-    let mut last: Option<usize> = None;
-    let mut before_last = 0;
-    for index in 0..contents.len() {
-        let Some(content) = contents[index] else {
-            continue;
-        };
-        if content.sum.events == 0 {
-            continue;
-        }
-        if content.sum.first_ts >= before {
-            before_last = before;
-        } else if content.sum.first_ts >= before_last
-            && let Some(last) = last
-        {
-            contents[last] = None;
-        } else {
-            contents[index] = None;
-            continue;
-        }
-        before = content.sum.last_event_ts;
-        last = Some(index);
-    }
 }

@@ -100,7 +100,7 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// As [`reserve`](Self::reserve), with a time of one's own. A time before that of the newest event in the
-    /// buffer becomes the newest event's; one that is not past, or within a write that was interrupted, becomes the time now.
+    /// buffer becomes the newest event's; one that is not past, or within another write, can become the time now.
     pub fn reserve_at(
         &self,
         level: Level,
@@ -202,8 +202,9 @@ impl<P: Platform> CpuBuffer<P> {
         barrier();
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
         let clean = before == after || request.own == Some((before, after));
+        let outermost = || self.writers.load(Ordering::Relaxed) & WRITERS_MASK == 1;
         let mut ts = match request.at {
-            Some(at) if clean => at.min((request.clock)()),
+            Some(at) if clean || outermost() => at.min((request.clock)()),
             Some(_) => (request.clock)(),
             None => (request.clock)(),
         };

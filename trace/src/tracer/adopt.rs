@@ -103,20 +103,21 @@ impl<P: Platform> Tracer<P> {
         // Nothing can fail from here on.
         let mut boundaries = state.boundaries;
         boundaries.sort_by_key(|b| (b.start, b.generation));
-        boundaries.push(Boundary {
-            generation,
-            // Later than all that the lives before have recorded, and not later than what this one will: the buffers let no time
-            // go back.
-            start: newest.map_or(now, |newest: u64| newest.saturating_add(1)),
-        });
+        // Later than all that the lives before have recorded, and, since no buffer stamps an event earlier from now on, not
+        // later than what this one will.
+        let start = newest.map_or(now, |newest: u64| newest.saturating_add(1));
+        boundaries.push(Boundary { generation, start });
         prune(&mut boundaries, oldest);
         let mut cpus: Vec<Cpu<P>> = plans
             .into_iter()
             .map(|(plan, size_kb)| Cpu {
-                buffer: plan.adopt(),
+                buffer: plan.adopt(start),
                 size_kb: AtomicU64::new(size_kb),
             })
             .collect();
+        for cpu in &fresh {
+            cpu.buffer.set_floor(start);
+        }
         cpus.extend(fresh);
         table.apply();
         for (desc, on) in events.iter().zip(enabled) {

@@ -140,6 +140,7 @@ impl<P: Platform> Tracer<P> {
     pub fn life_began(&self, cycles: u64) {
         if let (Some(start), Some(boundary)) =
             (self.time_of(cycles), self.boundaries.lock().last_mut())
+            && boundary.generation == self.generation
         {
             boundary.start = boundary.start.max(start);
         }

@@ -212,6 +212,14 @@ fn tail(_ctx: &mut Ctx<'_>, args: &[&str]) -> Result<Started, CmdError> {
 impl Tail {
     /// Takes in a piece, and drops what is no longer among the last.
     fn keep(&mut self, piece: &[u8]) {
+        if self.kept.try_reserve(piece.len()).is_err() {
+            // No memory for more: the oldest half makes room, and the reader is told that it is not all there.
+            self.cut = true;
+            self.drop_bytes(self.kept.len() / 2);
+            if self.kept.capacity() - self.kept.len() < piece.len() {
+                return;
+            }
+        }
         self.kept.extend(piece);
         self.newlines += newlines(piece);
         match self.unit {

@@ -1,0 +1,174 @@
+//! How physical memory is divided at a start: scratch, free memory, and what is left alone (docs/architecture.md has the
+//! table). Nothing is changed here.
+
+use super::Phys;
+use crate::boot::{self, Info, early};
+use crate::kexec;
+use alloc::vec::Vec;
+use handover::radix::PreservedMap;
+use handover::range::{PhysRange, normalize, subtract};
+use handover::scratch::ScratchSize;
+use kernel::layout::{PAGE, align_up};
+use kernel::params::{Extent, Kind, MAX_REGIONS, Region};
+
+/// Least and most that scratch takes without `kho_scratch=`, and the part of RAM that it takes in between.
+const SCRATCH_LEAST: u64 = 16 << 20;
+const SCRATCH_MOST: u64 = 64 << 20;
+const SCRATCH_PART: u64 = 8;
+/// What a kernel that refused a handover takes of scratch as ordinary memory, if that is no more than half of what is free.
+const REFUSED_LEAST: u64 = 6 << 20;
+
+/// The result: the early pages and what was placed for this kernel are still to be taken out of `free`.
+pub struct Division {
+    pub scratch: Vec<PhysRange>,
+    pub free: Vec<PhysRange>,
+    /// The memory map, as this life sees it and hands it on.
+    pub regions: arrayvec::ArrayVec<Region, MAX_REGIONS>,
+}
+
+impl Division {
+    /// After a cold start: scratch is planned, and all that is not the boot loader's is free.
+    pub fn cold(info: &Info, ram: &[PhysRange]) -> Division {
+        let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
+        let early = early::used();
+        taken.push(early);
+        let scratch = plan_scratch(&subtract(ram, &taken), ram, early.end - early.start);
+        let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
+        taken.extend(&scratch);
+        Division {
+            free: subtract(ram, &taken),
+            scratch,
+            regions: info.regions.clone(),
+        }
+    }
+
+    /// With a handover: all is free that is neither scratch nor preserved.
+    pub fn handed_over(info: &Info, ram: &[PhysRange], map: &PreservedMap<Phys>) -> Division {
+        let scratch: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
+        let mut taken = scratch.clone();
+        // The walk ascends: what lies side by side becomes one range, so that a large buffer is a short list.
+        let mut add = |range: PhysRange| match taken.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => taken.push(range),
+        };
+        map.for_each_block(|page| add(page.range()));
+        map.for_each_node(|pa| {
+            add(PhysRange {
+                start: pa,
+                end: pa + PAGE,
+            })
+        });
+        Division {
+            free: subtract(ram, &taken),
+            scratch,
+            regions: info.regions.clone(),
+        }
+    }
+
+    /// Where the handover cannot be trusted: a quarter of the largest free part of scratch (at least 6 MiB, at most half of
+    /// it) becomes ordinary memory, the rest goes on being scratch, and all else but the initrd is left alone, for
+    /// this life and the ones that it starts.
+    pub fn inside_scratch(info: &Info) -> Division {
+        let inherited: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
+        let mut used: Vec<PhysRange> = info.placed.range().into_iter().collect();
+        used.push(early::used());
+        let hole = subtract(&inherited, &used)
+            .into_iter()
+            .max_by_key(|r| r.end - r.start)
+            .unwrap_or(PhysRange { start: 0, end: 0 });
+        let size = hole.end - hole.start;
+        let part = (size / 2).min((size / 4).max(REFUSED_LEAST)) / PAGE * PAGE;
+        let ours = PhysRange {
+            start: hole.end - part,
+            end: hole.end,
+        };
+        // The initrd's place comes from the boot parameters, which have a checksum of their own.
+        let mut trusted = inherited.clone();
+        trusted.extend(info.initrd.range().map(|r| r.page_align_outwards()));
+        normalize(&mut trusted);
+        let mut parts: Vec<(PhysRange, Kind)> = Vec::new();
+        for region in &info.regions {
+            let Some(range) = region.extent.range() else {
+                continue;
+            };
+            if region.kind() != Kind::Ram {
+                parts.push((range, region.kind()));
+                continue;
+            }
+            parts.extend(
+                subtract(&[range], &trusted)
+                    .into_iter()
+                    .map(|r| (r, Kind::LeftAlone)),
+            );
+            parts.extend(
+                trusted
+                    .iter()
+                    .filter_map(|t| range.intersect(t))
+                    .map(|r| (r, Kind::Ram)),
+            );
+        }
+        Division {
+            scratch: subtract(&inherited, &[ours]),
+            free: alloc::vec![ours],
+            regions: memory_map(parts),
+        }
+    }
+}
+
+/// A memory map of these parts, neighbours of one kind merged. Should there be more than it has room for, RAM comes first.
+fn memory_map(mut parts: Vec<(PhysRange, Kind)>) -> arrayvec::ArrayVec<Region, MAX_REGIONS> {
+    parts.sort_by_key(|(range, _)| range.start);
+    parts.dedup_by(|(range, kind), (before, before_kind)| {
+        let merges = kind == before_kind && range.start == before.end;
+        if merges {
+            before.end = range.end;
+        }
+        merges
+    });
+    parts.sort_by_key(|(_, kind)| *kind);
+    parts.truncate(MAX_REGIONS);
+    parts.sort_by_key(|(range, _)| range.start);
+    parts
+        .into_iter()
+        .map(|(range, kind)| Region {
+            extent: range.into(),
+            kind: kind as u32,
+            zero: 0,
+        })
+        .collect()
+}
+
+/// Scratch in `usable` memory. Two kernels lie there at once, the running one and the one that is loaded, and the first
+/// pages of one of them.
+fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<PhysRange> {
+    let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
+    let info = boot::info();
+    let image = boot::image_size() + (info.symtab.len() + info.strtab.len()) as u64;
+    let needed = align_up(2 * (image + kexec::BESIDE_IMAGE) + early + early / 4, PAGE);
+    let default = ScratchSize::Bytes((total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST));
+    let size = match boot::cmdline().value("kho_scratch").map(ScratchSize::parse) {
+        Some(Ok(size)) => size,
+        Some(Err(error)) => {
+            crate::warning!("kho_scratch: {error}; the default is taken");
+            default
+        }
+        None => default,
+    };
+    let planned = size.plan(usable, needed, &[]).or_else(|error| {
+        crate::warning!("kho_scratch: {error}; the default is taken");
+        default.plan(usable, needed, &[])
+    });
+    let scratch = planned.unwrap_or_else(|error| {
+        crate::warning!("handover: {error}; this kernel runs without scratch and cannot kexec");
+        Vec::new()
+    });
+    let planned: u64 = scratch.iter().map(|r| r.end - r.start).sum();
+    if !scratch.is_empty() && planned < needed {
+        crate::warning!(
+            "kho_scratch: {} KiB are less than the {} KiB that two kernels need; a later `kexec -l` may be refused",
+            planned >> 10,
+            needed >> 10
+        );
+    }
+    scratch
+}

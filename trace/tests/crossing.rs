@@ -1,0 +1,516 @@
+//! The tracer over a kexec: described, put into a stream, read back by another life, adopted where it lies.
+
+use handover::mem::Memory;
+use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size, for_each_page};
+use proptest::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use trace::event::EventDesc;
+use trace::fs::TraceFs;
+use trace::testing::TestPlatform;
+use trace::tracer::CpuState;
+use trace::{ClockId, Config, TraceError, Tracer, TracerState};
+
+// What is recorded here is recorded by hand, on the tracer of the test.
+#[allow(dead_code)]
+fn no_tracer() -> Option<&'static Tracer<TestPlatform>> {
+    None
+}
+
+mod old {
+    trace::define_events! {
+        tracer = crate::no_tracer;
+        /// Stays as it is.
+        event test:same(a: u32) { print("a=%u", a) }
+        /// Gets another layout.
+        event test:changed(a: u32, who: str) { print("a=%u who=%s", a, who) }
+        /// Is not there in the new kernel.
+        event test:gone(list: [u8; 2], s: i16) { print("list=%s s=%d", list, s) }
+    }
+}
+
+mod new {
+    trace::define_events! {
+        tracer = crate::no_tracer;
+        /// The new kernel has this one first, so that numbers would differ.
+        event test:added(b: u8) { print("b=%u", b) }
+        /// With more fields.
+        event test:changed(a: u64, who: str, why: u8) { print("a=%llu who=%s why=%u", a, who, why) }
+        /// As before.
+        event test:same(a: u32) { print("a=%u", a) }
+    }
+}
+
+/// The events are statics: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn machine() -> TestPlatform {
+    let platform = TestPlatform::new(4);
+    platform.set_cpu(0);
+    platform.set_ns(5_000_000_000);
+    platform.set_step(1000);
+    platform
+}
+
+fn tracer(platform: TestPlatform, events: &'static [&'static EventDesc]) -> Tracer<TestPlatform> {
+    let config = Config {
+        nr_cpus: 2,
+        buffer_kb_per_cpu: 16,
+        generation: 0,
+    };
+    Tracer::new(platform, config, events).unwrap()
+}
+
+fn read(tracer: &Tracer<TestPlatform>, path: &str) -> String {
+    let mut text = String::new();
+    TraceFs(tracer).read(path, &mut text).unwrap();
+    text
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines()
+        .filter(|l| !l.starts_with("# ") && *l != "#" && !l.starts_with("#  "))
+        .map(String::from)
+        .collect()
+}
+
+/// What crosses, as bytes; and the machine on the other side.
+fn leave(old: Tracer<TestPlatform>) -> (Vec<u8>, TestPlatform) {
+    let mut state = old.state().unwrap();
+    let mut stream = vec![0; encoded_size(&state) + STREAM_OVERHEAD];
+    // Last events, after the state was described.
+    old.mark(b"last words").unwrap();
+    old.refresh_state(&mut state).unwrap();
+    let mut writer = StreamWriter::new(&mut stream);
+    writer.put(0, &state).unwrap();
+    let used = writer.finish().unwrap();
+    stream.truncate(used);
+    let mut pages = Vec::new();
+    old.for_each_page(|page| pages.push(page));
+    let mut described = Vec::new();
+    for_each_page(&state, |page| described.push(page));
+    pages.sort();
+    described.sort();
+    assert_eq!(pages, described);
+    let next = old.platform().kexec(&pages);
+    next.set_step(1000);
+    // The old life does not clean up.
+    std::mem::forget(old);
+    (stream, next)
+}
+
+fn arrive(
+    stream: &[u8],
+    platform: TestPlatform,
+    generation: u32,
+    events: &'static [&'static EventDesc],
+) -> Result<Tracer<TestPlatform>, TraceError> {
+    let state: TracerState = StreamReader::new(stream).unwrap().get(0).unwrap();
+    Tracer::adopt(platform, 2, generation, state, events)
+}
+
+#[test]
+fn nothing_is_lost_over_ten_hops() {
+    let _alone = alone();
+    let mut t = tracer(machine(), old::ALL);
+    let fs = TraceFs(&t);
+    fs.write("buffer_size_kb", b"256", true).unwrap();
+    fs.write("set_event", b"test:same test:gone", true).unwrap();
+    for i in 0..1000 {
+        t.mark(format!("line {i}").as_bytes()).unwrap();
+    }
+    let mut before = lines(&read(&t, "trace"));
+    let mut free = None;
+    for hop in 1..=10 {
+        let (stream, next) = leave(t);
+        t = arrive(&stream, next, hop, old::ALL).unwrap();
+        assert_eq!(t.report().damaged_pages + t.report().lost_events, 0);
+        assert_eq!(t.report().late_events, 0);
+        assert_eq!(t.report().events, t.stats(0).unwrap().entries);
+        assert_eq!(t.generation(), hop);
+        assert_eq!(read(&t, "set_event"), "test:same\ntest:gone\n");
+        assert_eq!(read(&t, "buffer_size_kb"), "256\n");
+        let after = lines(&read(&t, "trace"));
+        assert_eq!(after.len(), before.len() + 1);
+        assert_eq!(after[..before.len()], before, "hop {hop}");
+        assert!(after.last().unwrap().ends_with("last words"));
+        t.mark(format!("hello from {hop}").as_bytes()).unwrap();
+        before = lines(&read(&t, "trace"));
+        let separator = format!("#### generation {hop} (kexec) starts here ####");
+        assert_eq!(before[before.len() - 2], separator);
+        let stats = t.stats(0).unwrap();
+        assert_eq!(stats.written(), 1000 + 2 * u64::from(hop));
+        assert_eq!(stats.overrun, 0);
+        assert_eq!(*free.get_or_insert(next.owned().len()), next.owned().len());
+    }
+    assert_eq!(before.iter().filter(|l| l.contains("line ")).count(), 1000);
+    let platform = *t.platform();
+    drop(t);
+    assert!(platform.owned().is_empty());
+}
+
+#[test]
+fn a_full_buffer_crosses_and_overwrites_on() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    for i in 0..3000 {
+        t.mark(format!("line {i:05}").as_bytes()).unwrap();
+    }
+    let before = t.stats(0).unwrap();
+    assert!(before.overrun > 0);
+    let (stream, next) = leave(t);
+    let t = arrive(&stream, next, 1, old::ALL).unwrap();
+    assert_eq!(t.stats(0).unwrap().written(), before.written() + 1);
+    for i in 3000..6000 {
+        t.mark(format!("line {i:05}").as_bytes()).unwrap();
+    }
+    let stats = t.stats(0).unwrap();
+    assert_eq!(stats.written(), 6001);
+    let text = lines(&read(&t, "trace"));
+    let text: Vec<_> = text.iter().filter(|l| !l.starts_with('#')).collect();
+    assert_eq!(text.len() as u64, stats.entries);
+    assert!(text.last().unwrap().ends_with("line 05999"));
+    assert!(text[0].ends_with(&format!("line {:05}", stats.overrun - 1)));
+}
+
+#[test]
+fn what_was_consumed_stays_consumed() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    for i in 0..300 {
+        t.mark(format!("line {i:05}").as_bytes()).unwrap();
+    }
+    let mut bytes = Vec::new();
+    for _ in 0..150 {
+        t.buffer(0).unwrap().consume(&mut bytes).unwrap().unwrap();
+    }
+    let before = lines(&read(&t, "trace"));
+    let (stream, next) = leave(t);
+    let t = arrive(&stream, next, 1, old::ALL).unwrap();
+    let after = lines(&read(&t, "trace"));
+    assert_eq!(after[..before.len()], before);
+    assert!(after[0].ends_with("line 00150"));
+    let stats = t.stats(0).unwrap();
+    assert_eq!((stats.read_events, stats.entries), (150, 151));
+    t.buffer(0).unwrap().consume(&mut bytes).unwrap().unwrap();
+    assert!(bytes.windows(10).any(|w| w == b"line 00150"));
+    assert_eq!(t.stats(0).unwrap().written(), 301);
+}
+
+#[test]
+fn events_are_matched_by_name_and_layout() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    TraceFs(&t).write("events/enable", b"1", true).unwrap();
+    t.record(&old::same::DESC, None, 0, |r| r.put(8, &7u32.to_ne_bytes()));
+    t.record(&old::changed::DESC, None, 4, |r| {
+        r.put(8, &8u32.to_ne_bytes());
+        r.put(12, &(16u32 | 4 << 16).to_ne_bytes());
+        r.put(16, b"who\0");
+    });
+    t.record(&old::gone::DESC, None, 0, |r| {
+        r.put(8, &[1, 2]);
+        r.put(10, &(-3i16).to_ne_bytes());
+    });
+    old::gone::DESC.set_enabled(false);
+    let (stream, next) = leave(t);
+    let t = arrive(&stream, next, 1, new::ALL).unwrap();
+    assert_eq!(new::same::DESC.id(), old::same::DESC.id());
+    assert_ne!(new::changed::DESC.id(), old::changed::DESC.id());
+    assert_eq!(read(&t, "set_event"), "test:changed\ntest:same\n");
+    t.record(&new::same::DESC, None, 0, |r| r.put(8, &9u32.to_ne_bytes()));
+    let text = lines(&read(&t, "trace"));
+    let shown: Vec<_> = text
+        .iter()
+        .map(|l| l.split(": ").skip(1).collect::<Vec<_>>().join(": "))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "same: a=7",
+            "changed: a=0x8 (8) who=who",
+            "gone: list={0x1,0x2} s=0xfffd (-3)",
+            "tracing_mark_write: last words",
+            "",
+            "same: a=9",
+        ]
+    );
+    // And on to a third life, of the old kernel again.
+    let (stream, next) = leave(t);
+    let t = arrive(&stream, next, 2, old::ALL).unwrap();
+    let text = lines(&read(&t, "trace"));
+    assert!(
+        text[1].ends_with("changed: a=8 who=who") && text[2].ends_with("gone: list={0x1,0x2} s=-3"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn past_events_stand_in_order() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    t.mark(b"old").unwrap();
+    let (stream, next) = leave(t);
+    // The new kernel had been running for a while before it had a tracer.
+    let start = next.ns();
+    next.set_ns(start + 10_000_000);
+    let t = arrive(&stream, next, 1, old::ALL).unwrap();
+    old::same::DESC.set_enabled(true);
+    t.record_at(&old::same::DESC, 2 * (start + 1_000_000), 0, |r| {
+        r.put(8, &0u32.to_ne_bytes())
+    });
+    t.record_at(&old::same::DESC, 2 * (start + 2_000_000), 0, |r| {
+        r.put(8, &1u32.to_ne_bytes())
+    });
+    t.record_at(&old::same::DESC, 2 * (start + 1_000_000), 0, |r| {
+        r.put(8, &2u32.to_ne_bytes())
+    });
+    t.mark(b"now").unwrap();
+    t.life_began(2 * (start + 2_000_000));
+    let text = lines(&read(&t, "trace"));
+    let us = |line: &str| -> u64 {
+        let time = line.split(": ").next().unwrap().rsplit(' ').next().unwrap();
+        time.replace('.', "").parse().unwrap()
+    };
+    assert_eq!(us(&text[2]), (start + 1_000_000) / 1000);
+    assert!(text[3].contains("generation 1"), "{text:?}");
+    assert_eq!(us(&text[4]), (start + 2_000_000) / 1000);
+    assert_eq!(us(&text[5]), us(&text[4]), "the newest one's time");
+    assert!(us(&text[6]) >= (start + 10_000_000) / 1000);
+}
+
+/// Bytes `at` of a page, changed.
+fn damage(platform: &TestPlatform, pa: u64, at: usize, bytes: &[u8]) {
+    let p = platform.ptr(pa + at as u64, bytes.len()).unwrap();
+    // SAFETY: simulated RAM that nobody else accesses now.
+    unsafe { p.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+}
+
+#[test]
+fn a_damaged_page_costs_that_page_only() {
+    let _alone = alone();
+    let kinds: [(&str, usize, Vec<u8>); 6] = [
+        ("commit too large", 8, 5000u64.to_ne_bytes().to_vec()),
+        (
+            "commit with flags",
+            8,
+            (1u64 << 31 | 64).to_ne_bytes().to_vec(),
+        ),
+        (
+            "time stamp of the future",
+            0,
+            (1u64 << 60).to_ne_bytes().to_vec(),
+        ),
+        ("time stamp of the past", 0, 1u64.to_ne_bytes().to_vec()),
+        (
+            "an event that runs over",
+            16 + 32,
+            0u32.to_ne_bytes().to_vec(),
+        ),
+        (
+            "a page of noise",
+            0,
+            (0..4096u32).map(|i| ((i * 167) >> 3) as u8 | 1).collect(),
+        ),
+    ];
+    for (kind, at, bytes) in kinds {
+        for which in [0, 1, 3] {
+            if kind == "time stamp of the past" && which == 0 {
+                // Nothing tells that the oldest events are not that old.
+                continue;
+            }
+            let t = tracer(machine(), old::ALL);
+            for i in 0..3000 {
+                t.mark(format!("line {i:05}").as_bytes()).unwrap();
+            }
+            let before = t.stats(0).unwrap();
+            let (stream, next) = leave(t);
+            let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+            damage(&next, state.cpus[0].shape.ring[which].pa, at, &bytes);
+            let t = arrive(&stream, next, 1, old::ALL).unwrap();
+            let report = t.report();
+            assert_eq!(report.damaged_pages, 1, "{kind} {which}");
+            let stats = t.stats(0).unwrap();
+            assert_eq!(stats.written(), before.written() + 1, "{kind}");
+            assert_eq!(stats.overrun, before.overrun + report.lost_events);
+            assert!(stats.entries > before.entries / 2);
+            let text = lines(&read(&t, "trace"));
+            assert_eq!(
+                text.iter().filter(|l| l.contains("tracing_mark")).count() as u64,
+                stats.entries
+            );
+            let told = text
+                .iter()
+                .any(|l| *l == format!("CPU:0 [LOST {} EVENTS]", report.lost_events));
+            assert_eq!(
+                told,
+                which != 3,
+                "{kind} {which}: told before the event that follows"
+            );
+            // And on it goes.
+            for i in 0..3000 {
+                t.mark(format!("again {i:05}").as_bytes()).unwrap();
+            }
+            assert_eq!(t.stats(0).unwrap().written(), before.written() + 3001);
+            drop(t);
+            assert!(next.owned().is_empty());
+        }
+    }
+}
+
+#[test]
+fn events_after_the_last_description_are_kept() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    t.mark(b"before").unwrap();
+    let state = t.state().unwrap();
+    t.mark(b"after").unwrap();
+    let mut pages = Vec::new();
+    t.for_each_page(|page| pages.push(page));
+    let next = t.platform().kexec(&pages);
+    std::mem::forget(t);
+    let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
+    assert_eq!(t.report().late_events, 1);
+    assert_eq!(t.stats(0).unwrap().written(), 2);
+    assert_eq!(lines(&read(&t, "trace")).len(), 2);
+}
+
+#[test]
+fn cpus_come_and_go() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    t.platform().set_cpu(1);
+    t.mark(b"on cpu 1").unwrap();
+    t.platform().set_cpu(0);
+    let (stream, next) = leave(t);
+    let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    let t = Tracer::adopt(next, 1, 1, state, old::ALL).unwrap();
+    assert_eq!((t.nr_cpus(), t.report().silent_cpus), (2, 1));
+    assert_eq!(lines(&read(&t, "per_cpu/cpu1/trace")).len(), 1);
+    let (stream, next) = leave(t);
+    let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    let t = Tracer::adopt(next, 4, 2, state, old::ALL).unwrap();
+    assert_eq!(t.nr_cpus(), 4);
+    t.platform().set_cpu(3);
+    t.mark(b"on cpu 3").unwrap();
+    t.platform().set_cpu(0);
+    assert_eq!(read(&t, "per_cpu/cpu3/buffer_size_kb"), "16\n");
+    assert_eq!(lines(&read(&t, "per_cpu/cpu3/trace")).len(), 2);
+}
+
+#[test]
+fn impossible_state_is_refused_whole() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    for i in 0..500 {
+        t.mark(format!("line {i}").as_bytes()).unwrap();
+    }
+    let (stream, next) = leave(t);
+    let good: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    type Change = fn(&mut TracerState);
+    let changes: [(&str, Change); 16] = [
+        ("twice", |s| {
+            s.cpus[0].shape.ring[1] = s.cpus[0].shape.ring[0]
+        }),
+        ("twice", |s| {
+            s.cpus[1].shape.reader = s.cpus[0].shape.ring[0]
+        }),
+        ("cannot be a sub-buffer", |s| {
+            s.cpus[0].shape.ring[1].pa = 1 << 40
+        }),
+        ("cannot be a sub-buffer", |s| {
+            s.cpus[0].shape.ring[1].pa += 8
+        }),
+        ("cannot be a sub-buffer", |s| {
+            s.cpus[0].shape.ring[1].order = 1
+        }),
+        ("cannot be a sub-buffer", |s| {
+            s.cpus[0].shape.reader.order = 200
+        }),
+        ("too few for a ring", |s| s.cpus[0].shape.ring.truncate(1)),
+        ("pages in use", |s| s.cpus[0].shape.used = 99),
+        ("events written", |s| s.cpus[0].shape.overrun = 1 << 20),
+        ("events written", |s| s.cpus[0].shape.read_events = u64::MAX),
+        ("overrun before", |s| {
+            s.cpus[0].shape.last_overrun = u64::MAX
+        }),
+        ("pages lost", |s| s.cpus[0].shape.pages_lost = u64::MAX),
+        ("wrong or doubled CPU 7", |s| s.cpus[1].cpu = 7),
+        ("tracer that is not here", |s| {
+            s.current_tracer = "function".into()
+        }),
+        ("number 5", |s| s.events[0].id = 5),
+        ("size in KiB", |s| s.cpus[0].size_kb = u64::MAX),
+    ];
+    let owned = next.owned();
+    for (what, change) in changes {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let error = Tracer::adopt(next, 2, 1, bad, old::ALL).unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(next.owned(), owned);
+    }
+    // Nothing of it was touched.
+    let t = Tracer::adopt(next, 2, 1, good, old::ALL).unwrap();
+    assert_eq!(t.report().damaged_pages, 0);
+    assert_eq!(t.stats(0).unwrap().written(), 501);
+    assert_eq!(t.clock(), ClockId::Local);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the pages and the numbers of the state are turned into: a tracer that works, or an error; no panic.
+    #[test]
+    fn any_damage_is_survived(
+        writes in prop::collection::vec((0..8usize, 0..4090usize, prop::collection::vec(any::<u8>(), 1..24)), 0..6),
+        numbers in prop::collection::vec((0..9usize, prop_oneof![0..5000u64, any::<u64>()]), 0..3),
+        lines_before in 0..1500u32,
+    ) {
+        let _alone = alone();
+        let t = tracer(machine(), old::ALL);
+        for i in 0..lines_before {
+            t.mark(format!("line {i:05}").as_bytes()).unwrap();
+        }
+        let (stream, next) = leave(t);
+        let mut state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+        for (page, at, bytes) in writes {
+            let CpuState { shape, .. } = &state.cpus[0];
+            let pa = if page == 0 { shape.reader.pa } else { shape.ring[(page - 1) % 4].pa };
+            damage(&next, pa, at.min(4096 - bytes.len()), &bytes);
+        }
+        for (which, value) in numbers {
+            let shape = &mut state.cpus[0].shape;
+            match which {
+                0 => shape.used = value as u32,
+                1 => shape.reader_read = value as u32,
+                2 => shape.committed = value,
+                3 => shape.overrun = value,
+                4 => shape.read_events = value,
+                5 => shape.last_overrun = value,
+                6 => shape.pages_lost = value,
+                7 => shape.pages_read = value,
+                _ => state.boundaries.push(trace::Boundary { generation: 9, start: value }),
+            }
+        }
+        if let Ok(t) = Tracer::adopt(next, 2, 1, state, old::ALL) {
+            let before = t.stats(0).unwrap();
+            let text = lines(&read(&t, "trace"));
+            let events = text.iter().filter(|l| l.starts_with(' ')).count() as u64;
+            prop_assert_eq!(events, before.entries);
+            let mut bytes = Vec::new();
+            for i in 0..700 {
+                t.mark(format!("again {i}").as_bytes()).unwrap();
+                if i % 3 == 0 {
+                    t.buffer(0).unwrap().consume(&mut bytes).unwrap();
+                }
+            }
+            prop_assert_eq!(t.stats(0).unwrap().written(), before.written() + 700);
+            TraceFs(&t).write("buffer_size_kb", b"32", true).unwrap();
+            let text = lines(&read(&t, "trace"));
+            prop_assert!(text.last().unwrap().ends_with("again 699"));
+        }
+    }
+}
