@@ -9,6 +9,7 @@ pub mod image;
 pub mod initrd;
 pub mod kernel;
 pub mod machine;
+#[path = "../../kernel/src/protocol.rs"]
 pub mod protocol;
 
 pub use image::{Firmware, Image};

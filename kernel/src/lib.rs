@@ -13,3 +13,4 @@ pub mod klog;
 pub mod layout;
 pub mod params;
 pub mod pool;
+pub mod protocol;

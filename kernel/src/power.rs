@@ -4,13 +4,9 @@ use crate::machine::{clock, firmware};
 use crate::memory::without_interrupts;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use kernel::protocol::{CONSOLE_PORT, EXIT_PANIC, EXIT_PORT};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
-
-/// QEMU's `isa-debug-exit` device: a write of `value` ends QEMU with status `value << 1 | 1`. On other machines nobody
-/// listens at this port. boot/src/protocol.rs has the same numbers for the runner.
-const EXIT_PORT: u16 = 0xf4;
-const EXIT_PANIC: u8 = 1;
 
 /// Turns the machine off. Returns only where that does not work: why.
 pub fn off(rsdp: u64) -> &'static str {
@@ -66,11 +62,11 @@ impl Write for BarePort {
             // SAFETY: COM1's registers; a machine without it ignores them. Not forever: it may not be there.
             unsafe {
                 for _ in 0..100_000 {
-                    if Port::<u8>::new(0x3fd).read() & 0x20 != 0 {
+                    if Port::<u8>::new(CONSOLE_PORT + 5).read() & 0x20 != 0 {
                         break;
                     }
                 }
-                Port::<u8>::new(0x3f8).write(byte);
+                Port::<u8>::new(CONSOLE_PORT).write(byte);
             }
         }
         Ok(())
@@ -98,7 +94,7 @@ pub fn after_panic(seconds: Option<i64>) -> ! {
             reset()
         }
         Some(_) => {}
-        // SAFETY: see EXIT_PORT.
+        // SAFETY: on a machine without QEMU's device nobody listens at this port.
         None => unsafe { Port::<u8>::new(EXIT_PORT).write(EXIT_PANIC) },
     }
     halt()

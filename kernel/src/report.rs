@@ -9,6 +9,7 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use kernel::klog::{KernelLog, Level, Line};
+use kernel::protocol::PANIC;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::control::Cr3;
 
@@ -89,9 +90,6 @@ impl Write for Report {
 
 /// Set once a report has begun: a fault inside of it is not reported the same way.
 static REPORTING: AtomicBool = AtomicBool::new(false);
-
-/// The first line of every panic.
-const PANIC: &str = "KERNEL PANIC";
 
 /// Starts the last report of this life, or ends it all where it has failed before.
 fn begin_report() -> Report {

@@ -5,5 +5,6 @@ mod crossing;
 mod damage;
 mod faults;
 mod images;
+mod memory;
 mod tracing;
 mod typing;

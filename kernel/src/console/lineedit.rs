@@ -18,7 +18,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What a person types after. Scripts rely on it standing at the start of a line.
-pub const PROMPT: &str = "baton# ";
+pub use crate::protocol::PROMPT;
 /// Columns that every terminal has. The last one stays empty: a character there leaves the cursor in doubt.
 pub const COLUMNS: usize = 80;
 /// Columns for text, in the row of the prompt.

@@ -6,11 +6,11 @@ use super::{Found, apic};
 use crate::memory::IrqMutex;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use kernel::protocol::CONSOLE_PORT;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::IER;
 use uart_16550::{BaudRate, Config, Uart16550};
 
-const COM1: u16 = 0x3f8;
 /// Room for bytes that came and were not asked for yet.
 pub const INPUT_ROOM: usize = 64 * 1024;
 
@@ -39,7 +39,7 @@ pub static BUSY: AtomicBool = AtomicBool::new(false);
 /// Finds the port. `fresh` programs it; otherwise the predecessor did, and what is in its FIFO must not be lost.
 pub fn early_init(fresh: bool) {
     // SAFETY: COM1's registers are at these ports on every PC, and this module alone uses them.
-    let port = unsafe { Uart16550::new_port(COM1) };
+    let port = unsafe { Uart16550::new_port(CONSOLE_PORT) };
     let mut port = match port {
         Ok(port) => port,
         Err(_) => return,

@@ -1,6 +1,6 @@
 //! What the kernel and everything that drives it from outside agree on.
 //!
-//! Constants only, and nothing of `std`: the kernel may take this very file with `#[path]`.
+//! Constants only, and nothing of `std`: `boot` takes this very file with `#[path]`, and so depends on none of the kernel.
 
 /// The console's prompt. It stands at the start of a line.
 pub const PROMPT: &str = "baton# ";

@@ -1,0 +1,100 @@
+//! Memory at its limits: large buffers, small scratch, requests that cannot be met.
+
+use tests::{Guest, Setup};
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+fn free_memory(guest: &mut Guest) -> u64 {
+    let text = guest.ok("cat /proc/meminfo");
+    match tests::number_after(&text, "MemFree:") {
+        Some(kib) => kib,
+        None => guest.fail("/proc/meminfo has no MemFree"),
+    }
+}
+
+/// A list of all preserved pages does not fit the heap of a starting kernel: it must not need one.
+#[test]
+fn a_buffer_of_most_of_the_memory_crosses() {
+    let mut guest = Setup::new().mem(128).boot();
+    guest.ok(&format!("echo 90000 > {TRACING}/buffer_size_kb"));
+    guest.ok(&format!("seq 1 1000 > {TRACING}/trace_marker"));
+    for generation in 1..=2 {
+        guest.kexec_to(generation);
+        let count = guest.ok(&format!(
+            "grep -c 'tracing_mark_write: [0-9]' {TRACING}/trace"
+        ));
+        assert_eq!(count.trim(), "1000");
+        let size = guest.ok(&format!("cat {TRACING}/buffer_size_kb"));
+        assert_eq!(size.trim(), "90000");
+    }
+    guest.poweroff();
+}
+
+/// What cannot be given is refused, and takes nothing from those who come after it.
+#[test]
+fn a_request_beyond_the_memory_changes_nothing() {
+    let mut guest = Setup::new().mem(128).boot();
+    let before = free_memory(&mut guest);
+    for size in ["112000", "99999999999", "18446744073709551615"] {
+        guest.refused(&format!("echo {size} > {TRACING}/buffer_size_kb"));
+    }
+    let after = free_memory(&mut guest);
+    // The heap may have grown by a step.
+    assert!(
+        before.abs_diff(after) <= 2048,
+        "{before} KiB, then {after} KiB"
+    );
+
+    // Long, and no kernel: only its start is read.
+    guest.ok(&format!("echo 60000 > {TRACING}/buffer_size_kb"));
+    guest.ok(&format!("seq 1 300000 > {TRACING}/trace_marker"));
+    let before = free_memory(&mut guest);
+    let said = guest.refused(&format!("kexec -l {TRACING}/trace"));
+    assert!(said.contains("not an ELF file"), "{said}");
+    assert_eq!(free_memory(&mut guest), before);
+    guest.kexec_to(1);
+    guest.poweroff();
+}
+
+/// The images change places in scratch, also where there is just enough of it.
+#[test]
+fn small_scratch_is_enough_for_hop_after_hop() {
+    let mut guest = Setup::new().append("kho_scratch=100%").boot();
+    for generation in 1..=5 {
+        guest.kexec_to(generation);
+    }
+    guest.poweroff();
+}
+
+/// Too little of it is said at the start, and `kexec -l` refuses what does not fit, with both sizes.
+#[test]
+fn too_small_scratch_is_said() {
+    let mut guest = Setup::new().append("kho_scratch=1M").boot();
+    assert!(
+        guest.first_output().contains("KiB that two kernels need"),
+        "no warning at the start"
+    );
+    let said = guest.refused("kexec -l");
+    assert!(
+        said.contains("KiB") && said.contains("nothing was loaded"),
+        "{said}"
+    );
+    guest.refused("kexec -e");
+    guest.poweroff();
+}
+
+/// Each kernel that refuses a handover takes less, and goes on: it can load, and hand over, again.
+#[test]
+fn refusal_after_refusal_is_survived() {
+    let mut guest = Setup::new().boot();
+    for _ in 0..3 {
+        guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
+        let output = guest.kexec();
+        assert!(output.contains("generation 0 (cold)"), "{output}");
+        guest.ok("ls /boot/kernel");
+    }
+    guest.ok(&format!("echo kept > {TRACING}/trace_marker"));
+    guest.kexec_to(1);
+    guest.ok(&format!("grep 'tracing_mark_write: kept' {TRACING}/trace"));
+    guest.poweroff();
+}
