@@ -10,9 +10,10 @@ help() {
 Usage: ./run-qemu.sh [OPTIONS] [-- QEMU-ARGS]
 
 Boots Baton under QEMU, with its serial console here. To leave, type: poweroff
+Input that is no terminal is fed line by line, at each prompt; where it ends, the machine ends.
 
   --smp N              number of CPUs (default 2)
-  --mem MIB            memory in MiB (default 256)
+  --mem MIB            memory in MiB (default 256, at least 48)
   --uefi               start through UEFI firmware instead of a BIOS
   --append "ARGS"      the kernel's command line
   --file HOST[:NAME]   put a file of the host into the initrd, as /boot/NAME

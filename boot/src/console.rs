@@ -17,6 +17,8 @@ use crate::protocol;
 /// How long the console may be silent, without a prompt, before the script's next line goes out anyway: a
 /// command may be waiting for that very line. Longer than any firmware is silent on its way to a prompt.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How many times that the last line's prompt is waited for before the machine is ended: a command may take long.
+const LAST_SILENCES: u32 = 20;
 
 /// Finds prompts in a stream of output: [`protocol::PROMPT`] at the start of a line.
 ///
@@ -91,6 +93,16 @@ impl Seen {
         self.changed.notify_all();
     }
 
+    /// Waits for a prompt after the first `known` ones, and longer than for one between two lines.
+    fn wait_for_last_prompt(&self, known: u64) {
+        for _ in 0..LAST_SILENCES {
+            if self.wait_for_prompt(known) > known {
+                break;
+            }
+            self.lock().last_output = Instant::now();
+        }
+    }
+
     /// Waits for a prompt after the first `known` ones, and returns how many there are then.
     fn wait_for_prompt(&self, known: u64) -> u64 {
         let mut state = self.lock();
@@ -122,7 +134,8 @@ impl Seen {
 ///
 /// Each line is held back until the guest asks for it with a prompt, since firmware, a kernel that is
 /// being replaced, and a machine that starts again would lose it. Within a line all bytes go as they
-/// come. The end of the input does not end the machine.
+/// come. When the input has ended and the last line's prompt is there, nobody can say anything more to the
+/// machine, and it ends, too.
 pub fn feed_script(mut running: Running) -> Result<Ended> {
     let signals = Ending::watch(&running)?;
     let mut to_guest = running
@@ -134,15 +147,19 @@ pub fn feed_script(mut running: Running) -> Result<Ended> {
     let seen = Arc::new(Seen::default());
 
     let feeder_seen = Arc::clone(&seen);
+    let pid = Pid::from_raw(running.pid().cast_signed()).context("QEMU has no process id")?;
     // Not joined: it may be waiting for input that never comes.
-    thread::spawn(move || {
-        if let Err(error) = feed(&mut io::stdin().lock(), &mut to_guest, &feeder_seen)
-            && error.kind() != ErrorKind::BrokenPipe
-        {
-            eprintln!("boot: the input for the console was lost: {error}");
-        }
-        // QEMU takes the end of its input quietly; the guest sees nothing of it.
-    });
+    thread::spawn(
+        move || match feed(&mut io::stdin().lock(), &mut to_guest, &feeder_seen) {
+            Ok(()) => {
+                eprintln!("boot: the input has ended, and with it the machine");
+                // QEMU ends with status 0. It may have ended by itself in this moment.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => eprintln!("boot: the input for the console was lost: {error}"),
+        },
+    );
 
     let copied = copy_output(&mut from_guest, &mut io::stdout().lock(), &seen);
     if let Err(error) = copied {
@@ -175,7 +192,10 @@ fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<()
     let mut inside_line = false;
     loop {
         let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => {
+                seen.wait_for_last_prompt(prompts);
+                return Ok(());
+            }
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -196,7 +216,10 @@ fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<()
 pub fn attach_terminal(mut running: Running) -> Result<Ended> {
     let signals = Ending::watch(&running)?;
     let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok();
+    // Bracketed paste (xterm's mode 2004): the terminal marks what is pasted, so that a tab in it is text.
+    eprint!("\x1b[?2004h");
     let ended = running.wait();
+    eprint!("\x1b[?2004l");
     if let Some(before) = before {
         // Fails only when the terminal is gone.
         let _ = rustix::termios::tcsetattr(

@@ -23,8 +23,8 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=255))]
     smp: u32,
 
-    /// Memory in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=1024 * 1024))]
+    /// Memory in MiB (48 or more)
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(48..=1024 * 1024))]
     mem: u32,
 
     /// Start through UEFI firmware instead of a BIOS

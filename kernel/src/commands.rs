@@ -117,10 +117,12 @@ fn free(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdErr
             ),
         )?;
     }
-    Ok(print(
-        out,
-        format_args!("{:<10} {preserved:>10}\n", "preserved"),
-    )?)
+    print(out, format_args!("{:<10} {preserved:>10}\n", "preserved"))?;
+    let left_alone = memory::left_alone() / 1024;
+    if left_alone > 0 {
+        print(out, format_args!("{:<10} {left_alone:>10}\n", "left alone"))?;
+    }
+    Ok(())
 }
 
 fn uptime(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {

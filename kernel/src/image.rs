@@ -80,6 +80,8 @@ pub enum ImageError {
     ParamsVersion(u32),
     /// The kexec entry is in no executable segment.
     Entry(u64),
+    /// The ELF header's entry is in no executable segment.
+    Start(u64),
 }
 
 impl fmt::Display for ImageError {
@@ -117,6 +119,12 @@ impl fmt::Display for ImageError {
                 write!(
                     f,
                     "the kernel reads boot parameters of version {v}, and this one writes {VERSION}"
+                )
+            }
+            ImageError::Start(at) => {
+                write!(
+                    f,
+                    "the entry {at:#x} of the ELF header is in no executable segment"
                 )
             }
             ImageError::Entry(at) => {
@@ -172,6 +180,15 @@ impl<'a> Image<'a> {
             .any(|s| entry >= s.vaddr && entry < s.vaddr + s.size)
         {
             return Err(ImageError::Entry(entry));
+        }
+        // A boot loader would enter there. A kexec does not, but a file that is wrong about it is damaged.
+        let start = elf.ehdr.e_entry;
+        if !segments
+            .iter()
+            .filter(executable)
+            .any(|s| start >= s.vaddr && start < s.vaddr + s.size)
+        {
+            return Err(ImageError::Start(start));
         }
         let (symtab, strtab) = symbols(file);
         Ok(Image {
@@ -447,6 +464,7 @@ mod tests {
             (|f| f[0x800] = 200, ImageError::NoNote),
             (|f| f[0x814] = 9, ImageError::ParamsVersion(9)),
             (|f| put64(f, 0x81c, 0), ImageError::Entry(IMAGE + 0x81c)),
+            (|f| put64(f, 24, 0), ImageError::Start(0)),
             (
                 |f| phdr(f, 3, abi::PT_NOTE, 4, u64::MAX, 0, 36, 36),
                 ImageError::Truncated("a note"),

@@ -259,19 +259,34 @@ fn backtrace(report: &mut Report, rip: Option<u64>, mut rbp: u64) {
         frame_line(report, n, rip, false);
         n += 1;
     }
+    let (mut last, mut repeated) = (0, 0);
     while n < MAX_FRAMES && rbp.is_multiple_of(8) && stacks::holds(rbp, 16) {
         // SAFETY: both words lie inside a mapped stack.
         let (next, back) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
         if back == 0 {
             break;
         }
-        frame_line(report, n, back, true);
-        n += 1;
+        // Recursion is one line and a count.
+        if back == last {
+            repeated += 1;
+        } else {
+            tell_repeated(report, core::mem::take(&mut repeated));
+            frame_line(report, n, back, true);
+            n += 1;
+            last = back;
+        }
         // Stacks grow down: a caller's frame is above. Anything else is damage, or another stack's (after an IST switch).
         if next <= rbp && stacks::holds(next, 16) {
             break;
         }
         rbp = next;
+    }
+    tell_repeated(report, repeated);
+}
+
+fn tell_repeated(report: &mut Report, times: u64) {
+    if times > 0 {
+        let _ = writeln!(report, "     the line above {times} times more");
     }
 }
 

@@ -138,19 +138,20 @@ pub fn write_trace<P: Platform>(
             .filter(|source| source.next.is_some())
             .min_by_key(|source| source.next.as_ref().map_or(u64::MAX, |next| next.ts));
         let Some(source) = soonest else {
-            return Ok(());
+            break;
         };
         let Some(next) = &source.next else {
-            return Ok(());
+            break;
         };
-        // Only the last of several that have passed: lives without an event of their own need no line.
+        // Before the first event only the last: it says whose event that is. What came before it was overwritten.
         let mut passed: Option<&Boundary> = None;
         while let Some(boundary) = boundaries.next_if(|b| b.start <= next.ts) {
-            passed = Some(boundary);
+            if let Some(boundary) = passed.replace(boundary).filter(|_| !first) {
+                write_boundary(boundary, out)?;
+            }
         }
         if let Some(boundary) = passed {
-            let generation = boundary.generation;
-            writeln!(out, "#### generation {generation} (kexec) starts here ####")?;
+            write_boundary(boundary, out)?;
         }
         match next.lost {
             Missed::None => {}
@@ -165,6 +166,15 @@ pub fn write_trace<P: Platform>(
         write_entry(tracer, source.cpu, next.ts, &next.payload, out)?;
         source.advance();
     }
+    // Lives that have recorded nothing yet; in an empty trace there is nothing to set apart.
+    boundaries
+        .filter(|_| !first)
+        .try_for_each(|boundary| write_boundary(boundary, out))
+}
+
+fn write_boundary(boundary: &Boundary, out: &mut dyn Write) -> fmt::Result {
+    let generation = boundary.generation;
+    writeln!(out, "#### generation {generation} (kexec) starts here ####")
 }
 
 /// Writes the line of one event.

@@ -58,6 +58,10 @@ pub(super) enum Key {
     Interrupt,
     DeleteOrEof,
     Clear,
+    /// The terminal begins to send pasted text (bracketed paste, xterm's mode 2004) ...
+    PasteStart,
+    /// ... and has sent it.
+    PasteEnd,
 }
 
 /// Puts keys together from bytes; holds at most one that is not complete.
@@ -205,6 +209,8 @@ impl Keys {
                 1 | 7 => Some(Key::Home),
                 4 | 8 => Some(Key::End),
                 3 => Some(Key::Delete),
+                200 => Some(Key::PasteStart),
+                201 => Some(Key::PasteEnd),
                 _ => None,
             },
             // The second parameter holds the modifiers: ctrl or alt makes words of characters.

@@ -21,6 +21,8 @@ use alloc::vec::Vec;
 pub use crate::protocol::PROMPT;
 /// Columns that every terminal has. The last one stays empty: a character there leaves the cursor in doubt.
 pub const COLUMNS: usize = 80;
+/// What a tab in the line looks like. One byte for one byte, so that offsets stay; a real one would jump.
+const TAB_SHOWN: &str = " ";
 /// Columns for text, in the row of the prompt.
 const TEXT_COLUMNS: usize = COLUMNS - 1 - PROMPT.len();
 /// Most candidates that the tab key lists.
@@ -64,6 +66,8 @@ pub struct LineEditor {
     tabbed: bool,
     /// The byte before was a CR: an LF belongs to it.
     after_cr: bool,
+    /// What comes is pasted, as the terminal says: a tab in it is text.
+    pasting: bool,
 }
 
 /// What the terminal shows in the row of the cursor, after the prompt.
@@ -153,6 +157,9 @@ impl LineEditor {
                 return Event::Interrupt;
             }
             Key::DeleteOrEof if self.line.is_empty() => return Event::Eof,
+            Key::PasteStart => self.pasting = true,
+            Key::PasteEnd => self.pasting = false,
+            Key::Tab if self.pasting => self.insert('\t', out),
             Key::Tab => self.tab(tabbed, complete, out),
             Key::Clear => {
                 out(b"\x1b[H\x1b[2J");
@@ -230,6 +237,7 @@ impl LineEditor {
         }
         if at_end && self.shown.window.is_none() {
             // Typing at the end: echo, and let the terminal wrap.
+            let text = if c == '\t' { TAB_SHOWN } else { text };
             self.shown.text.push_str(text);
             self.shown.cursor = self.shown.text.len();
             self.shown.wrapped = self.shown.wrapped || columns(&self.shown.text) > TEXT_COLUMNS;
@@ -340,11 +348,12 @@ impl LineEditor {
 
     /// Makes the terminal show the line and the cursor.
     fn update(&mut self, out: &mut Out<'_>) {
-        let fits = columns(&self.line) <= TEXT_COLUMNS;
+        let line = self.line.replace('\t', TAB_SHOWN);
+        let fits = columns(&line) <= TEXT_COLUMNS;
         if self.shown.wrapped {
             // Something was added at the end (a completion, a yank), or nothing changed: the terminal goes on wrapping.
-            if self.cursor == self.line.len()
-                && let Some(added) = self.line.strip_prefix(self.shown.text.as_str())
+            if self.cursor == line.len()
+                && let Some(added) = line.strip_prefix(self.shown.text.as_str())
             {
                 out(added.as_bytes());
                 self.shown.text.push_str(added);
@@ -358,12 +367,10 @@ impl LineEditor {
         }
         if fits {
             self.shown.window = None;
-            let line = core::mem::take(&mut self.line);
             self.shown.change(&line, self.cursor, out);
-            self.line = line;
         } else {
             let start = self.shown.window.unwrap_or(0);
-            let window = Window::around(&self.line, self.cursor, start);
+            let window = Window::around(&line, self.cursor, start);
             self.shown.window = Some(window.start);
             self.shown.change(&window.text, window.cursor, out);
         }

@@ -157,7 +157,8 @@ impl Bench {
 
     /// What the terminal shows is the line, or a window of it around the cursor.
     fn check(&self) {
-        let (line, cursor) = (self.editor.line(), self.editor.cursor());
+        let line = &self.editor.line().replace('\t', " ");
+        let cursor = self.editor.cursor();
         let (before, after) = line.split_at(cursor);
         let shown = &self.editor.shown;
         if shown.wrapped {
@@ -362,6 +363,21 @@ fn tab_completes_extends_and_lists() {
 }
 
 #[test]
+fn a_pasted_tab_is_text() {
+    let mut bench = Bench::new(80);
+    bench.words = vec!["tail"];
+    bench.feed(b"\x1b[200~ta\tb\nta\t\x1b[201~");
+    assert_eq!(bench.events, [Event::Line("ta\tb".into())]);
+    assert_eq!(bench.state(), "ta\t|");
+    bench.check();
+    bench.feed(b"\x1b[D\x1b[Dx");
+    assert_eq!(bench.state(), "tx|a\t");
+    bench.check();
+    bench.feed(b"\x05\x15ta\t");
+    assert_eq!(bench.state(), "tail |");
+}
+
+#[test]
 fn a_long_list_is_cut() {
     let mut bench = Bench::new(80);
     let words: Vec<String> = (0..MAX_LISTED + 50).map(|i| format!("w{i:04}")).collect();
@@ -494,6 +510,8 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
         "\x0c",
         "\x03",
         "\x1b[1;5C",
+        "\x1b[200~",
+        "\x1b[201~",
     ];
     prop_oneof![
         8 => "[a-z0-9 _/é→-]{1,12}".prop_map(String::into_bytes),

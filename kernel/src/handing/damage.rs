@@ -32,9 +32,9 @@ pub const USAGE: &str = "\
 # none             nothing
 # magic            another magic in the FDT
 # cut BYTES        the FDT ends after BYTES
-# flip BIT         one bit of the FDT
-# flip NAME BIT    one bit of the blob of subsystem NAME
-# node BIT         one bit of the preserved map's root page
+# flip BIT         one bit of the FDT (counted on from its start where it is shorter)
+# flip NAME BIT    one bit of the blob of subsystem NAME (as in in/fdt), counted likewise
+# node BIT         one bit of the preserved map's root page, counted likewise
 # map ADDRESS      the preserved map is elsewhere, under a right checksum
 ";
 
@@ -60,7 +60,10 @@ pub fn want(text: &str) -> Option<()> {
         ("cut", Some(n), None, None) => Some(Damage::Cut(n.parse().ok()?)),
         ("flip", Some(n), None, None) => Some(Damage::Flip(n.parse().ok()?)),
         ("flip", Some(name), Some(n), None) => {
-            super::subsystems().iter().find(|s| s.name() == name)?;
+            let names = super::subsystems().map(|s| s.name()).into_iter();
+            names
+                .chain([handover::metadata::NAME])
+                .find(|n| *n == name)?;
             Some(Damage::FlipBlob(name.into(), n.parse().ok()?))
         }
         ("node", Some(n), None, None) => Some(Damage::FlipNode(n.parse().ok()?)),

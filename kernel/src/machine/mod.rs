@@ -56,6 +56,12 @@ pub fn init(received: &Received) {
         }
     });
     clock::set(found.tsc_hz);
+    crate::info!(
+        "machine: {} CPUs, of which {} runs; TSC at {} MHz",
+        found.cpus,
+        cpu::MAX_CPUS,
+        found.tsc_hz / 1_000_000
+    );
     FOUND.call_once(|| found);
 }
 

@@ -92,6 +92,12 @@ pub fn ram() -> Vec<PhysRange> {
         .collect()
 }
 
+/// Bytes of RAM that this life must not touch, since a handover was refused.
+pub fn left_alone() -> u64 {
+    let left = regions().iter().filter(|r| r.kind() == Kind::LeftAlone);
+    left.map(|r| r.extent.size).sum()
+}
+
 /// The memory map as this kernel hands it on.
 pub fn regions() -> &'static [Region] {
     REGIONS.get().unwrap_or(&boot::info().regions)

@@ -102,10 +102,11 @@ impl<P: Platform> Tracer<P> {
 
         // Nothing can fail from here on.
         let mut boundaries = state.boundaries;
-        boundaries.sort_by_key(|b| (b.start, b.generation));
-        // Later than all that the lives before have recorded, and, since no buffer stamps an event earlier from now on, not
-        // later than what this one will.
+        // Later than all that the lives before have recorded, and not later than what this one will: the buffers let no time
+        // go back. A life that began later than this one is damage.
         let start = newest.map_or(now, |newest: u64| newest.saturating_add(1));
+        boundaries.retain(|boundary| boundary.start <= start);
+        boundaries.sort_by_key(|b| (b.start, b.generation));
         boundaries.push(Boundary { generation, start });
         prune(&mut boundaries, oldest);
         let mut cpus: Vec<Cpu<P>> = plans
