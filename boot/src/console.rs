@@ -151,7 +151,8 @@ pub fn feed_script(mut running: Running) -> Result<Ended> {
     // Not joined: it may be waiting for input that never comes.
     thread::spawn(
         move || match feed(&mut io::stdin().lock(), &mut to_guest, &feeder_seen) {
-            Ok(()) => {
+            Ok(prompts) => {
+                feeder_seen.wait_for_last_prompt(prompts);
                 eprintln!("boot: the input has ended, and with it the machine");
                 // QEMU ends with status 0. It may have ended by itself in this moment.
                 let _ = kill_process(pid, Signal::TERM);
@@ -186,16 +187,14 @@ fn copy_output(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Re
     }
 }
 
-fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<()> {
+/// Returns how many prompts had been there when the last line went.
+fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<u64> {
     let mut buffer = [0; 4096];
     let mut prompts = 0;
     let mut inside_line = false;
     loop {
         let count = match from.read(&mut buffer) {
-            Ok(0) => {
-                seen.wait_for_last_prompt(prompts);
-                return Ok(());
-            }
+            Ok(0) => return Ok(prompts),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),

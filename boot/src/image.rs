@@ -105,3 +105,31 @@ impl Image {
         self.kernel_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_boot_loader_would_hang_on_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let kernel = folder.path().join("kernel");
+        let refused = |initrd: &Initrd| {
+            let error = Image::create(&kernel, initrd, Firmware::Bios).err();
+            error.expect("it is refused").to_string()
+        };
+
+        fs::write(&kernel, "root:x:0:0\n").unwrap();
+        let mut initrd = Initrd::new(&kernel, "").unwrap();
+        assert!(refused(&initrd).contains("no ELF file for x86-64"));
+        // An ELF file for 64-bit ARM.
+        let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0".to_vec();
+        fs::write(&kernel, &elf).unwrap();
+        assert!(refused(&initrd).contains("no ELF file for x86-64"));
+
+        elf[18] = 62;
+        fs::write(&kernel, &elf).unwrap();
+        initrd.add("big", vec![0; BIOS_INITRD_MOST]).unwrap();
+        assert!(refused(&initrd).contains("--uefi loads it"));
+    }
+}

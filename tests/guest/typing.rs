@@ -156,3 +156,15 @@ fn a_pasted_page_loses_no_byte() {
     }
     guest.poweroff();
 }
+
+/// A terminal that marks what is pasted (the runner asks it to) can paste tabs.
+#[test]
+fn a_pasted_tab_is_kept() {
+    let mut guest = Setup::new().boot();
+    let output = typed(&mut guest, &["\x1b[200~echo 'a\tb' | hexdump\x1b[201~"]);
+    assert!(output.contains("61 09 62 0a"), "{output}");
+    // And a typed one completes, as before.
+    let output = typed(&mut guest, &["ech", TAB, "done"]);
+    assert_eq!(output.trim(), "done");
+    guest.poweroff();
+}
