@@ -39,7 +39,8 @@
 //!
 //! - **I1** Bytes of a page below its commit word do not change until the page is recycled (made the tail again).
 //! - **I2** A page's `seq` grows by one from each page to the one written after it, and is set before anything else of
-//!   the page when it is recycled. A copy of a page is whole if `seq` was the same before and after.
+//!   the page when it is recycled; a page that the reader gives back empty has none. A copy of a page is whole if `seq` was
+//!   the same before and after.
 //! - **I3** The commit page is never recycled, nor passed by the tail: a writer that would is refused (`commit_overrun`).
 //! - **I4** The reader never swaps out a page beyond the commit page.
 //! - **I5** The ring's shape (which pages, in which order) changes only under the reader lock; the set of its pages only

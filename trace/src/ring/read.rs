@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 /// How often a reader looks again while a writer moves the head.
 const HEAD_TRIES: usize = 10_000;
 
+/// The `seq` of a page that was consumed and not written to since.
+const NO_SEQ: u64 = u64::MAX;
+
 /// An event as a reader gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -101,6 +104,9 @@ impl<P: Platform> CpuBuffer<P> {
         page.write.set(0);
         page.entries.set(0);
         page.buf.clear();
+        // Who still looks for this page must not take it, empty as it is, for the one that it was.
+        let seq = page.seq.load(Ordering::Relaxed);
+        page.seq.store(NO_SEQ, Ordering::Relaxed);
         for _ in 0..HEAD_TRIES {
             let Some(head) = self.find_head(reader, ring) else {
                 break;
@@ -141,6 +147,7 @@ impl<P: Platform> CpuBuffer<P> {
             reader.lost = reader.lost.plus(gone);
             return true;
         }
+        page.seq.store(seq, Ordering::Relaxed);
         ring.taking.store(old, Ordering::SeqCst);
         false
     }
