@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use handover::mem::Memory;
 use handover::range::PhysRange;
 use handover::sim::SimMemory;
-use trace::{Context, Platform};
+use trace::{Context, Locality, Platform};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -14,8 +14,16 @@ pub struct Host(SimMemory);
 impl Host {
     /// A machine with 4 MiB of RAM.
     pub fn new() -> Self {
+        membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
         Host(SimMemory::new(&[PhysRange::new(1 << 20, 5 << 20)]))
     }
+}
+
+/// Linux's own way to do a memory barrier on all of a program's CPUs.
+fn membarrier(command: libc::c_int) {
+    // SAFETY: the call touches no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    assert_eq!(done, 0, "membarrier {command}");
 }
 
 /// The clock of all rows.
@@ -52,6 +60,13 @@ unsafe impl Memory for Host {
 }
 
 impl Platform for Host {
+    // SAFETY: each buffer of the benchmark is written to by one thread, `barrier_all` is one.
+    const LOCALITY: Locality = unsafe { Locality::pinned() };
+
+    fn barrier_all(&self) {
+        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    }
+
     #[inline(always)]
     fn cpu(&self) -> usize {
         0

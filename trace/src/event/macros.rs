@@ -49,6 +49,8 @@ macro_rules! define_events {
                     $($crate::event::__private::named::<$crate::__field_type!($ty)>(stringify!($field))),*
                 ]);
 
+                const SIZE: usize = $crate::event::__private::end(FIELDS);
+
                 /// The event's description.
                 pub static DESC: $crate::event::EventDesc = $crate::event::EventDesc::new(
                     stringify!($system),
@@ -86,7 +88,7 @@ macro_rules! define_events {
                     let dynamic = 0 $(
                         + <$crate::__field_type!($ty) as $crate::event::Field>::dynamic($field)
                     )*;
-                    tracer.record(&DESC, cycles, dynamic, |_record| {
+                    tracer.record(&DESC, cycles, SIZE, dynamic, |_record| {
                         $(<$crate::__field_type!($ty) as $crate::event::Field>::put(
                             $field,
                             const { $crate::event::__private::offset_of(FIELDS, stringify!($field)) },
