@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`page`] | the bytes of a sub-buffer, and a decoder that trusts none of them |
 //! | [`ring`] | the lock-free ring of sub-buffers |
-//! | [`event`] | declarations, layouts, `format` files, numbers |
+//! | [`mod@event`] | declarations, layouts, `format` files, numbers |
 //! | [`tracer`] | all CPUs' buffers, switches, clocks, the crossing |
 //! | [`text`] | the `trace` file |
 //! | [`fs`] | the files, by path |
