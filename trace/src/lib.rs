@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`page`] | the bytes of a sub-buffer, and a decoder that trusts none of them |
 //! | [`ring`] | the lock-free ring of sub-buffers |
-//! | [`event`] | declarations, layouts, `format` files, numbers |
+//! | [`mod@event`] | declarations, layouts, `format` files, numbers |
 //! | [`tracer`] | all CPUs' buffers, switches, clocks, the crossing |
 //! | [`text`] | the `trace` file |
 //! | [`fs`] | the files, by path |
@@ -19,7 +19,8 @@
 //!
 //! - No hardware is touched but through [`Platform`]; all of the crate runs on the host.
 //! - A writer takes no lock, waits for nobody, and allocates nothing. Locks are between readers and whoever resizes.
-//! - `unsafe` is in `ring` alone: `ring::subbuf` for page memory, and the accesses to the ring's shape.
+//! - `unsafe` is in `ring`: `ring::subbuf` for page memory, and the accesses to the ring's shape; and in [`local`], for
+//!   its instructions.
 //! - What lies in a page is believed nowhere, neither from an earlier life nor from a writer that may be overwriting it.
 #![no_std]
 
@@ -47,5 +48,5 @@ pub mod tracer;
 pub use clock::ClockId;
 pub use errno::Errno;
 pub use error::TraceError;
-pub use platform::{Context, Platform};
+pub use platform::{Context, Locality, Platform};
 pub use tracer::{Boundary, Config, Tracer, TracerState};

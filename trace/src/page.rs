@@ -18,6 +18,7 @@
 //! Times are in units of the buffer's clock. A delta counts from the event before, the first one from the page's
 //! `time_stamp`. What is decoded here may be anything: a decoder stops at the first event that cannot be, and says where.
 
+use crate::sync::{AtomicU32, Ordering};
 use core::fmt;
 
 /// Bytes of the page header: `time_stamp` and `commit`.
@@ -193,6 +194,38 @@ impl fmt::Display for BadPage {
 
 impl core::error::Error for BadPage {}
 
+/// The committed bytes of a page without its header, read by words: offsets are multiples of 4.
+pub(crate) trait Data {
+    /// How many there are.
+    fn bytes(&self) -> usize;
+
+    /// The word at `at`; `None` where it is not wholly there.
+    fn word(&self, at: usize) -> Option<u32>;
+}
+
+impl Data for [u8] {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        word(self, at)
+    }
+}
+
+/// The page itself, whose words nobody writes to any more.
+impl Data for [AtomicU32] {
+    #[inline(always)]
+    fn bytes(&self) -> usize {
+        4 * self.len()
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> Option<u32> {
+        self.get(at / 4).map(|word| word.load(Ordering::Relaxed))
+    }
+}
+
 fn word(data: &[u8], at: usize) -> Option<u32> {
     let bytes = data.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
@@ -270,20 +303,25 @@ impl Cursor {
     ///
     /// `Ok(None)` at the end. After an error the cursor stands at the bad event, and will answer the same again.
     pub fn next(&mut self, data: &[u8]) -> Result<Option<Event>, BadPage> {
+        self.next_in(data)
+    }
+
+    /// As [`next`](Self::next), for data of whatever form.
+    pub(crate) fn next_in<D: Data + ?Sized>(&mut self, data: &D) -> Result<Option<Event>, BadPage> {
         loop {
             let at = self.offset;
-            if at >= data.len() {
+            if at >= data.bytes() {
                 return Ok(None);
             }
             let bad = |reason| BadPage { offset: at, reason };
-            let head = word(data, at).ok_or(bad(BadReason::Overrun))?;
-            let array0 = || word(data, at + 4).ok_or(bad(BadReason::Overrun));
+            let head = data.word(at).ok_or(bad(BadReason::Overrun))?;
+            let array0 = || data.word(at + 4).ok_or(bad(BadReason::Overrun));
             let type_len = head & 0x1f;
             let delta = u64::from(head >> 5);
             let after = |ts: u64, delta| ts.checked_add(delta).ok_or(bad(BadReason::Time));
             match type_len {
                 TYPE_PADDING if delta == 0 => {
-                    self.offset = data.len();
+                    self.offset = data.bytes();
                     return Ok(None);
                 }
                 TYPE_PADDING => {
@@ -330,8 +368,8 @@ impl Cursor {
     }
 }
 
-fn end_of(data: &[u8], start: usize, len: usize) -> Option<usize> {
-    start.checked_add(len).filter(|end| *end <= data.len())
+fn end_of<D: Data + ?Sized>(data: &D, start: usize, len: usize) -> Option<usize> {
+    start.checked_add(len).filter(|end| *end <= data.bytes())
 }
 
 /// What a walk over a whole page found.

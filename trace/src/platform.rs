@@ -23,11 +23,59 @@ pub struct Context {
     pub preempt_count: u8,
 }
 
+/// What a platform promises about who writes to a CPU's buffer. The promise is made by an unsafe constructor, for memory
+/// safety rests on it: with it, a write begins and ends without a locked instruction.
+///
+/// A resize has to know that no write is under way. A writer says that it begins (a store) and then looks
+/// whether it may (a load); who resizes says that nobody may (a store) and then looks whether anybody has begun (a load).
+/// One of them has to see the other, so neither load may be done before its own store is visible. Without a promise, the
+/// writer pays for that with a locked instruction in each write. With it, only who resizes pays:
+/// [`Platform::barrier_all`] makes the writer's CPU order its accesses at some moment between the other's store and
+/// load. A writer whose store comes before that moment is seen; one whose load comes after it sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Locality {
+    pinned: bool,
+}
+
+impl Locality {
+    /// No promise.
+    pub const UNKNOWN: Self = Locality { pinned: false };
+
+    /// Each buffer is written to by one CPU.
+    ///
+    /// # Safety
+    ///
+    /// For all buffers on the platform:
+    ///
+    /// - At any time at most one CPU (or thread, with its signal handlers) is between the begin of a write (the call of
+    ///   `reserve`, or of what calls it) and the end of it (`commit`, `discard`, or an error); within that CPU, writes end
+    ///   in the reverse order of their begins. Where another CPU goes on, the one before synchronizes with it.
+    /// - [`Platform::barrier_all`] keeps its contract.
+    pub const unsafe fn pinned() -> Self {
+        Locality { pinned: true }
+    }
+
+    /// Whether the promise was made.
+    #[inline(always)]
+    pub const fn is_pinned(self) -> bool {
+        self.pinned
+    }
+}
+
 /// The machine that the tracer runs on: a cheap handle. Nothing here allocates but [`Memory::alloc_pages`].
 ///
 /// The task that records must not be moved to another CPU, nor be preempted, between an event's reservation and its
 /// commit: [`no_preempt`](Platform::no_preempt) is called around each write. Interrupts may come at any instruction.
 pub trait Platform: Memory + Send + Sync + 'static {
+    /// What is promised about writers. Without a promise they take a slower way.
+    const LOCALITY: Locality = Locality::UNKNOWN;
+
+    /// Makes every CPU that may write do a full memory barrier at some moment during the call, as Linux's `membarrier` does
+    /// and an interrupt sent to all CPUs and waited for; on a machine with one CPU nothing has to be done. Called with a
+    /// [`LOCALITY`](Platform::LOCALITY) that promises it only, and only to resize, clear or describe; within
+    /// [`no_irq`](Platform::no_irq), so that a CPU that waits so itself must still do it.
+    fn barrier_all(&self) {}
+
     /// Index of the current CPU, less than the number of CPUs that the tracer was made for.
     fn cpu(&self) -> usize;
 

@@ -206,13 +206,15 @@ fn events_are_matched_by_name_and_layout() {
     let _alone = alone();
     let t = tracer(machine(), old::ALL);
     TraceFs(&t).write("events/enable", b"1", true).unwrap();
-    t.record(&old::same::DESC, None, 0, |r| r.put(8, &7u32.to_ne_bytes()));
-    t.record(&old::changed::DESC, None, 4, |r| {
+    t.record(&old::same::DESC, None, old::same::DESC.size, 0, |r| {
+        r.put(8, &7u32.to_ne_bytes())
+    });
+    t.record(&old::changed::DESC, None, old::changed::DESC.size, 4, |r| {
         r.put(8, &8u32.to_ne_bytes());
         r.put(12, &(16u32 | 4 << 16).to_ne_bytes());
         r.put(16, b"who\0");
     });
-    t.record(&old::gone::DESC, None, 0, |r| {
+    t.record(&old::gone::DESC, None, old::gone::DESC.size, 0, |r| {
         r.put(8, &[1, 2]);
         r.put(10, &(-3i16).to_ne_bytes());
     });
@@ -222,7 +224,9 @@ fn events_are_matched_by_name_and_layout() {
     assert_eq!(new::same::DESC.id(), old::same::DESC.id());
     assert_ne!(new::changed::DESC.id(), old::changed::DESC.id());
     assert_eq!(read(&t, "set_event"), "test:changed\ntest:same\n");
-    t.record(&new::same::DESC, None, 0, |r| r.put(8, &9u32.to_ne_bytes()));
+    t.record(&new::same::DESC, None, new::same::DESC.size, 0, |r| {
+        r.put(8, &9u32.to_ne_bytes())
+    });
     let text = lines(&read(&t, "trace"));
     let shown: Vec<_> = text
         .iter()

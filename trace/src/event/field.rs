@@ -210,7 +210,8 @@ pub const fn layout<const N: usize>(protos: [FieldProto; N]) -> [FieldDesc; N] {
     fields
 }
 
-pub(super) const fn end(fields: &[FieldDesc]) -> usize {
+/// Where the fixed fields end.
+pub const fn end(fields: &[FieldDesc]) -> usize {
     match fields.last() {
         Some(field) => field.offset + field.proto.size,
         None => COMMON_SIZE,

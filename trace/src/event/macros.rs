@@ -3,7 +3,7 @@
 /// Declares events. For each one: a function of its name that records it if it is enabled, and a module of its name with
 ///
 /// - `DESC`, the static [`EventDesc`](crate::event::EventDesc),
-/// - `enabled()`, for arguments that cost something to compute,
+/// - `enabled()`; where arguments cost something to compute, use [`event!`](crate::event!),
 /// - `at(cycles, ...)`, which records it at a past time, given as raw TSC cycles.
 ///
 /// `ALL` lists the descriptions. `tracer` names a function without arguments that returns
@@ -49,6 +49,8 @@ macro_rules! define_events {
                     $($crate::event::__private::named::<$crate::__field_type!($ty)>(stringify!($field))),*
                 ]);
 
+                const SIZE: usize = $crate::event::__private::end(FIELDS);
+
                 /// The event's description.
                 pub static DESC: $crate::event::EventDesc = $crate::event::EventDesc::new(
                     stringify!($system),
@@ -86,7 +88,7 @@ macro_rules! define_events {
                     let dynamic = 0 $(
                         + <$crate::__field_type!($ty) as $crate::event::Field>::dynamic($field)
                     )*;
-                    tracer.record(&DESC, cycles, dynamic, |_record| {
+                    tracer.record(&DESC, cycles, SIZE, dynamic, |_record| {
                         $(<$crate::__field_type!($ty) as $crate::event::Field>::put(
                             $field,
                             const { $crate::event::__private::offset_of(FIELDS, stringify!($field)) },
@@ -108,6 +110,34 @@ macro_rules! define_events {
 
         /// All events that are declared here.
         pub static ALL: &[&$crate::event::EventDesc] = &[$(&$name::DESC),*];
+    };
+}
+
+/// Records an event of [`define_events!`](crate::define_events), as its function does, but evaluates the arguments only if
+/// the event is enabled: what a function is given is computed before the call, whether it is used or not.
+///
+/// ```
+/// # mod tracing { pub fn tracer() -> Option<&'static trace::Tracer<trace::testing::TestPlatform>> { None } }
+/// mod events {
+///     trace::define_events! {
+///         tracer = crate::tracing::tracer;
+///
+///         /// A file is closed.
+///         event vfs:close(inode: u64, name: str) {
+///             print("inode=%lu name=%s", inode, name)
+///         }
+///     }
+/// }
+/// # fn main() {
+/// trace::event!(events::close(7, &format!("{}/{}", "tmp", panic!("it is disabled"))));
+/// # }
+/// ```
+#[macro_export]
+macro_rules! event {
+    ($($path:ident)::+ ($($arg:expr),* $(,)?)) => {
+        if $($path)::+::enabled() {
+            $($path)::+::record(::core::option::Option::None, $($arg),*);
+        }
     };
 }
 

@@ -29,7 +29,7 @@ use crate::sync::{AtomicBool, AtomicU16, Ordering};
 /// What the macro's code needs.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::field::{layout, named, offset_of};
+    pub use super::field::{end, layout, named, offset_of};
 }
 
 /// Bytes of the fields that every record begins with.

@@ -13,6 +13,7 @@ pub struct Record<'r, 'b, P: Platform> {
 
 impl<'r, 'b, P: Platform> Record<'r, 'b, P> {
     /// Begins a record of event `id` whose fixed fields end at `size`.
+    #[inline(always)]
     pub(crate) fn begin(
         reservation: &'r mut Reservation<'b, P>,
         id: u16,
@@ -58,6 +59,7 @@ impl<P: Platform> core::fmt::Debug for Record<'_, '_, P> {
     }
 }
 
+#[inline(always)]
 fn flags_of(context: &Context) -> u8 {
     let mut bits = 0;
     for (set, flag) in [
@@ -78,6 +80,7 @@ fn flags_of(context: &Context) -> u8 {
 }
 
 /// The ring's context for what the CPU does.
+#[inline(always)]
 pub(crate) fn level_of(context: &Context) -> Level {
     if context.in_nmi {
         Level::Nmi

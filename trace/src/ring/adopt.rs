@@ -1,7 +1,7 @@
 //! Taking a buffer over that another life has described. Nothing in the description or in the pages is trusted.
 
 use super::reshape::{Adopted, Shape, relink, reserved};
-use super::subbuf::{self, SubBuf};
+use super::subbuf::{self, Room, SubBuf};
 use super::{BufPage, CpuBuffer, MIN_PAGES, Ring};
 use crate::error::TraceError;
 use crate::page::{self, Cursor, HEADER_SIZE, Missed};
@@ -277,7 +277,7 @@ fn read_page<'a>(buf: &SubBuf, order: u8, scratch: &'a mut Vec<u8>) -> &'a [u8] 
     scratch[..8].copy_from_slice(&stamp.to_ne_bytes());
     scratch[8..16].copy_from_slice(&commit.to_ne_bytes());
     let (_, data) = scratch.split_at_mut(HEADER_SIZE);
-    buf.copy_data(order, data.len(), data);
+    buf.copy_data(Room::of(order), data.len(), data);
     scratch
 }
 

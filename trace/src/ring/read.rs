@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 /// How often a reader looks again while a writer moves the head.
 const HEAD_TRIES: usize = 10_000;
 
+/// The `seq` of a page that was consumed and not written to since.
+const NO_SEQ: u64 = u64::MAX;
+
 /// An event as a reader gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -56,7 +59,7 @@ impl<P: Platform> CpuBuffer<P> {
             let head = self.find_head(reader, ring)?;
             let prev = ring.pages[head].prev.load(Ordering::Relaxed);
             let pages_lost = self.pages_lost.get();
-            let overrun = self.overrun.get();
+            let overrun = self.lost(reader);
             fence(Ordering::SeqCst);
             let seq = reader
                 .base
@@ -75,7 +78,7 @@ impl<P: Platform> CpuBuffer<P> {
 
     /// Makes the reader page one with unread events; false if there are none.
     fn fill_reader_page(&self, reader: &mut Reader, ring: &Ring) -> bool {
-        if self.committed.get() == self.overrun.get() + reader.read_events {
+        if self.committed.get() == self.lost(reader) + reader.read_events {
             // Empty. Else the page that is being written would become the reader page for nothing.
             return false;
         }
@@ -101,6 +104,9 @@ impl<P: Platform> CpuBuffer<P> {
         page.write.set(0);
         page.entries.set(0);
         page.buf.clear();
+        // Who still looks for this page must not take it, empty as it is, for the one that it was.
+        let seq = page.seq.load(Ordering::Relaxed);
+        page.seq.store(NO_SEQ, Ordering::Relaxed);
         for _ in 0..HEAD_TRIES {
             let Some(head) = self.find_head(reader, ring) else {
                 break;
@@ -111,7 +117,7 @@ impl<P: Platform> CpuBuffer<P> {
             page.prev.store(before, Ordering::Relaxed);
             // Writers must know of it before the page is out of the ring.
             ring.taking.store(head, Ordering::SeqCst);
-            let overrun = self.overrun.get();
+            let overrun = self.lost(reader);
             if ring.pages[before]
                 .next
                 .compare_exchange(
@@ -141,6 +147,7 @@ impl<P: Platform> CpuBuffer<P> {
             reader.lost = reader.lost.plus(gone);
             return true;
         }
+        page.seq.store(seq, Ordering::Relaxed);
         ring.taking.store(old, Ordering::SeqCst);
         false
     }
@@ -153,7 +160,6 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`] where `payload` cannot grow; then nothing is consumed.
     pub fn consume(&self, payload: &mut Vec<u8>) -> Result<Option<(u64, Missed)>, TraceError> {
         payload.clear();
-        let mut data = zeroed(self.data_size())?;
         payload
             .try_reserve(self.max_payload())
             .map_err(|_| TraceError::NoMemory)?;
@@ -161,8 +167,8 @@ impl<P: Platform> CpuBuffer<P> {
             while self.fill_reader_page(reader, ring) {
                 let buf = &ring.pages[reader.page].buf;
                 // Nobody writes below the commit word, and the page is ours (I1).
-                let commit = buf.commit().min(data.len());
-                buf.copy_data(self.order, commit, &mut data);
+                let commit = buf.commit().min(self.room.bytes());
+                let words = &buf.words(self.room)[..commit / 4];
                 if reader.read == 0 {
                     reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
                 }
@@ -170,13 +176,15 @@ impl<P: Platform> CpuBuffer<P> {
                     offset: reader.read,
                     ts: reader.stamp,
                 };
-                match cursor.next(&data[..commit]) {
+                match cursor.next_in(words) {
                     Ok(Some(event)) => {
                         reader.read = cursor.offset;
                         reader.stamp = cursor.ts;
                         reader.read_events += 1;
                         reader.page_read_events += 1;
-                        payload.extend_from_slice(&data[event.payload..event.payload + event.len]);
+                        for word in &words[event.payload / 4..][..event.len / 4] {
+                            payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                        }
                         // The unit that a discarded event adds may reach over the end of its page.
                         reader.newest = reader.newest.max(event.ts);
                         return Some((reader.newest, core::mem::take(&mut reader.lost)));
@@ -190,7 +198,7 @@ impl<P: Platform> CpuBuffer<P> {
                     Err(_) => {
                         let page = &ring.pages[reader.page];
                         let rest = page.entry_count().saturating_sub(reader.page_read_events);
-                        self.overrun.add(rest);
+                        reader.spoilt += rest;
                         reader.last_overrun += rest;
                         reader.page_read_events += rest;
                         reader.lost = reader.lost.plus(Missed::Count(rest));
@@ -209,7 +217,7 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// [`TraceError::NoMemory`]: it needs memory for a copy of one page.
     pub fn iter(&self) -> Result<CpuIter<'_, P>, TraceError> {
-        let data = zeroed(self.data_size())?;
+        let data = zeroed(self.room.bytes())?;
         let mut iter = CpuIter {
             buffer: self,
             data,
@@ -409,8 +417,7 @@ impl<P: Platform> CpuIter<'_, P> {
         if want == self.last_seq {
             commit = commit.min(self.last_commit);
         }
-        page.buf
-            .copy_data(self.buffer.order, commit, &mut self.data);
+        page.buf.copy_data(self.buffer.room, commit, &mut self.data);
         let next = ring.next(index);
         fence(Ordering::Acquire);
         if page.seq.load(Ordering::Relaxed) != want {

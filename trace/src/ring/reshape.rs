@@ -190,6 +190,7 @@ impl<P: Platform> CpuBuffer<P> {
             reader.base = seq + 1;
             reader.head_hint = 1;
             reader.last_overrun = 0;
+            reader.spoilt = 0;
             reader.lost = Missed::None;
             reader.gaps.clear();
             Ok(())
@@ -345,7 +346,7 @@ impl<P: Platform> CpuBuffer<P> {
                 }
             }
             shape.committed = self.committed.get();
-            shape.overrun = self.overrun.get();
+            shape.overrun = self.lost(reader);
             shape.commit_overrun = self.commit_overrun.get();
             shape.dropped = self.dropped.get();
             shape.read_events = reader.read_events;

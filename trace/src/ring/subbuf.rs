@@ -3,7 +3,7 @@
 //! The writer may overwrite a page while a reader copies it; the reader finds out afterwards and throws the copy
 //! away. So that this is no data race, both sides use relaxed atomic words, of one size for each place.
 
-use crate::page::{COMMIT_MASK, HEADER_SIZE};
+use crate::page::{self, COMMIT_MASK, HEADER_SIZE};
 use crate::platform::Platform;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use core::ptr::NonNull;
@@ -24,6 +24,23 @@ unsafe impl Sync for SubBuf {}
 /// Bytes of a sub-buffer of `order`.
 pub(super) const fn bytes(order: u8) -> usize {
     (PAGE_SIZE as usize) << order
+}
+
+/// How much data a sub-buffer of some order has room for: worked out once.
+#[derive(Clone, Copy)]
+pub(super) struct Room(usize);
+
+impl Room {
+    /// That of `order`.
+    pub(super) const fn of(order: u8) -> Self {
+        Room(page::data_size(bytes(order)))
+    }
+
+    /// In bytes.
+    #[inline(always)]
+    pub(super) const fn bytes(self) -> usize {
+        self.0
+    }
 }
 
 impl SubBuf {
@@ -71,6 +88,7 @@ impl SubBuf {
     }
 
     /// The header's time stamp.
+    #[inline(always)]
     pub(super) fn time_stamp(&self) -> &AtomicU64 {
         // SAFETY: the block is mapped and aligned to its size (`at`), so that its first 8 bytes are an aligned u64 that
         // lives as long as the block is owned; every access to them is by this atomic.
@@ -78,6 +96,7 @@ impl SubBuf {
     }
 
     /// The header's commit word.
+    #[inline(always)]
     pub(super) fn commit_word(&self) -> &AtomicU64 {
         // SAFETY: as in `time_stamp`, for bytes 8..16.
         unsafe { self.base.cast::<AtomicU64>().add(1).as_ref() }
@@ -88,22 +107,22 @@ impl SubBuf {
         (self.commit_word().load(Ordering::Acquire) & COMMIT_MASK) as usize
     }
 
-    /// The data words of a sub-buffer of `order`.
-    pub(super) fn words(&self, order: u8) -> &[AtomicU32] {
-        let len = (bytes(order) - HEADER_SIZE) / 4;
+    /// The data words; `room` is that of the block's order.
+    #[inline(always)]
+    pub(super) fn words(&self, room: Room) -> &[AtomicU32] {
         // SAFETY: bytes HEADER_SIZE.. of the block are mapped (`at` had all of its length checked), aligned to 4,
         // and accessed through these atomics only; the block is owned as long as `self` lives.
         unsafe {
             core::slice::from_raw_parts(
                 self.base.add(HEADER_SIZE).cast::<AtomicU32>().as_ptr(),
-                len,
+                room.bytes() / 4,
             )
         }
     }
 
     /// Copies the first `len` bytes of data (a multiple of 4) to `out`.
-    pub(super) fn copy_data(&self, order: u8, len: usize, out: &mut [u8]) {
-        for (word, bytes) in self.words(order)[..len / 4]
+    pub(super) fn copy_data(&self, room: Room, len: usize, out: &mut [u8]) {
+        for (word, bytes) in self.words(room)[..len / 4]
             .iter()
             .zip(out.chunks_exact_mut(4))
         {

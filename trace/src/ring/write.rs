@@ -1,10 +1,14 @@
 //! The writer's side: reserve, commit, discard.
 //!
 //! `barrier()` marks where the compiler must keep the order that an interrupt on this CPU sees.
+//!
+//! The usual write is inlined where it is made, so that a payload of fixed size is a few stores: [`CpuBuffer::reserve`] with
+//! `reserve_fast`, [`Reservation::write`], [`Reservation::commit`] with `end_write`. Whatever is rarer is called out of line:
+//! the first event of a page, a full page, a long time since the event before, a write that was interrupted.
 
 use super::{
-    BufPage, COUNT_MASK, CpuBuffer, FLAGS, HEAD, Level, RECYCLED_ONE, ReserveError, Ring, UPDATE,
-    WRITER_BEGINS, WRITERS_MASK, link,
+    BEGUN_ONE, BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, FLAGS, HEAD, Level, RECYCLED_ONE,
+    ReserveError, Ring, UPDATE, link,
 };
 use crate::page::{self, DELTA_LIMIT, EVENT_HEADER_SIZE, MIN_EVENT_SIZE, TIME_EVENT_SIZE};
 use crate::platform::Platform;
@@ -32,30 +36,43 @@ enum Stamp {
 }
 
 /// What a reservation has to know over its tries.
-struct Request<'c> {
+struct Request<'c, C: ?Sized> {
     /// Bytes of the event without a time event.
     size: usize,
     /// The time asked for, if not now.
     at: Option<u64>,
-    clock: &'c dyn Fn() -> u64,
+    clock: &'c C,
     /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over.
     own: Option<(u64, u64)>,
 }
 
+/// A try that ran over the end of its page.
+struct Over {
+    /// The page's index.
+    index: usize,
+    /// Where the event would have stood.
+    start: usize,
+    /// As in [`Request`].
+    own: (u64, u64),
+}
+
 /// Where an event was reserved.
-struct Slot {
-    page: usize,
+#[derive(Clone, Copy)]
+struct Slot<'b> {
+    page: &'b BufPage,
+    /// The page's index.
+    index: usize,
     /// Offset of the first word (a time event's, if there is one) in the page's data, in bytes.
     start: usize,
     /// Offset of the data event's header.
     event: usize,
-    /// Offset of the payload.
-    payload: usize,
     ts: u64,
+    /// What the data event's header has to say of the time.
+    delta: u64,
 }
 
-enum Try {
-    Got(Slot),
+enum Try<'b> {
+    Got(Slot<'b>),
     Again,
     Full,
 }
@@ -75,9 +92,15 @@ enum Found {
 pub struct Reservation<'b, P: Platform> {
     buffer: &'b CpuBuffer<P>,
     ring: &'b Ring,
-    slot: Slot,
+    slot: Slot<'b>,
+    /// The payload's words.
+    words: &'b [AtomicU32],
+    /// Bytes of the payload.
     len: usize,
+    /// Bytes of the event without a time event.
     size: usize,
+    /// Our bit of `writers`.
+    bit: u64,
     /// Not Send: it belongs to the CPU that it was made on.
     _cpu: PhantomData<*mut ()>,
 }
@@ -89,109 +112,308 @@ impl<P: Platform> CpuBuffer<P> {
     /// # Errors
     ///
     /// See [`ReserveError`]; all but `TooLarge` are counted in the buffer.
-    #[inline]
-    pub fn reserve(
+    #[inline(always)]
+    pub fn reserve<C: Fn() -> u64 + ?Sized>(
         &self,
         level: Level,
         len: usize,
-        clock: &dyn Fn() -> u64,
+        clock: &C,
     ) -> Result<Reservation<'_, P>, ReserveError> {
-        self.reserve_event(level, len, None, clock)
+        let (ring, bit) = self.begin(level, len)?;
+        let size = page::event_size(len);
+        let slot = self.reserve_fast(ring, bit, size, clock)?;
+        Ok(self.reservation(ring, bit, slot, len))
     }
 
     /// As [`reserve`](Self::reserve), with a time of one's own. A time before that of the newest event in the
     /// buffer becomes the newest event's; one that is not past, or within another write, can become the time now.
-    pub fn reserve_at(
+    pub fn reserve_at<C: Fn() -> u64 + ?Sized>(
         &self,
         level: Level,
         len: usize,
         ts: u64,
-        clock: &dyn Fn() -> u64,
+        clock: &C,
     ) -> Result<Reservation<'_, P>, ReserveError> {
-        self.reserve_event(level, len, Some(ts), clock)
+        let (ring, bit) = self.begin(level, len)?;
+        let size = page::event_size(len);
+        let index = ring.tail.load(Ordering::Relaxed);
+        let mut slot = Slot {
+            page: &ring.pages[index],
+            index,
+            start: 0,
+            event: 0,
+            ts,
+            delta: 0,
+        };
+        if !self.reserve_slow(ring, bit, size, Some(ts), clock, None, &mut slot) {
+            return Err(ReserveError::Full);
+        }
+        Ok(self.reservation(ring, bit, slot, len))
     }
 
-    fn reserve_event(
-        &self,
-        level: Level,
-        len: usize,
-        at: Option<u64>,
-        clock: &dyn Fn() -> u64,
-    ) -> Result<Reservation<'_, P>, ReserveError> {
+    /// Begins a write: from here to `end_write` the ring keeps its shape.
+    #[inline(always)]
+    fn begin(&self, level: Level, len: usize) -> Result<(&Ring, u64), ReserveError> {
         let max = self.max_payload();
         if len > max {
             return Err(ReserveError::TooLarge { len, max });
         }
-        if !self.enter(level) {
-            self.dropped.add(1);
-            return Err(ReserveError::Recursion);
-        }
-        self.writers.fetch_add(WRITER_BEGINS, Ordering::SeqCst);
+        let Some(bit) = self.enter(level) else {
+            return Err(self.refused(ReserveError::Recursion));
+        };
         if self.disabled.load(Ordering::SeqCst) != 0 {
-            self.writers.fetch_sub(1, Ordering::SeqCst);
-            self.leave();
-            self.dropped.add(1);
-            return Err(ReserveError::Disabled);
+            self.leave(bit);
+            return Err(self.refused(ReserveError::Disabled));
         }
-        // SAFETY: we count as a writer, and `disabled` was zero after that: the ring is shared only until `end_commit` (I5).
-        let ring = unsafe { &*self.ring.get() };
+        // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
+        // `try_leave` (I5).
+        Ok((unsafe { &*self.ring.get() }, bit))
+    }
+
+    #[cold]
+    fn refused(&self, why: ReserveError) -> ReserveError {
+        self.dropped.add(1);
+        why
+    }
+
+    /// Marks the context as writing, with the bit that is returned; `None` if it is writing, and the one spare bit is taken
+    /// too. The spare bit is for the moment in which an interrupt has come but the context does not say so yet.
+    #[inline(always)]
+    fn enter(&self, level: Level) -> Option<u64> {
+        loop {
+            let now = self.writers.get();
+            let mut bit = 1 << level as u32;
+            if now & bit != 0 {
+                bit = 1;
+                if now & bit != 0 {
+                    return None;
+                }
+            }
+            if P::LOCALITY.is_pinned() {
+                // Who comes before this has left again when we go on: only the number of begun writes has changed.
+                self.writers.add(BEGUN_ONE + bit);
+                barrier();
+                return Some(bit);
+            }
+            // Locked; and by exchange, so that even two CPUs that write, which they must not, take different bits.
+            let writers = self.writers.shared();
+            if writers
+                .compare_exchange(
+                    now,
+                    now.wrapping_add(BEGUN_ONE + bit),
+                    Ordering::SeqCst,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+            {
+                return Some(bit);
+            }
+        }
+    }
+
+    /// Takes the context's bit back. From here on the ring may change.
+    fn leave(&self, bit: u64) {
+        barrier();
+        if P::LOCALITY.is_pinned() {
+            self.writers.sub(bit);
+        } else {
+            self.writers.shared().fetch_sub(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// As `leave`, if no write has come since `writers` was `now`.
+    #[inline(always)]
+    fn try_leave(&self, now: u64, bit: u64) -> bool {
+        barrier();
+        if P::LOCALITY.is_pinned() {
+            return self.writers.cmpxchg(now, now - bit);
+        }
+        self.writers
+            .shared()
+            .compare_exchange(now, now - bit, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Whether the write that asks interrupted none.
+    fn outermost(&self) -> bool {
+        (self.writers.get() & CONTEXTS).is_power_of_two()
+    }
+
+    /// What comes after the place is found: the header, the count, and the payload's words.
+    #[inline(always)]
+    fn reservation<'b>(
+        &'b self,
+        ring: &'b Ring,
+        bit: u64,
+        slot: Slot<'b>,
+        len: usize,
+    ) -> Reservation<'b, P> {
+        let size = page::event_size(len);
+        let words = &slot.page.buf.words(self.room)[slot.event / 4..][..size / 4];
+        let (head, array0) = page::data_header(size, slot.delta);
+        words[0].store(head, Ordering::Relaxed);
+        let mut payload = EVENT_HEADER_SIZE / 4;
+        if let Some(length) = array0 {
+            words[1].store(length, Ordering::Relaxed);
+            payload += 1;
+        }
+        // What rounds the payload up is always zero.
+        if len == 0 || !len.is_multiple_of(4) {
+            words[size / 4 - 1].store(0, Ordering::Relaxed);
+        }
+        slot.page.entries.inc();
+        Reservation {
+            buffer: self,
+            ring,
+            slot,
+            words: &words[payload..],
+            len,
+            size,
+            bit,
+            _cpu: PhantomData,
+        }
+    }
+
+    /// The usual reservation: on a page that has events, not interrupted, not long after the event before. `try_reserve`
+    /// does the same and all else, and explains it.
+    #[inline(always)]
+    fn reserve_fast<'b, C: Fn() -> u64 + ?Sized>(
+        &self,
+        ring: &'b Ring,
+        bit: u64,
+        size: usize,
+        clock: &C,
+    ) -> Result<Slot<'b>, ReserveError> {
+        let mut over = None;
+        let index = ring.tail.load(Ordering::Relaxed);
+        let page = &ring.pages[index];
+        // Point A.
+        let w = page.written();
+        barrier();
+        let before = self.before_stamp.get();
+        let after = self.write_stamp.get();
+        barrier();
+        if w != 0 && before == after {
+            let ts = clock().max(after);
+            let delta = ts - after;
+            if delta < DELTA_LIMIT {
+                // Point B.
+                self.before_stamp.set(ts);
+                barrier();
+                // Point C.
+                let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
+                barrier();
+                let start = end - size;
+                if end <= self.room.bytes() {
+                    if start != w {
+                        let (ts, delta) = self.interrupted(page, end, Stamp::Short, clock);
+                        return Ok(Slot {
+                            page,
+                            index,
+                            start,
+                            event: start,
+                            ts,
+                            delta,
+                        });
+                    }
+                    // Point D.
+                    self.write_stamp.set(ts);
+                    barrier();
+                    return Ok(Slot {
+                        page,
+                        index,
+                        start,
+                        event: start,
+                        ts,
+                        delta,
+                    });
+                }
+                over = Some(Over {
+                    index,
+                    start,
+                    own: (ts, after),
+                });
+            }
+        }
+        // Filled by reference and copied field by field: were it returned, the fast way's slot too would go through memory.
+        let mut slow = Slot {
+            page,
+            index,
+            start: 0,
+            event: 0,
+            ts: 0,
+            delta: 0,
+        };
+        if !self.reserve_slow(ring, bit, size, None, clock, over, &mut slow) {
+            return Err(ReserveError::Full);
+        }
+        let Slot {
+            page,
+            index,
+            start,
+            event,
+            ts,
+            delta,
+        } = slow;
+        Ok(Slot {
+            page,
+            index,
+            start,
+            event,
+            ts,
+            delta,
+        })
+    }
+
+    /// Reserves by as many tries as it takes, after one that may have run over its page. False if there is no room
+    /// (which is counted); the write has ended then.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)]
+    fn reserve_slow<'b, C: Fn() -> u64 + ?Sized>(
+        &self,
+        ring: &'b Ring,
+        bit: u64,
+        size: usize,
+        at: Option<u64>,
+        clock: &C,
+        over: Option<Over>,
+        slot: &mut Slot<'b>,
+    ) -> bool {
         let mut request = Request {
-            size: page::event_size(len),
+            size,
             at,
             clock,
             own: None,
         };
+        let mut tried = Try::Again;
+        if let Some(over) = over {
+            request.own = Some(over.own);
+            tried = self.move_tail(ring, over.index, over.start, size);
+        }
         for _ in 0..MAX_TRIES {
-            match self.try_reserve(ring, &mut request) {
-                Try::Got(slot) => {
-                    let size = request.size;
-                    return Ok(Reservation {
-                        buffer: self,
-                        ring,
-                        slot,
-                        len,
-                        size,
-                        _cpu: PhantomData,
-                    });
+            match tried {
+                Try::Got(got) => {
+                    *slot = got;
+                    return true;
                 }
-                Try::Again => {}
+                Try::Again => tried = self.try_reserve(ring, &mut request),
                 Try::Full => {
-                    self.end_commit(ring);
-                    self.leave();
-                    return Err(ReserveError::Full);
+                    self.end_slow(ring, bit);
+                    return false;
                 }
             }
         }
         self.dropped.add(1);
-        self.end_commit(ring);
-        self.leave();
-        Err(ReserveError::Full)
+        self.end_slow(ring, bit);
+        false
     }
 
-    /// Marks the context as writing; false if it is, and its one spare bit too. The spare bit is for the moment in which an
-    /// interrupt has come but the context does not say so yet.
-    fn enter(&self, level: Level) -> bool {
-        let now = self.context.get();
-        let mut bit = 1 << level as u32;
-        if now & bit != 0 {
-            bit = 1;
-            if now & bit != 0 {
-                return false;
-            }
-        }
-        self.context.set(now | bit);
-        barrier();
-        true
-    }
-
-    /// Takes back the bit of the innermost context, which is the lowest.
-    fn leave(&self) {
-        barrier();
-        let now = self.context.get();
-        self.context.set(now & now.wrapping_sub(1));
-    }
-
-    fn try_reserve(&self, ring: &Ring, request: &mut Request<'_>) -> Try {
+    fn try_reserve<'b, C: Fn() -> u64 + ?Sized>(
+        &self,
+        ring: &'b Ring,
+        request: &mut Request<'_, C>,
+    ) -> Try<'b> {
         let index = ring.tail.load(Ordering::Relaxed);
         let page = &ring.pages[index];
         // Point A: whatever comes between here and C moves `write`.
@@ -202,9 +424,8 @@ impl<P: Platform> CpuBuffer<P> {
         barrier();
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
         let clean = before == after || request.own == Some((before, after));
-        let outermost = || self.writers.load(Ordering::Relaxed) & WRITERS_MASK == 1;
         let mut ts = match request.at {
-            Some(at) if clean || outermost() => at.min((request.clock)()),
+            Some(at) if clean || self.outermost() => at.min((request.clock)()),
             Some(_) => (request.clock)(),
             None => (request.clock)(),
         };
@@ -234,76 +455,97 @@ impl<P: Platform> CpuBuffer<P> {
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
         barrier();
         let start = end - size;
-        if end > self.data_size() {
+        if end > self.room.bytes() {
             return self.move_tail(ring, index, start, size);
         }
-        if start == w {
-            // Nothing came between A and C. Point D: if something comes before it, the stamps differ, and the next event
-            // gets an absolute one.
-            self.write_stamp.set(ts);
-            barrier();
-        } else {
-            // Something came: its events stand before ours and are later than `ts`.
-            let before = self.before_stamp.get();
-            let now = (request.clock)().max(before);
-            // Point E: the stamps differ from here on, so that who comes now takes an absolute one.
-            self.before_stamp.set(now);
-            barrier();
-            let after = self.write_stamp.get();
-            barrier();
-            delta = if end == page.written() && after == before && after < now {
-                // Point F: nothing came since C, `after` is the time of the event right before ours.
-                now - after
-            } else {
-                0
-            };
-            ts = now;
-            match stamp {
+        if start != w {
+            (ts, delta) = self.interrupted(page, end, stamp, request.clock);
+            if stamp == Stamp::Absolute {
                 // There is room for a time event, and something has to stand in it.
-                Stamp::Absolute | Stamp::Extend => stamp = Stamp::Extend,
-                // No room to say it all; the next event's absolute stamp sets time right.
-                Stamp::Short => delta = delta.min(DELTA_LIMIT - 1),
+                stamp = Stamp::Extend;
             }
+            let slot = self.slot(page, index, end, request.size, stamp, ts, delta);
+            return Try::Got(slot);
         }
-        let words = page.buf.words(self.order);
-        let mut event = start;
-        match stamp {
-            Stamp::Short => {}
-            Stamp::Extend => {
-                put_time(words, start, page::time_extend(delta));
-                event += TIME_EVENT_SIZE;
-                delta = 0;
-            }
-            Stamp::Absolute => {
-                put_time(words, start, page::time_stamp(ts));
-                event += TIME_EVENT_SIZE;
-                delta = 0;
-            }
-        }
-        let (head, array0) = page::data_header(request.size, delta);
-        words[event / 4].store(head, Ordering::Relaxed);
-        let mut payload = event + EVENT_HEADER_SIZE;
-        if let Some(length) = array0 {
-            words[payload / 4].store(length, Ordering::Relaxed);
-            payload += 4;
-        }
-        // What rounds the payload up is always zero.
-        words[end / 4 - 1].store(0, Ordering::Relaxed);
-        page.entries.add(1);
+        // Nothing came between A and C. Point D: if something comes before it, the stamps differ, and the next event
+        // gets an absolute one.
+        self.write_stamp.set(ts);
+        barrier();
         if start == 0 {
             page.buf.time_stamp().store(ts, Ordering::Relaxed);
         }
-        Try::Got(Slot {
-            page: index,
+        Try::Got(self.slot(page, index, end, request.size, stamp, ts, delta))
+    }
+
+    /// Something came between A and C: its events stand before ours, which ends at `end`, and are later than our `ts`. Returns our new time,
+    /// and its delta.
+    #[cold]
+    #[inline(never)]
+    fn interrupted<C: Fn() -> u64 + ?Sized>(
+        &self,
+        page: &BufPage,
+        end: usize,
+        stamp: Stamp,
+        clock: &C,
+    ) -> (u64, u64) {
+        let before = self.before_stamp.get();
+        let now = clock().max(before);
+        // Point E: the stamps differ from here on, so that who comes now takes an absolute one.
+        self.before_stamp.set(now);
+        barrier();
+        let after = self.write_stamp.get();
+        barrier();
+        let mut delta = if end == page.written() && after == before && after < now {
+            // Point F: nothing came since C, `after` is the time of the event right before ours.
+            now - after
+        } else {
+            0
+        };
+        if stamp == Stamp::Short {
+            // No room to say it all; the next event's absolute stamp sets time right.
+            delta = delta.min(DELTA_LIMIT - 1);
+        }
+        (now, delta)
+    }
+
+    /// The place of an event of `size` bytes that ends at `end`; puts a time event before it where it takes one.
+    #[allow(clippy::too_many_arguments)]
+    fn slot<'b>(
+        &self,
+        page: &'b BufPage,
+        index: usize,
+        end: usize,
+        size: usize,
+        stamp: Stamp,
+        ts: u64,
+        delta: u64,
+    ) -> Slot<'b> {
+        let event = end - size;
+        let time = match stamp {
+            Stamp::Short => None,
+            Stamp::Extend => Some(page::time_extend(delta)),
+            Stamp::Absolute => Some(page::time_stamp(ts)),
+        };
+        let start = match time {
+            None => event,
+            Some(time) => {
+                let start = event - TIME_EVENT_SIZE;
+                put_time(page.buf.words(self.room), start, time);
+                start
+            }
+        };
+        Slot {
+            page,
+            index,
             start,
             event,
-            payload,
             ts,
-        })
+            delta: if time.is_some() { 0 } else { delta },
+        }
     }
 
     /// The event did not fit the tail page `index`, where it would have stood at `start`: goes to the next page.
-    fn move_tail(&self, ring: &Ring, index: usize, start: usize, size: usize) -> Try {
+    fn move_tail<'b>(&self, ring: &'b Ring, index: usize, start: usize, size: usize) -> Try<'b> {
         let page = &ring.pages[index];
         let to_next = page.next.load(Ordering::Acquire);
         let next = to_next >> 2;
@@ -336,11 +578,11 @@ impl<P: Platform> CpuBuffer<P> {
         self.start_over(ring, page, start, size)
     }
 
-    fn start_over(&self, ring: &Ring, page: &BufPage, start: usize, size: usize) -> Try {
+    fn start_over<'b>(&self, ring: &'b Ring, page: &BufPage, start: usize, size: usize) -> Try<'b> {
         self.reset_tail(page, start, size);
         // Commit what there is, so that the commit page does not stand in the way. We stay counted as a writer, unlike in
         // Linux: else a resize could change the ring.
-        if self.writers.load(Ordering::Relaxed) & WRITERS_MASK == 1 {
+        if self.outermost() {
             self.commit_to_write(ring);
         }
         Try::Again
@@ -412,12 +654,12 @@ impl<P: Platform> CpuBuffer<P> {
 
     /// Takes back a reservation at `start` that ran over the page's end, and fills the rest of the page with padding.
     fn reset_tail(&self, page: &BufPage, start: usize, size: usize) {
-        let room = self.data_size();
+        let room = self.room.bytes();
         if start >= room {
             page.write.sub(size as u64);
             return;
         }
-        let words = page.buf.words(self.order);
+        let words = page.buf.words(self.room);
         if start > room - MIN_EVENT_SIZE {
             // Too little for any event: `write` may go back, nobody fits in here.
             words[start / 4].store(page::event_header(page::TYPE_PADDING, 0), Ordering::Relaxed);
@@ -434,24 +676,39 @@ impl<P: Platform> CpuBuffer<P> {
         page.write.sub((start + size - room) as u64);
     }
 
-    /// Ends a write; the outermost makes everything visible that was written.
-    fn end_commit(&self, ring: &Ring) {
+    /// Ends a write on page `index`; the outermost makes everything visible that was written.
+    #[inline(always)]
+    fn end_write(&self, ring: &Ring, page: &BufPage, index: usize, bit: u64) {
+        let now = self.writers.get();
+        barrier();
+        if now & CONTEXTS == bit
+            && ring.commit.load(Ordering::Relaxed) == index
+            && ring.tail.load(Ordering::Relaxed) == index
+        {
+            page.buf
+                .commit_word()
+                .store(page.written() as u64, Ordering::Release);
+            // Should a write have come since `now`, its commit was left to us.
+            if self.try_leave(now, bit) {
+                return;
+            }
+        }
+        self.end_slow(ring, bit);
+    }
+
+    /// As `end_write`, in all cases.
+    #[inline(never)]
+    fn end_slow(&self, ring: &Ring, bit: u64) {
         loop {
-            let now = self.writers.load(Ordering::Relaxed);
+            let now = self.writers.get();
             barrier();
-            if now & WRITERS_MASK != 1 {
-                self.writers.fetch_sub(1, Ordering::SeqCst);
+            if now & CONTEXTS != bit {
+                self.leave(bit);
                 return;
             }
             self.commit_to_write(ring);
-            barrier();
             // Fails if another write came since: it saw that it was not the outermost, and left its commit to us.
-            // From here on the ring may change.
-            if self
-                .writers
-                .compare_exchange(now, now - 1, Ordering::SeqCst, Ordering::Relaxed)
-                .is_ok()
-            {
+            if self.try_leave(now, bit) {
                 return;
             }
         }
@@ -523,86 +780,99 @@ impl<P: Platform> Reservation<'_, P> {
     }
 
     /// Writes `bytes` at `offset` of the payload; what does not fit is cut off. Bytes that are never written are undefined.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
         let room = self.len.saturating_sub(offset);
         let bytes = &bytes[..bytes.len().min(room)];
-        let words = self.ring.pages[self.slot.page].buf.words(self.buffer.order);
-        let mut at = self.slot.payload + offset;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let word = &words[at / 4];
-            if at.is_multiple_of(4)
-                && let Some((whole, more)) = rest.split_first_chunk::<4>()
-            {
-                word.store(u32::from_ne_bytes(*whole), Ordering::Relaxed);
-                at += 4;
-                rest = more;
-                continue;
+        if offset.is_multiple_of(4) && bytes.len().is_multiple_of(4) {
+            let (whole, _) = bytes.as_chunks::<4>();
+            // Nothing to do at an offset that is beyond the end.
+            let words = self.words.get(offset / 4..).unwrap_or_default();
+            for (word, bytes) in words.iter().zip(whole) {
+                word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
             }
-            // Part of a word, which nobody else writes to.
-            let mut now = word.load(Ordering::Relaxed).to_ne_bytes();
-            let from = at % 4;
-            let n = rest.len().min(4 - from);
-            now[from..from + n].copy_from_slice(&rest[..n]);
-            word.store(u32::from_ne_bytes(now), Ordering::Relaxed);
-            at += n;
-            rest = &rest[n..];
+        } else {
+            write_parts(self.words, offset, bytes);
         }
     }
 
     /// Makes the event part of the buffer: visible once every write that it interrupted has ended too.
+    #[inline(always)]
     pub fn commit(self) {
-        self.buffer.committed.add(1);
-        self.end();
+        let this = ManuallyDrop::new(self);
+        this.buffer.committed.inc();
+        let Slot { page, index, .. } = this.slot;
+        this.buffer.end_write(this.ring, page, index, this.bit);
     }
 
     /// Takes the event back: it will never be seen.
     pub fn discard(self) {
         drop(self);
     }
+}
 
-    fn end(self) {
-        let this = ManuallyDrop::new(self);
-        this.buffer.end_commit(this.ring);
-        this.buffer.leave();
+/// Writes `bytes`, which fit, at `at`, where either begins or ends within a word.
+fn write_parts(words: &[AtomicU32], mut at: usize, mut rest: &[u8]) {
+    while !rest.is_empty() {
+        let word = &words[at / 4];
+        if at.is_multiple_of(4)
+            && let Some((whole, more)) = rest.split_first_chunk::<4>()
+        {
+            word.store(u32::from_ne_bytes(*whole), Ordering::Relaxed);
+            at += 4;
+            rest = more;
+            continue;
+        }
+        // Part of a word, which nobody else writes to.
+        let mut now = word.load(Ordering::Relaxed).to_ne_bytes();
+        let from = at % 4;
+        let n = rest.len().min(4 - from);
+        now[from..from + n].copy_from_slice(&rest[..n]);
+        word.store(u32::from_ne_bytes(now), Ordering::Relaxed);
+        at += n;
+        rest = &rest[n..];
+    }
+}
+
+impl<P: Platform> CpuBuffer<P> {
+    /// Ends a write whose event of `size` bytes is not to be seen.
+    #[cold]
+    #[inline(never)]
+    fn discard(&self, ring: &Ring, slot: Slot<'_>, size: usize, bit: u64) {
+        self.take_back(ring, slot, size);
+        self.end_slow(ring, bit);
     }
 
-    fn take_back(&self) {
-        let page = &self.ring.pages[self.slot.page];
+    fn take_back(&self, ring: &Ring, slot: Slot<'_>, size: usize) {
+        let page = slot.page;
         page.entries.sub(1);
-        let end = self.slot.event + self.size;
+        let end = slot.event + size;
         let write = page.write.get();
-        if (write & COUNT_MASK) as usize == end
-            && self.ring.tail.load(Ordering::Relaxed) == self.slot.page
-        {
+        if (write & COUNT_MASK) as usize == end && ring.tail.load(Ordering::Relaxed) == slot.index {
             // Ours is the last: give the bytes back. `write_stamp` is of an event that is gone; with the stamps made
             // different first, the next event, and one that comes in between, takes an absolute stamp.
-            self.buffer.before_stamp.set(0);
+            self.before_stamp.set(0);
             barrier();
-            let taken = (end - self.slot.start) as u64;
+            let taken = (end - slot.start) as u64;
             if page.write.cmpxchg(write, write - taken) {
                 return;
             }
         }
-        let words = page.buf.words(self.buffer.order);
-        let head = words[self.slot.event / 4].load(Ordering::Relaxed);
+        let words = page.buf.words(self.room);
+        let head = words[slot.event / 4].load(Ordering::Relaxed);
         let mut delta = u64::from(head >> 5);
         if delta == 0 {
             // Zero would make it the end of the page. So one unit of time goes by here for who decodes the page, and has to
             // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
             delta = 1;
-            let before = self.buffer.before_stamp.get();
-            self.buffer.before_stamp.set(0);
+            let before = self.before_stamp.get();
+            self.before_stamp.set(0);
             barrier();
-            let after = self.buffer.write_stamp.get();
-            self.buffer
-                .write_stamp
-                .set(before.max(after).saturating_add(1));
+            let after = self.write_stamp.get();
+            self.write_stamp.set(before.max(after).saturating_add(1));
         }
-        words[self.slot.event / 4 + 1]
-            .store((self.size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
-        words[self.slot.event / 4].store(
+        words[slot.event / 4 + 1].store((size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
+        words[slot.event / 4].store(
             page::event_header(page::TYPE_PADDING, delta),
             Ordering::Relaxed,
         );
@@ -611,10 +881,11 @@ impl<P: Platform> Reservation<'_, P> {
 
 /// Discards the event.
 impl<P: Platform> Drop for Reservation<'_, P> {
+    #[inline(always)]
     fn drop(&mut self) {
-        self.take_back();
-        self.buffer.end_commit(self.ring);
-        self.buffer.leave();
+        // By value: a reference to us would keep all of us in memory, also where nothing is dropped.
+        self.buffer
+            .discard(self.ring, self.slot, self.size, self.bit);
     }
 }
 

@@ -215,9 +215,11 @@ impl<P: Platform> Tracer<P> {
     /// The time on the current clock.
     #[inline]
     pub fn now(&self) -> u64 {
-        match self.clock() {
-            ClockId::X86Tsc => self.platform.cycles(),
-            ClockId::Counter => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
+        const TSC: u8 = ClockId::X86Tsc as u8;
+        const COUNTER: u8 = ClockId::Counter as u8;
+        match self.clock.load(Ordering::Relaxed) {
+            TSC => self.platform.cycles(),
+            COUNTER => self.counter.fetch_add(1, Ordering::Relaxed) + 1,
             _ => self.platform.nanos(),
         }
     }
@@ -239,19 +241,21 @@ impl<P: Platform> Tracer<P> {
         }
     }
 
-    /// Records an event with `dynamic` bytes of strings, at a past time (`cycles` of the time stamp counter) or now. Called
+    /// Records an event with `size` bytes of fixed fields and `dynamic` bytes of strings, at a past time (`cycles` of the time stamp counter) or now. Called
     /// by what [`define_events!`](crate::define_events) makes. An event that cannot be recorded is counted.
+    #[inline(always)]
     pub fn record(
         &self,
         desc: &'static EventDesc,
         cycles: Option<u64>,
+        size: usize,
         dynamic: usize,
         fill: impl FnOnce(&mut Record<'_, '_, P>),
     ) {
         let id = desc.id();
         if id != 0 {
             // The event's counters say what becomes of it.
-            let _ = self.write(id, desc.size, dynamic, cycles, fill);
+            let _ = self.write(id, size, dynamic, cycles, fill);
         }
     }
 
@@ -264,9 +268,10 @@ impl<P: Platform> Tracer<P> {
         dynamic: usize,
         fill: impl FnOnce(&mut Record<'_, '_, P>),
     ) {
-        self.record(desc, Some(cycles), dynamic, fill);
+        self.record(desc, Some(cycles), desc.size, dynamic, fill);
     }
 
+    #[inline(always)]
     fn write(
         &self,
         id: u16,

@@ -1,0 +1,92 @@
+//! The host as a platform: simulated memory, the real time stamp counter.
+
+use core::fmt;
+use core::ptr::NonNull;
+use handover::mem::Memory;
+use handover::range::PhysRange;
+use handover::sim::SimMemory;
+use trace::{Context, Locality, Platform};
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub struct Host(SimMemory);
+
+impl Host {
+    /// A machine with 4 MiB of RAM.
+    pub fn new() -> Self {
+        membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+        Host(SimMemory::new(&[PhysRange::new(1 << 20, 5 << 20)]))
+    }
+}
+
+/// Linux's own way to do a memory barrier on all of a program's CPUs.
+fn membarrier(command: libc::c_int) {
+    // SAFETY: the call touches no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    assert_eq!(done, 0, "membarrier {command}");
+}
+
+/// The clock of all rows.
+#[inline(always)]
+pub fn rdtsc() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and no user program here has it forbidden.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        use std::sync::LazyLock;
+        use std::time::Instant;
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed().as_nanos() as u64
+    }
+}
+
+// SAFETY: all is passed on to `SimMemory`, which keeps the contract.
+unsafe impl Memory for Host {
+    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
+        self.0.ptr(pa, len)
+    }
+
+    fn alloc_pages(&self, order: u32) -> Option<u64> {
+        self.0.alloc_pages(order)
+    }
+
+    unsafe fn free_pages(&self, pa: u64, order: u32) {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { self.0.free_pages(pa, order) }
+    }
+}
+
+impl Platform for Host {
+    // SAFETY: each buffer of the benchmark is written to by one thread, `barrier_all` is one.
+    const LOCALITY: Locality = unsafe { Locality::pinned() };
+
+    fn barrier_all(&self) {
+        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    }
+
+    #[inline(always)]
+    fn cpu(&self) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn cycles(&self) -> u64 {
+        rdtsc()
+    }
+
+    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
+        cycles
+    }
+
+    #[inline(always)]
+    fn context(&self) -> Context {
+        Context::default()
+    }
+
+    fn comm(&self, _: i32, out: &mut dyn fmt::Write) {
+        let _ = out.write_str("bench");
+    }
+}
