@@ -2,7 +2,7 @@
 //!
 //! Linux has `local_t` for this: a read-modify-write that an interrupt on the same CPU cannot split. On x86-64 that is one
 //! instruction without the `lock` prefix, which an interrupt comes before or after, never within; elsewhere, and under
-//! Miri, it is an ordinary atomic one.
+//! Miri and the model checker, it is an ordinary atomic one.
 //!
 //! **L1** At any time at most one CPU modifies a counter; which one may change, if the change synchronizes both (as a
 //! scheduler does when it moves a thread). Who breaks this loses counts: wrong figures, but no undefined behaviour, since
@@ -20,6 +20,13 @@ pub struct LocalU64(AtomicU64);
 
 impl LocalU64 {
     /// A counter that starts at `v`.
+    #[cfg(feature = "loom")]
+    pub fn new(v: u64) -> Self {
+        LocalU64(AtomicU64::new(v))
+    }
+
+    /// A counter that starts at `v`.
+    #[cfg(not(feature = "loom"))]
     pub const fn new(v: u64) -> Self {
         LocalU64(AtomicU64::new(v))
     }
@@ -79,7 +86,7 @@ impl LocalU64 {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", not(miri), not(feature = "loom")))]
 mod rmw {
     use super::AtomicU64;
     use core::arch::asm;
@@ -130,7 +137,7 @@ mod rmw {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[cfg(not(all(target_arch = "x86_64", not(miri), not(feature = "loom"))))]
 mod rmw {
     use super::AtomicU64;
     use crate::sync::Ordering;

@@ -24,7 +24,7 @@ pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
 pub(crate) use table::{Known, Table};
 
-use crate::sync::{AtomicBool, AtomicU16, Ordering};
+use crate::sync::fixed::{AtomicBool, AtomicU16, Ordering};
 
 /// What the macro's code needs.
 #[doc(hidden)]

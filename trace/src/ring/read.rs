@@ -8,7 +8,7 @@ use crate::sync::{Ordering, fence, spin_loop};
 use alloc::vec::Vec;
 
 /// How often a reader looks again while a writer moves the head.
-const HEAD_TRIES: usize = 10_000;
+const HEAD_TRIES: usize = if cfg!(feature = "loom") { 2 } else { 10_000 };
 
 /// The `seq` of a page that was consumed and not written to since.
 const NO_SEQ: u64 = u64::MAX;

@@ -3,7 +3,9 @@
 //! The writer may overwrite a page while a reader copies it; the reader finds out afterwards and throws the copy
 //! away. So that this is no data race, both sides use relaxed atomic words, of one size for each place.
 
-use crate::page::{self, COMMIT_MASK, HEADER_SIZE};
+use crate::page::COMMIT_MASK;
+#[cfg(not(feature = "loom"))]
+use crate::page::{self, HEADER_SIZE};
 use crate::platform::Platform;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use core::ptr::NonNull;
@@ -12,9 +14,24 @@ use handover::page::PageRef;
 
 /// A sub-buffer: a block of pages that this buffer owns. Not freed on drop, see [`SubBuf::free`].
 pub(super) struct SubBuf {
+    #[cfg_attr(feature = "loom", allow(dead_code))]
     base: NonNull<u8>,
     pa: u64,
+    #[cfg(feature = "loom")]
+    model: Model,
 }
+
+/// What stands for the page's memory under the model checker, whose atomics are no plain words.
+#[cfg(feature = "loom")]
+struct Model {
+    time_stamp: AtomicU64,
+    commit: AtomicU64,
+    words: alloc::boxed::Box<[AtomicU32]>,
+}
+
+/// Bytes of data of a page under the model checker: two events of a word, and a rest that is too small for any.
+#[cfg(feature = "loom")]
+const MODEL_ROOM: usize = 20;
 
 // SAFETY: the block is owned by the buffer, reachable from every CPU, and accessed through atomics only.
 unsafe impl Send for SubBuf {}
@@ -33,7 +50,14 @@ pub(super) struct Room(usize);
 impl Room {
     /// That of `order`.
     pub(super) const fn of(order: u8) -> Self {
-        Room(page::data_size(bytes(order)))
+        #[cfg(feature = "loom")]
+        let room = {
+            let _ = order;
+            MODEL_ROOM
+        };
+        #[cfg(not(feature = "loom"))]
+        let room = page::data_size(bytes(order));
+        Room(room)
     }
 
     /// In bytes.
@@ -65,7 +89,16 @@ impl SubBuf {
             return None;
         }
         let base = p.ptr(page.pa, len)?;
-        Some(SubBuf { base, pa: page.pa })
+        Some(SubBuf {
+            base,
+            pa: page.pa,
+            #[cfg(feature = "loom")]
+            model: Model {
+                time_stamp: AtomicU64::new(0),
+                commit: AtomicU64::new(0),
+                words: (0..MODEL_ROOM / 4).map(|_| AtomicU32::new(0)).collect(),
+            },
+        })
     }
 
     /// Gives the block back to the machine.
@@ -89,6 +122,7 @@ impl SubBuf {
 
     /// The header's time stamp.
     #[inline(always)]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn time_stamp(&self) -> &AtomicU64 {
         // SAFETY: the block is mapped and aligned to its size (`at`), so that its first 8 bytes are an aligned u64 that
         // lives as long as the block is owned; every access to them is by this atomic.
@@ -97,6 +131,7 @@ impl SubBuf {
 
     /// The header's commit word.
     #[inline(always)]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn commit_word(&self) -> &AtomicU64 {
         // SAFETY: as in `time_stamp`, for bytes 8..16.
         unsafe { self.base.cast::<AtomicU64>().add(1).as_ref() }
@@ -109,6 +144,7 @@ impl SubBuf {
 
     /// The data words; `room` is that of the block's order.
     #[inline(always)]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn words(&self, room: Room) -> &[AtomicU32] {
         // SAFETY: bytes HEADER_SIZE.. of the block are mapped (`at` had all of its length checked), aligned to 4,
         // and accessed through these atomics only; the block is owned as long as `self` lives.
@@ -118,6 +154,21 @@ impl SubBuf {
                 room.bytes() / 4,
             )
         }
+    }
+
+    #[cfg(feature = "loom")]
+    pub(super) fn time_stamp(&self) -> &AtomicU64 {
+        &self.model.time_stamp
+    }
+
+    #[cfg(feature = "loom")]
+    pub(super) fn commit_word(&self) -> &AtomicU64 {
+        &self.model.commit
+    }
+
+    #[cfg(feature = "loom")]
+    pub(super) fn words(&self, room: Room) -> &[AtomicU32] {
+        &self.model.words[..room.bytes() / 4]
     }
 
     /// Copies the first `len` bytes of data (a multiple of 4) to `out`.

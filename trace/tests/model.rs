@@ -1,0 +1,278 @@
+//! The ring under a model checker: `cargo test -p trace --release --features loom --test model`.
+//!
+//! loom runs each test once for every way in which the threads' accesses can interleave, and for every value that the
+//! memory model lets a load see, within a bound: at most [`PREEMPTIONS`] switches away from a thread that could go on. Pages
+//! hold 20 bytes there: two events of a word. Interrupts are calls at the places where the writer lets a caller in: each look
+//! at the clock (between the stamps and the reservation), and between reservation and commit.
+//!
+//! Without the feature each test runs on plain threads, some hundred times.
+//!
+//! # Open
+//!
+//! Two tests, of a writer that goes around a ring of two pages, fail under loom and are left out there; they pass on plain
+//! threads. One cause is known: `swap` reads `overrun` before its exchange, and the head may go all the way around between
+//! the two, so that the exchange succeeds and the losses of that round are told with a later event than the one that they
+//! came before. To see them: `... --test model -- --ignored`. Not checked yet: resize, and snapshots.
+//!
+//! # Mutations tried
+//!
+//! Each of these makes a test fail under loom:
+//!
+//! | mutation | fails |
+//! | --- | --- |
+//! | `move_head` sets no UPDATE (without any race, for the flags are then not taken away) | around, looking |
+//! | an inner write commits (`end_slow`) | around, nested |
+//! | the commit word is stored relaxed, or loaded relaxed | swap, around, nested |
+//! | the reader looks at the commit page after the bytes instead of before | swap, around, nested |
+//! | the commit page is moved on relaxed | nested |
+//! | `taking` is ignored | around |
+//! | a consumed page keeps its `seq` | looking |
+//! | a recycled page keeps its `write` (without any race) | around, looking |
+//! | the swap exchanges whatever flags the link has | around |
+//!
+//! These survive, for no call-back lies where the interrupt would have to come, or nothing looks at what they spoil: an inner
+//! write commits (`end_write`); an event interrupted before its reservation keeps its time; a write that came during the
+//! commit is not noticed by `try_leave`.
+
+use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
+use trace::page::Missed;
+use trace::ring::{CpuBuffer, Level};
+use trace::testing::TestPlatform;
+
+#[cfg(feature = "loom")]
+use loom::thread;
+#[cfg(not(feature = "loom"))]
+use std::thread;
+
+/// The bound of the search.
+#[cfg(feature = "loom")]
+const PREEMPTIONS: usize = 2;
+
+#[cfg(feature = "loom")]
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.max_branches = 100_000;
+    builder.check(f);
+}
+
+#[cfg(not(feature = "loom"))]
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    for _ in 0..300 {
+        f();
+    }
+}
+
+/// One machine for all executions: its memory is never given back to the host.
+fn buffer(pages: usize) -> Arc<CpuBuffer<TestPlatform>> {
+    static MACHINE: OnceLock<TestPlatform> = OnceLock::new();
+    let machine = MACHINE.get_or_init(|| TestPlatform::new(4));
+    Arc::new(CpuBuffer::new(*machine, pages, 0).expect("a few pages"))
+}
+
+/// Writes events numbered from 1 on.
+struct Writer<'b> {
+    buffer: &'b CpuBuffer<TestPlatform>,
+    now: Cell<u64>,
+    next: Cell<u32>,
+    written: Cell<u64>,
+}
+
+impl<'b> Writer<'b> {
+    fn new(buffer: &'b CpuBuffer<TestPlatform>) -> Self {
+        Writer {
+            buffer,
+            now: Cell::new(100),
+            next: Cell::new(1),
+            written: Cell::new(0),
+        }
+    }
+
+    fn tick(&self) -> u64 {
+        self.now.set(self.now.get() + 1);
+        self.now.get()
+    }
+
+    /// Writes an event; `early` is what interrupts it before its reservation, `late` after it.
+    fn write(&self, level: Level, early: impl Fn(), late: impl Fn()) {
+        let first = Cell::new(true);
+        let clock = || {
+            // The interrupt comes before the clock is read, or after.
+            let stale = self.next.get().is_multiple_of(2);
+            let now = stale.then(|| self.tick());
+            if first.replace(false) {
+                early();
+            }
+            now.unwrap_or_else(|| self.tick())
+        };
+        let Ok(mut event) = self.buffer.reserve(level, 4, &clock) else {
+            return;
+        };
+        let id = self.next.get();
+        self.next.set(id + 1);
+        late();
+        let word = id | (event.time() as u32) << 16;
+        event.write(0, &word.to_ne_bytes());
+        event.commit();
+        self.written.set(self.written.get() + 1);
+    }
+
+    fn plain(&self) {
+        self.write(Level::Task, || (), || ());
+    }
+}
+
+/// What a consuming reader has seen.
+#[derive(Default)]
+struct Seen {
+    read: u64,
+    lost: u64,
+    last: u32,
+    ts: u64,
+}
+
+impl Seen {
+    /// Consumes until nothing is there, at most `limit` events.
+    fn consume(&mut self, buffer: &CpuBuffer<TestPlatform>, limit: usize) {
+        let mut bytes = Vec::new();
+        for _ in 0..limit {
+            let Some((ts, lost)) = buffer.consume(&mut bytes).expect("memory") else {
+                return;
+            };
+            let word = u32::from_ne_bytes(bytes[..].try_into().expect("a word"));
+            let id = word & 0xffff;
+            // One that was interrupted before its reservation may get the time of the event before it.
+            assert!(ts <= u64::from(word >> 16), "later than it was");
+            let lost = match lost {
+                Missed::None => 0,
+                Missed::Count(n) => n,
+                Missed::Unknown => panic!("the number is known"),
+            };
+            assert_eq!(
+                u64::from(id),
+                u64::from(self.last) + lost + 1,
+                "a hole, or an event that comes twice"
+            );
+            assert!(ts >= self.ts, "time goes back");
+            (self.last, self.ts) = (id, ts);
+            self.read += 1;
+            self.lost += lost;
+        }
+    }
+
+    fn check(&mut self, buffer: &CpuBuffer<TestPlatform>, written: u64) {
+        self.consume(buffer, 100);
+        assert_eq!(u64::from(self.last), written, "the newest is there");
+        assert_eq!(self.read + self.lost, written);
+        let stats = buffer.stats();
+        assert_eq!((stats.entries, stats.overrun), (0, self.lost));
+    }
+}
+
+/// `write` in one thread, a reader that consumes up to `limit` events in another, and the rest afterwards.
+fn against_a_reader(pages: usize, limit: usize, write: fn(&Writer<'_>)) {
+    model(move || {
+        let buffer = buffer(pages);
+        let writing = buffer.clone();
+        let writer = thread::spawn(move || {
+            let writer = Writer::new(&writing);
+            write(&writer);
+            writer.written.get()
+        });
+        let mut seen = Seen::default();
+        seen.consume(&buffer, limit);
+        let written = writer.join().expect("no panic");
+        seen.check(&buffer, written);
+    });
+}
+
+/// The reader swaps while the writer goes from page to page; nothing is overwritten.
+#[test]
+fn a_writer_and_the_swap() {
+    against_a_reader(3, 2, |writer| {
+        for _ in 0..5 {
+            writer.plain();
+        }
+    });
+}
+
+/// The writer goes around: its head moves and the reader's swap meet.
+#[test]
+#[cfg_attr(feature = "loom", ignore = "open: see the head of this file")]
+fn overwriting_and_the_swap() {
+    against_a_reader(2, 2, |writer| {
+        for _ in 0..8 {
+            writer.plain();
+        }
+    });
+}
+
+/// Nested writes over a page's end, while a reader waits for them: nothing is seen before the outermost has committed, and
+/// then all in order.
+#[test]
+fn nested_writes_and_a_reader() {
+    against_a_reader(3, 3, |writer| {
+        let irq = || writer.write(Level::Irq, || (), || ());
+        writer.plain();
+        writer.write(Level::Task, || (), irq);
+        writer.plain();
+    });
+}
+
+/// As above, where the interrupts come between stamp and reservation, and go around.
+#[test]
+#[cfg_attr(feature = "loom", ignore = "open: see the head of this file")]
+fn nested_overwriting_and_the_swap() {
+    against_a_reader(2, 2, |writer| {
+        let irq = || writer.write(Level::Irq, || (), || ());
+        for _ in 0..3 {
+            writer.write(Level::Task, irq, || ());
+            writer.plain();
+        }
+    });
+}
+
+/// Interrupts come all the way around while the page that they interrupted a write on is the reader's.
+#[test]
+fn around_a_write_that_is_under_way() {
+    against_a_reader(2, 1, |writer| {
+        let irqs = || {
+            for _ in 0..6 {
+                writer.write(Level::Irq, || (), || ());
+            }
+        };
+        writer.plain();
+        writer.write(Level::Task, || (), irqs);
+        writer.plain();
+    });
+}
+
+/// A reader that only looks, page by page, while another consumes and gives pages back.
+#[test]
+fn looking_while_another_consumes() {
+    model(|| {
+        let buffer = buffer(3);
+        let writer = Writer::new(&buffer);
+        for _ in 0..7 {
+            writer.plain();
+        }
+        let consuming = buffer.clone();
+        let consumer = thread::spawn(move || {
+            let mut seen = Seen::default();
+            seen.consume(&consuming, 7);
+        });
+        let mut iter = buffer.iter().expect("memory");
+        let mut last = 0;
+        while let Some(entry) = iter.next() {
+            let id = 0xffff & u32::from_ne_bytes(entry.payload.try_into().expect("a word"));
+            assert!(id > last);
+            if last > 0 && entry.lost == Missed::None {
+                assert_eq!(id, last + 1, "a hole that is not told");
+            }
+            last = id;
+        }
+        drop(iter);
+        consumer.join().expect("no panic");
+    });
+}
