@@ -9,6 +9,7 @@ pub mod buddy;
 pub mod cmdline;
 pub mod console;
 pub mod image;
+pub mod input;
 pub mod klog;
 pub mod layout;
 pub mod params;

@@ -1,11 +1,11 @@
-//! The serial console's device: COM1. Bytes come in by interrupt into a ring that is never overrun: when it is full the
-//! interrupt is switched off, and the device's own flow control holds the sender. Bytes go out polled, a FIFO at a time,
-//! so that a message gets out from any context.
+//! The serial console's device: COM1. Bytes come in by interrupt into a queue ([`kernel::input`]). They go out polled, a FIFO
+//! at a time, so that a message gets out from any context.
 
 use super::{Found, apic};
 use crate::memory::IrqMutex;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use kernel::input::{Input, Receiver};
 use kernel::protocol::CONSOLE_PORT;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::IER;
@@ -15,20 +15,29 @@ use uart_16550::{BaudRate, Config, Uart16550};
 pub const INPUT_ROOM: usize = 64 * 1024;
 
 struct Serial {
-    port: Option<Uart16550<PioBackend>>,
-    input: Vec<u8>,
-    /// Where the oldest byte of `input` is; all before it has been taken.
-    taken: usize,
-    stopped: bool,
-    overruns: u64,
+    port: Option<Port>,
+    input: Input,
+}
+
+struct Port(Uart16550<PioBackend>);
+
+impl Receiver for Port {
+    fn receive(&mut self) -> Option<u8> {
+        self.0.try_receive_byte().ok()
+    }
+
+    fn listen(&mut self, on: bool) {
+        if on && !POLLED.load(Relaxed) {
+            self.0.enable_interrupts(IER::DATA_READY);
+        } else {
+            self.0.disable_interrupts(IER::DATA_READY);
+        }
+    }
 }
 
 static SERIAL: IrqMutex<Serial> = IrqMutex::new(Serial {
     port: None,
-    input: Vec::new(),
-    taken: 0,
-    stopped: false,
-    overruns: 0,
+    input: Input::new(INPUT_ROOM),
 });
 
 /// Set by ctrl-c while a command runs; the shell looks at it and clears it.
@@ -56,24 +65,31 @@ pub fn early_init(fresh: bool) {
     } else if !port.check_present() {
         return;
     }
-    SERIAL.lock().port = Some(port);
+    SERIAL.lock().port = Some(Port(port));
 }
 
 /// Routes and enables the receive interrupt. Bytes of type-ahead that crossed a kexec come first.
 pub fn start_interrupts(found: &Found) {
     let routed = apic::route_uart(found);
-    let mut serial = SERIAL.lock();
-    serial.input.reserve_exact(INPUT_ROOM);
-    if let Some(port) = serial.port.as_mut().filter(|_| routed) {
-        port.enable_interrupts(IER::DATA_READY);
+    POLLED.store(!routed, Relaxed);
+    {
+        let serial = &mut *SERIAL.lock();
+        if let Some(port) = &mut serial.port {
+            serial.input.open(port, keep);
+        }
     }
-    // What arrived while nobody listened would raise no edge any more.
-    serial.receive();
-    drop(serial);
     if !routed {
-        POLLED.store(true, Relaxed);
         crate::warning!("uart: no I/O APIC line for it; input is polled at each timer tick");
     }
+}
+
+/// Ctrl-c while a command runs is for the command, not for the line after it.
+fn keep(byte: u8) -> bool {
+    let interrupts = byte == 3 && BUSY.load(Relaxed);
+    if interrupts {
+        INTERRUPTED.store(true, Relaxed);
+    }
+    !interrupts
 }
 
 /// Whether the port has no interrupt, and is looked at by the timer.
@@ -93,76 +109,35 @@ pub fn interrupt() -> bool {
 
 impl Serial {
     fn receive(&mut self) -> bool {
-        let mut any = false;
-        while let Some(port) = &mut self.port {
-            if self.input.len() == INPUT_ROOM {
-                if self.taken == 0 {
-                    port.disable_interrupts(IER::DATA_READY);
-                    self.stopped = true;
-                    break;
-                }
-                self.input.drain(..self.taken);
-                self.taken = 0;
-            }
-            let Ok(byte) = port.try_receive_byte() else {
-                break;
-            };
-            any = true;
-            if byte == 3 && BUSY.load(Relaxed) {
-                INTERRUPTED.store(true, Relaxed);
-                continue;
-            }
-            if self.input.len() < self.input.capacity() {
-                self.input.push(byte);
-            } else {
-                self.overruns += 1;
-            }
+        match &mut self.port {
+            Some(port) => self.input.receive(port, keep),
+            None => false,
         }
-        any
     }
 }
 
 /// The next byte of input, if there is one.
 pub fn take_byte() -> Option<u8> {
-    let mut serial = SERIAL.lock();
-    if serial.taken == serial.input.len() {
-        serial.input.clear();
-        serial.taken = 0;
-        if serial.stopped {
-            serial.stopped = false;
-            if let Some(port) = &mut serial.port {
-                port.enable_interrupts(IER::DATA_READY);
-            }
-            serial.receive();
-        }
-    }
-    let byte = serial.input.get(serial.taken).copied();
-    serial.taken += usize::from(byte.is_some());
-    byte
+    let serial = &mut *SERIAL.lock();
+    serial.input.take(serial.port.as_mut(), keep)
 }
 
 /// Whether input waits.
 pub fn has_input() -> bool {
-    let serial = SERIAL.lock();
-    serial.taken < serial.input.len() || serial.stopped
+    SERIAL.lock().input.waits()
 }
 
-/// Stops listening before a jump; what has come and was not asked for yet is what crosses.
+/// Stops listening before a jump; what has come and was not asked for yet is what crosses. All that comes later stays in
+/// the device: an interrupt that is on its way already takes nothing.
 pub fn quiet(found: &Found) -> Vec<u8> {
     apic::mask_uart(found);
-    let mut serial = SERIAL.lock();
-    if let Some(port) = &mut serial.port {
-        port.disable_interrupts(IER::DATA_READY);
-    }
-    serial.input[serial.taken..].to_vec()
+    let serial = &mut *SERIAL.lock();
+    serial.input.cut(serial.port.as_mut()).to_vec()
 }
 
 /// Puts a predecessor's unread input before everything else.
 pub fn put_back(bytes: &[u8]) {
-    let mut serial = SERIAL.lock();
-    serial.input.reserve_exact(INPUT_ROOM);
-    let room = INPUT_ROOM - serial.input.len();
-    serial.input.splice(0..0, bytes.iter().copied().take(room));
+    SERIAL.lock().input.put_back(bytes);
 }
 
 /// Whether there is a port that has been found.
@@ -185,7 +160,7 @@ pub fn send(bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let mut serial = SERIAL.lock();
-        let Some(port) = &mut serial.port else {
+        let Some(Port(port)) = &mut serial.port else {
             return;
         };
         let sent = port.send_bytes(rest);
