@@ -55,7 +55,7 @@ fn the_command_line_and_extra_files_arrive() {
 
 #[test]
 fn reboot_and_reset_start_cold() {
-    let mut guest = Setup::new().with_monitor().boot();
+    let mut guest = Setup::new().boot();
     guest.kexec_to(1);
     let output = guest.run("reboot");
     assert_cold_banner(&mut guest, &output);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::env;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -35,7 +35,6 @@ pub struct Setup {
     firmware: Firmware,
     append: String,
     files: Vec<(String, Vec<u8>)>,
-    monitor: bool,
 }
 
 impl Default for Setup {
@@ -52,7 +51,6 @@ impl Setup {
             firmware: Firmware::Bios,
             append: String::new(),
             files: Vec::new(),
-            monitor: false,
         }
     }
 
@@ -92,12 +90,6 @@ impl Setup {
         self
     }
 
-    /// Opens QEMU's monitor for [`Guest::monitor`].
-    pub fn with_monitor(mut self) -> Self {
-        self.monitor = true;
-        self
-    }
-
     /// Starts the machine; the guest has printed nothing yet.
     ///
     /// The kernel is built once per test program, before the first start.
@@ -123,8 +115,8 @@ impl Setup {
         let image = Image::create(&kernel, &initrd, self.firmware)?;
         let folder = TempDir::with_prefix("baton-test-")?;
         let mut machine = self.machine.clone();
-        let monitor = self.monitor.then(|| folder.path().join("monitor"));
-        machine.monitor.clone_from(&monitor);
+        let monitor = folder.path().join("monitor");
+        machine.monitor = Some(monitor.clone());
         let mut running = machine.start(&image, Console::Pipes)?;
 
         let mut from_guest = running.take_output().expect("the console has pipes");
@@ -192,7 +184,7 @@ pub struct Guest {
     first_output: String,
     started: Instant,
     image: Image,
-    monitor: Option<PathBuf>,
+    monitor: PathBuf,
     _folder: TempDir,
     _one: MutexGuard<'static, ()>,
 }
@@ -329,10 +321,7 @@ impl Guest {
 
     /// Runs a command of QEMU's monitor and returns its output.
     pub fn monitor(&mut self, command: &str) -> String {
-        let Some(path) = self.monitor.clone() else {
-            self.fail("this guest was set up without a monitor");
-        };
-        match ask_monitor(&path, command) {
+        match ask_monitor(&self.monitor, command) {
             Ok(text) => text,
             Err(error) => self.fail(&format!("the monitor did not answer: {error}")),
         }
@@ -347,13 +336,22 @@ impl Guest {
     pub fn fail(&mut self, why: &str) -> ! {
         // What is on its way may hold the reason.
         while self.read_more(Instant::now() + Duration::from_millis(200)) {}
+        // A machine that hangs can still be asked where.
+        let mut machine = String::new();
+        if self.ended.is_none() {
+            for command in ["info registers", "info lapic", "info pic"] {
+                if let Ok(answer) = ask_monitor(&self.monitor, command) {
+                    machine.push_str(&format!("---- {command}\n{answer}"));
+                }
+            }
+        }
         let transcript = self.transcript();
         let ended = match self.ended {
             None => String::new(),
             Some(ended) => format!(" (the machine has ended: {ended:?})"),
         };
         panic!(
-            "{why}{ended}\n---- {}\n---- the console so far:\n{transcript}\n---- end of the console",
+            "{why}{ended}\n---- {}\n{machine}---- the console so far:\n{transcript}\n---- end of the console",
             self.running.command()
         );
     }
@@ -404,7 +402,7 @@ impl Guest {
 }
 
 /// One command on a connection of its own: QEMU's monitor prompts, echoes, answers, prompts.
-fn ask_monitor(path: &PathBuf, command: &str) -> std::io::Result<String> {
+fn ask_monitor(path: &Path, command: &str) -> std::io::Result<String> {
     const MONITOR_PROMPT: &str = "(qemu) ";
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(guard()))?;
