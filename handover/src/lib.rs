@@ -10,6 +10,7 @@
 //! | [`radix`] | the preserved-memory map: which pages stay as they are, in KHO's radix tree, handed over in place |
 //! | [`scratch`] | the regions that never hold anything preserved, in which the next kernel starts |
 //! | [`state`] | declared state: `#[derive(KState)]`, versions, fingerprints, streams of checksummed entries |
+//! | [`dump`] | a stream as readable text, without the structs |
 //! | [`metadata`] | `kexec-metadata`: the kernel before, and the number of kexecs |
 //! | [`check`] | the receiving side's whole check: FDT, scratch, map and blobs, each by itself and against the others |
 //! | [`range`], [`page`] | ranges of physical memory and blocks of pages, the values that all of it is made of |
@@ -62,7 +63,7 @@
 //! assert_eq!(new, old);
 //!
 //! // A damaged stream is refused, with a sentence.
-//! blob[80] ^= 1;
+//! blob[used - 20] ^= 1;
 //! let refused = StreamReader::new(&blob).unwrap_err();
 //! assert!(refused.to_string().starts_with("state stream: entry 0x21.0 has checksum"));
 //! # Ok::<(), Error>(())
@@ -76,6 +77,7 @@ extern crate self as handover;
 extern crate std;
 
 pub mod check;
+pub mod dump;
 pub mod error;
 pub mod fdt;
 pub mod mem;

@@ -1,9 +1,9 @@
 //! Declared state: what crosses, between which versions, and what is refused.
 
-use handover::error::{Place, ValueFault};
+use handover::error::{Name, Place, ValueFault};
 use handover::state::{
-    Body, Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, TypeDesc, encoded_size,
-    for_each_page, ids_unique,
+    Body, Desc, DescRef, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, TypeDesc,
+    encoded_size, for_each_page, ids_unique,
 };
 use handover::{Error, PageRef};
 use proptest::prelude::*;
@@ -170,14 +170,18 @@ fn descriptions() {
         variants.iter().map(|v| v.tag).collect::<Vec<_>>(),
         [0, 7, 8]
     );
-    assert_eq!(PerCpu::TYPE, TypeDesc::Described("PerCpu"));
+    assert_eq!(
+        PerCpu::TYPE,
+        TypeDesc::Described(DescRef::of::<PerCpu>("PerCpu"))
+    );
+    assert_ne!(Wrapped::<u8>::TYPE, Wrapped::<u16>::TYPE);
     const { assert!(ids_unique(&[Everything::DESC, v1::S::DESC])) };
     assert!(!ids_unique(&[v2::S::DESC, Everything::DESC, v1::S::DESC]));
 }
 
 #[test]
 fn instances_are_apart() {
-    let mut bytes = [0; 1000];
+    let mut bytes = [0; 2000];
     let mut writer = StreamWriter::new(&mut bytes);
     for i in [3u32, 0, 7] {
         writer.put(i, &v1::S { a: i, b: 1 }).unwrap();
@@ -372,12 +376,14 @@ fn downgrades() {
             name: "S",
             stream: 3,
             readable_by: 3,
-            known: 2
+            known: 2,
+            field: Name::new("more"),
         }
     );
     assert_eq!(
         refused.to_string(),
-        "state `S`: the stream has version 3, readable from version 3 on; this kernel knows version 2; it is not restored"
+        "state `S`: the stream has version 3, readable from version 3 on; this kernel knows version 2, and no field \
+         `more`; it is not restored"
     );
 }
 
@@ -389,7 +395,8 @@ fn a_forgotten_bump_is_refused_by_name() {
         refused,
         Error::StateLayout {
             name: "S",
-            version: 1
+            version: 1,
+            field: Name::new("b"),
         }
     );
     assert!(
@@ -486,7 +493,8 @@ fn nested_values_have_their_own_versions() {
         get::<Out<broken::In>>(&bytes),
         Err(Error::StateLayout {
             name: "In",
-            version: 1
+            version: 1,
+            field: Name::new("x"),
         })
     );
     let bytes = stream(&Out {
@@ -499,7 +507,8 @@ fn nested_values_have_their_own_versions() {
             name: "In",
             stream: 2,
             readable_by: 2,
-            known: 1
+            known: 1,
+            field: Name::new("y"),
         })
     );
 }
@@ -543,7 +552,7 @@ struct One<T> {
 fn values_that_cannot_be_are_refused() {
     use hostile::get_from;
     fn fault<T: KState + std::fmt::Debug>(content: &[u8]) -> ValueFault {
-        match get_from::<One<T>>(content).unwrap_err() {
+        match get_from::<One<T>>(&[b"E", content].concat()).unwrap_err() {
             Error::StateValue { place, why } => {
                 assert_eq!(
                     place,
@@ -587,7 +596,7 @@ fn values_that_cannot_be_are_refused() {
         ValueFault::Page(1 << 52)
     );
     assert_eq!(
-        get_from::<One<u8>>(&[1, 2, 3]),
+        get_from::<One<u8>>(&[b'E', 1, 2, 3]),
         Err(Error::StateLeftOver {
             name: "One",
             bytes: 2
@@ -605,7 +614,7 @@ fn values_that_cannot_be_are_refused() {
         .data
         .to_vec();
     let mut bad = content.clone();
-    bad[8] = 1;
+    bad[9] = 1;
     assert_eq!(
         get_from::<One<Clock>>(&bad),
         Err(Error::StateValue {
@@ -617,7 +626,7 @@ fn values_that_cannot_be_are_refused() {
         })
     );
     enum_bytes.clear();
-    let said = get_from::<One<bool>>(&[9]).unwrap_err().to_string();
+    let said = get_from::<One<bool>>(&[b'E', 9]).unwrap_err().to_string();
     assert_eq!(
         said,
         "state: field `value` of `One` is 9, where only 0 or 1 can be; it is not restored"
@@ -721,7 +730,10 @@ proptest! {
     }
 
     #[test]
-    fn random_content_is_read_or_refused(content in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_content_is_read_or_refused(mut content in prop::collection::vec(any::<u8>(), 1..300), mark in any::<bool>()) {
+        if mark {
+            content[0] = b'E';
+        }
         let _ = hostile::get_from::<Everything>(&content);
         let _ = hostile::get_from::<Chain>(&content);
         let _ = hostile::get_from::<One<Vec<[u64; 100]>>>(&content);

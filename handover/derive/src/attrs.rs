@@ -5,7 +5,7 @@ use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Error, Expr, ExprLit, Fields, Generics, Ident, Lit, LitInt,
-    Member, Result, Type, parse_quote,
+    Member, Path, Result, Type, parse_quote,
 };
 
 /// As `handover::state::MAX_SPAN`.
@@ -35,6 +35,20 @@ pub struct Field {
     pub default: Option<Expr>,
     pub pages: bool,
     pub skip: bool,
+    /// An `Option` that may be left out of the stream, and skipped by who does not know it.
+    pub section: bool,
+    /// How it becomes another type in the stream, and comes back.
+    pub form: Form,
+}
+
+/// What of a field crosses.
+pub enum Form {
+    /// Its value.
+    Itself,
+    /// What this module makes of it.
+    With(Path),
+    /// Its distance from this.
+    OffsetFrom(Expr),
 }
 
 pub struct Variant {
@@ -197,11 +211,26 @@ impl Rules {
         let (mut since, mut deprecated): (Number, Number) = (None, None);
         let (mut pages, mut skip): (Option<Span>, Option<Span>) = (None, None);
         let mut default: Option<Expr> = None;
+        let mut section: Option<Span> = None;
+        let mut form = Form::Itself;
         each_key(&field.attrs, |key, meta| match key {
             "since" => set_number(&mut since, meta),
             "deprecated" => set_number(&mut deprecated, meta),
             "pages" => set_flag(&mut pages, meta),
             "skip" => set_flag(&mut skip, meta),
+            "subsection" => set_flag(&mut section, meta),
+            "with" | "offset_from" if !matches!(form, Form::Itself) => {
+                Err(meta
+                    .error("a field crosses in one form: write `with` or `offset_from`, and once"))
+            }
+            "with" => {
+                form = Form::With(meta.value()?.parse()?);
+                Ok(())
+            }
+            "offset_from" => {
+                form = Form::OffsetFrom(meta.value()?.parse()?);
+                Ok(())
+            }
             "default" if default.is_some() => Err(doubled(meta)),
             "default" => {
                 default = Some(match meta.input.peek(syn::Token![=]) {
@@ -210,8 +239,38 @@ impl Rules {
                 });
                 Ok(())
             }
-            _ => Err(unknown(meta, "since, default, deprecated, pages, skip")),
+            _ => Err(unknown(
+                meta,
+                "since, default, deprecated, pages, skip, subsection, with, offset_from",
+            )),
         })?;
+
+        if skip.is_none()
+            && matches!(form, Form::Itself)
+            && let Some(instead) = cannot_cross(&field.ty)
+        {
+            return Err(Error::new(field.ty.span(), format!("`{name}`: {instead}")));
+        }
+        if let Some(span) = section {
+            let other = since.or(deprecated).map(|(_, s)| s).or(skip);
+            if other.is_some() || default.is_some() || !matches!(form, Form::Itself) {
+                return Err(Error::new(
+                    other.unwrap_or(span),
+                    format!(
+                        "`{name}` is a subsection, in a stream or not whatever the version: leave out all but `subsection` \
+                         and `pages`"
+                    ),
+                ));
+            }
+        }
+        if let (Some(span), Form::With(_) | Form::OffsetFrom(_)) = (skip, &form) {
+            return Err(Error::new(
+                span,
+                format!(
+                    "`{name}` is skipped, so it crosses in no form: leave out `with` and `offset_from`"
+                ),
+            ));
+        }
 
         if let Some(span) = skip {
             if let Some(other) = since.or(deprecated).map(|(_, s)| s).or(pages) {
@@ -304,6 +363,8 @@ impl Rules {
             default,
             pages: pages.is_some(),
             skip: skip.is_some(),
+            section: section.is_some(),
+            form,
         })
     }
 
@@ -349,12 +410,66 @@ impl Rules {
                  the fields into a struct",
             ));
         }
+        if let Some(field) = fields.iter().find(|f| f.section) {
+            return Err(Error::new(
+                field.member.span(),
+                "a variant has no subsections: put its fields into a struct, and the subsection there",
+            ));
+        }
         Ok(Variant {
             ident: variant.ident.clone(),
             tag: tag.map(|(n, _)| n).or(discriminant).unwrap_or(next_tag),
             since: since.map_or(1, |(n, _)| n),
             fields,
         })
+    }
+}
+
+/// What to write instead of a type that no kernel can make sense of in another life.
+fn cannot_cross(ty: &Type) -> Option<&'static str> {
+    match ty {
+        Type::Reference(_) => Some(
+            "a borrow cannot cross a kexec: own the value (String, Vec, Box), or hand over its pages (PageRef)",
+        ),
+        Type::Ptr(_) => Some(
+            "a pointer means nothing to the next kernel: write Box<T> to hand over what it points to, PageRef for pages, or \
+             keep a u64 with #[kstate(offset_from = BASE)]",
+        ),
+        Type::BareFn(_) => Some(
+            "the next kernel has its functions elsewhere: hand over an enum that says which one, or write \
+             #[kstate(skip, default = EXPR)]",
+        ),
+        Type::Tuple(tuple) if tuple.elems.is_empty() => {
+            Some("nothing is in it that could cross: write #[kstate(skip, default = ())]")
+        }
+        Type::Tuple(_) => {
+            Some("a tuple has no names for its parts: write a struct with #[derive(KState)]")
+        }
+        Type::Slice(_) => Some("a slice has no length of its own: write Vec<T> or [T; N]"),
+        Type::Path(path) => {
+            let last = path.path.segments.last()?.ident.to_string();
+            Some(match last.as_str() {
+                "f32" | "f64" => {
+                    "floating point is not described: hand over its bits as an integer (#[kstate(with = MODULE)])"
+                }
+                "char" => "write u32 with #[kstate(with = MODULE)], or String",
+                "isize" => "its size differs between machines: write i64",
+                "str" => "write String",
+                "HashMap" | "HashSet" => "its order differs from life to life: write BTreeMap",
+                "Rc" | "Arc" | "RefCell" | "Cell" | "Mutex" | "RwLock" | "Once" => {
+                    "what is shared or locked now is not so in the next life: hand over a copy of its value \
+                     (#[kstate(with = MODULE)]), or write #[kstate(skip, default = EXPR)]"
+                }
+                "Instant" => {
+                    "its clock starts anew: hand over a u64 in units that the next kernel knows, too"
+                }
+                name if name.starts_with("Atomic") => {
+                    "hand over what it holds: #[kstate(with = MODULE)] whose `save` loads it"
+                }
+                _ => return None,
+            })
+        }
+        _ => None,
     }
 }
 
@@ -507,7 +622,36 @@ mod tests {
             ),
             (
                 "struct S { #[kstate(page)] a: u8 }",
-                "it knows since, default, deprecated, pages, skip",
+                "it knows since, default, deprecated, pages, skip, subsection, with, offset_from",
+            ),
+            ("struct S { a: *mut u8 }", "write Box<T>"),
+            ("struct S { a: &'static str }", "own the value"),
+            ("struct S { a: fn() }", "an enum that says which one"),
+            ("struct S { a: (u8, u8) }", "write a struct"),
+            ("struct S { a: () }", "skip, default = ()"),
+            ("struct S { a: f64 }", "hand over its bits"),
+            ("struct S { a: std::sync::Arc<u8> }", "hand over a copy"),
+            ("struct S { a: AtomicU64 }", "whose `save` loads it"),
+            ("struct S { a: HashMap<u8, u8> }", "write BTreeMap"),
+            (
+                "struct S { #[kstate(subsection, default)] a: Option<u8> }",
+                "leave out all but `subsection`",
+            ),
+            (
+                "#[kstate(version = 2)] struct S { #[kstate(subsection, since = 2)] a: Option<u8> }",
+                "whatever the version",
+            ),
+            (
+                "enum E { A { #[kstate(subsection)] a: Option<u8> } }",
+                "put its fields into a struct",
+            ),
+            (
+                "struct S { #[kstate(with = m, offset_from = 1)] a: u64 }",
+                "crosses in one form",
+            ),
+            (
+                "struct S { #[kstate(skip, default, with = m)] a: u64 }",
+                "crosses in no form",
             ),
             (
                 "struct S { #[kstate(default = 1, default)] a: u8 }",

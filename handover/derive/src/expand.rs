@@ -5,7 +5,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Generics, Member, parse_quote};
 
-use crate::attrs::{Body, Described, Field, Variant, name_of};
+use crate::attrs::{Body, Described, Field, Form, Variant, name_of};
 
 pub fn implementation(d: &Described) -> TokenStream {
     let ident = &d.ident;
@@ -38,7 +38,9 @@ pub fn implementation(d: &Described) -> TokenStream {
                 fingerprint: 0,
             }
             .sealed();
-            const TYPE: ::handover::state::TypeDesc = ::handover::state::TypeDesc::Described(#name);
+            const TYPE: ::handover::state::TypeDesc = ::handover::state::TypeDesc::Described(
+                ::handover::state::DescRef::of::<Self>(#name)
+            );
             const MIN_SIZE: usize = #min_size;
             const HEAD_SIZE: usize = ::handover::state::derived::HEAD;
 
@@ -102,15 +104,29 @@ fn with_bounds(generics: &Generics) -> Generics {
 
 /// The fields that cross, in the order of the stream: an older kernel reads the beginning, and leaves out the rest.
 fn in_stream(fields: &[Field]) -> Vec<&Field> {
-    let mut crossing: Vec<&Field> = fields.iter().filter(|f| !f.skip).collect();
+    let mut crossing: Vec<&Field> = fields.iter().filter(|f| !f.skip && !f.section).collect();
     crossing.sort_by_key(|f| f.since);
     crossing
+}
+
+/// The type that stands in the stream for a field.
+fn wire_type(field: &Field) -> TokenStream {
+    let ty = &field.ty;
+    match &field.form {
+        _ if field.section => {
+            quote_spanned! { ty.span() => <#ty as ::handover::state::derived::Subsection>::Inner }
+        }
+        Form::Itself => quote! { #ty },
+        Form::With(module) => quote! { #module::Wire },
+        Form::OffsetFrom(_) => quote! { ::handover::state::Offset },
+    }
 }
 
 fn describe(fields: &[&Field]) -> TokenStream {
     let fields = fields.iter().map(|f| {
         let name = name_of(&f.member);
-        let (ty, since, deprecated, pages) = (&f.ty, f.since, f.deprecated, f.pages);
+        let (ty, since, deprecated, pages, section) =
+            (wire_type(f), f.since, f.deprecated, f.pages, f.section);
         quote_spanned! { f.ty.span() =>
             ::handover::state::FieldDesc {
                 name: #name,
@@ -118,6 +134,7 @@ fn describe(fields: &[&Field]) -> TokenStream {
                 since: #since,
                 deprecated: #deprecated,
                 pages: #pages,
+                section: #section,
             }
         }
     });
@@ -129,7 +146,7 @@ fn least(fields: &[&Field], min_version: u32) -> TokenStream {
     let always = fields
         .iter()
         .filter(|f| f.since <= min_version && f.deprecated == 0);
-    let types = always.map(|f| &f.ty);
+    let types = always.map(|f| wire_type(f));
     quote! {
         0 #( + <#types as ::handover::state::KState>::HEAD_SIZE
              + <#types as ::handover::state::KState>::MIN_SIZE )*
@@ -137,39 +154,78 @@ fn least(fields: &[&Field], min_version: u32) -> TokenStream {
 }
 
 /// Writes a field; `value` is a place expression of its type, behind a reference.
-fn save_field(field: &Field, value: &TokenStream) -> TokenStream {
-    let ty = &field.ty;
+fn save_field(of: &str, field: &Field, value: &TokenStream) -> TokenStream {
+    let ty = wire_type(field);
+    let name = name_of(&field.member);
+    let wire = match &field.form {
+        Form::Itself => quote! { #value },
+        Form::With(module) => quote! { &#module::save(#value) },
+        Form::OffsetFrom(base) => {
+            quote! { &::handover::state::Offset::from_address(*#value, #base, #of, #name)? }
+        }
+    };
     quote_spanned! { field.ty.span() =>
         <#ty as ::handover::state::KState>::save_head(enc)?;
-        <#ty as ::handover::state::KState>::save(#value, enc)?;
+        <#ty as ::handover::state::KState>::save(#wire, enc)?;
     }
 }
 
 /// Reads a field.
 fn restore_field(of: &str, field: &Field) -> TokenStream {
-    let ty = &field.ty;
+    let ty = wire_type(field);
     let name = name_of(&field.member);
+    let value = match &field.form {
+        Form::Itself => quote! { wire },
+        Form::With(module) => quote! {
+            match #module::restore(wire) {
+                ::handover::state::derived::Ok(value) => value,
+                ::handover::state::derived::Err(why) => return ::handover::state::derived::Err({
+                    dec.field(#of, #name);
+                    dec.fault(::handover::error::ValueFault::Custom(why))
+                }),
+            }
+        },
+        Form::OffsetFrom(base) => quote! { wire.to_address(#base, dec)? },
+    };
     quote_spanned! { field.ty.span() => {
         dec.field(#of, #name);
         let head = <#ty as ::handover::state::KState>::restore_head(dec)?;
         dec.field(#of, #name);
-        <#ty as ::handover::state::KState>::restore(dec, head)?
+        let wire = <#ty as ::handover::state::KState>::restore(dec, head)?;
+        #value
     } }
 }
 
 fn pages_of(field: &Field, value: &TokenStream) -> TokenStream {
-    let (ty, owned) = (&field.ty, field.pages);
+    let (ty, owned) = (wire_type(field), field.pages);
     let check = field.pages.then(|| {
         quote_spanned! { field.ty.span() =>
             const {
                 assert!(
                     <#ty as ::handover::state::KState>::TYPE.holds_pages(),
-                    "`pages` is for a PageRef, or a list, array or option of them; a described type marks its own fields",
+                    "`pages` is for a PageRef or PhysRange, or a list, array, map or option of them; a described type marks \
+                     its own fields",
                 )
             };
         }
     });
-    quote! { #check <#ty as ::handover::state::KState>::pages(#value, #owned, f); }
+    let wire = match &field.form {
+        _ if field.section => {
+            return quote! {
+                #check
+                if let ::handover::state::derived::Some(value) =
+                    ::handover::state::derived::Subsection::value(#value)
+                {
+                    <#ty as ::handover::state::KState>::pages(value, #owned, f);
+                }
+            };
+        }
+        Form::Itself => quote! { #value },
+        Form::With(module) => quote! { &#module::save(#value) },
+        // An offset names no page.
+        Form::OffsetFrom(_) => return quote! { #check },
+    };
+    quote! { #check <#ty as ::handover::state::KState>::pages(#wire, #owned, f); }
 }
 
 fn local(member: &Member) -> Ident {
@@ -178,7 +234,9 @@ fn local(member: &Member) -> Ident {
 
 fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
     let crossing = in_stream(fields);
-    let description = describe(&crossing);
+    let sections: Vec<&Field> = fields.iter().filter(|f| f.section).collect();
+    let all: Vec<&Field> = crossing.iter().chain(&sections).copied().collect();
+    let description = describe(&all);
     let access = |f: &Field| {
         let member = &f.member;
         quote! { &self.#member }
@@ -186,8 +244,34 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
     let save = crossing
         .iter()
         .filter(|f| f.deprecated == 0)
-        .map(|f| save_field(f, &access(f)));
-    let pages = crossing.iter().map(|f| pages_of(f, &access(f)));
+        .map(|f| save_field(name, f, &access(f)));
+    let save_sections = sections.iter().map(|f| {
+        let (value, name) = (access(f), name_of(&f.member));
+        quote_spanned! { f.ty.span() =>
+            ::handover::state::derived::save_section(#name, #value, enc)?;
+        }
+    });
+    let pages = all.iter().map(|f| pages_of(f, &access(f)));
+    let no_sections = sections.iter().map(|f| {
+        let (local, ty) = (local(&f.member), &f.ty);
+        quote! { let mut #local: #ty = ::handover::state::derived::None; }
+    });
+    let read_sections = sections.iter().map(|f| {
+        let (local, field, ty) = (local(&f.member), name_of(&f.member), wire_type(f));
+        quote_spanned! { f.ty.span() =>
+            if section.key == const { ::handover::state::section_key(#field) } {
+                dec.field(#name, #field);
+                let twice = #local.is_some();
+                if twice {
+                    return ::handover::state::derived::Err(
+                        dec.fault(::handover::error::ValueFault::SectionTwice)
+                    );
+                }
+                #local = ::handover::state::derived::Some(dec.in_section::<#ty>(section)?);
+                continue;
+            }
+        }
+    });
     let restore = crossing.iter().map(|f| {
         let (local, ty, since, until) = (local(&f.member), &f.ty, f.since, f.deprecated);
         let read = restore_field(name, f);
@@ -209,9 +293,21 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
     });
     Parts {
         body: quote! { ::handover::state::Body::Struct(#description) },
-        min_size: least(&crossing, min_version),
-        save: quote! { #( #save )* },
+        min_size: {
+            let least = least(&crossing, min_version);
+            quote! { 1 + #least }
+        },
+        save: quote! {
+            #( #save_sections )*
+            enc.end_of_sections()?;
+            #( #save )*
+        },
         restore: quote! {
+            #( #no_sections )*
+            while let ::handover::state::derived::Some(section) = dec.section()? {
+                #( #read_sections )*
+                dec.skip_section(section)?;
+            }
             #( #restore )*
             let value = Self { #( #members ),* };
         },
@@ -243,7 +339,7 @@ fn of_enum(name: &str, variants: &[Variant]) -> Parts {
         let (pattern, tag) = (pattern(v), v.tag);
         let fields = in_stream(&v.fields).into_iter().map(|f| {
             let local = local(&f.member);
-            save_field(f, &quote! { #local })
+            save_field(name, f, &quote! { #local })
         });
         quote! { #pattern => { enc.u32(#tag)?; #( #fields )* } }
     });

@@ -28,6 +28,9 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `default = EXPR`, `default` | its value where the stream does not have it; without `EXPR`, `Default::default()` |
 /// | `deprecated = 3` | first version that does not have it any more: it is read from older streams, and not written |
 /// | `pages` | the pages named in it (`PageRef`, or lists of them) are handed over with the value |
+/// | `subsection` | of an `Option`: in the stream where it is `Some`, and skipped by a kernel that does not know it; added and taken away without a new version |
+/// | `offset_from = EXPR` | of an address (u64, usize): it crosses as its distance from this base, which each kernel has its own of; a range as `EXPR` also says how far |
+/// | `with = MODULE` | it crosses as `MODULE::Wire`, made by `MODULE::save(&field) -> Wire`, and read by `MODULE::restore(Wire) -> Result<Field, &'static str>` |
 /// | `skip` | it does not cross; its `default` is restored |
 ///
 /// On a variant: `since = 2`; `tag = 7`, what stands for it in the stream (else its discriminant, else one more than the

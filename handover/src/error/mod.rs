@@ -5,7 +5,7 @@
 mod parts;
 mod sentences;
 
-pub use parts::{Claim, FdtBlock, FdtFault, Name, Place, ScratchFault, ValueFault};
+pub use parts::{Claim, FdtBlock, FdtFault, Name, PageFault, Place, ScratchFault, ValueFault};
 
 use crate::page::PageRef;
 use crate::range::PhysRange;
@@ -404,6 +404,8 @@ pub enum Error {
         readable_by: u32,
         /// The version that this kernel knows.
         known: u32,
+        /// The first field that this kernel does not know; empty where that is not known.
+        field: Name,
     },
     /// Written by a kernel that is too old.
     StateTooOld {
@@ -420,6 +422,61 @@ pub enum Error {
         name: &'static str,
         /// The version that both claim.
         version: u32,
+        /// The first field that differs; empty where that is not known.
+        field: Name,
+    },
+    /// Descriptions of more types in one entry than a table holds.
+    DescriptionTypes {
+        /// The struct.
+        name: &'static str,
+        /// The most that a table holds.
+        limit: usize,
+    },
+    /// An address that is to be stored as an offset, and lies outside of what it is an offset into.
+    OffsetOutside {
+        /// Which field.
+        place: Place,
+        /// Its value.
+        address: u64,
+        /// Where it may lie.
+        base: PhysRange,
+    },
+    /// A page that a state names as its own, and cannot be.
+    StatePage {
+        /// The struct.
+        name: &'static str,
+        /// The page.
+        page: PageRef,
+        /// Why not.
+        why: PageFault,
+    },
+
+    // Subsystems.
+    /// Two subsystems have the same name.
+    SubsystemTwice {
+        /// The name.
+        name: &'static str,
+    },
+    /// Two states have the same id.
+    IdTwice {
+        /// The id.
+        id: u32,
+        /// One of them.
+        a: &'static str,
+        /// The other.
+        b: &'static str,
+    },
+    /// A subsystem depends on one that there is not.
+    DependsOnNobody {
+        /// The subsystem.
+        name: &'static str,
+        /// What it asks for.
+        on: &'static str,
+    },
+    /// Subsystems depend on each other in a circle.
+    DependencyCycle {
+        /// One of them.
+        name: &'static str,
     },
     /// A value that cannot be.
     StateValue {

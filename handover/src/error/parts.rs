@@ -208,6 +208,48 @@ pub enum ValueFault {
     Depth,
     /// No memory to hold it.
     NoHeap,
+    /// A range of memory that ends before it begins, or beyond physical memory.
+    Memory {
+        /// Its first byte.
+        start: u64,
+        /// The byte after its last.
+        end: u64,
+    },
+    /// An offset that leads out of what it is an offset into.
+    Offset(u64),
+    /// A map's key that is not above the one before.
+    KeyOrder,
+    /// Neither a subsection nor the end of them.
+    Mark(u8),
+    /// A subsection that stands twice.
+    SectionTwice,
+    /// A subsection with more bytes than its value takes.
+    LeftOver(usize),
+    /// A code in a description table that stands for no type.
+    Code(u8),
+    /// What the field's own `restore` says against it.
+    Custom(&'static str),
+}
+
+/// What speaks against a page that a state names as its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFault {
+    /// It is not in RAM.
+    NotRam,
+    /// It is not preserved as that block.
+    NotPreserved,
+    /// The state names the memory twice.
+    Twice,
+}
+
+impl fmt::Display for PageFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PageFault::NotRam => "is not in RAM",
+            PageFault::NotPreserved => "is not preserved as this block",
+            PageFault::Twice => "is named twice",
+        })
+    }
 }
 
 impl fmt::Display for ValueFault {
@@ -224,6 +266,21 @@ impl fmt::Display for ValueFault {
             ValueFault::Range(n) => write!(f, "is {n}, which does not fit"),
             ValueFault::Depth => f.write_str("holds too many values inside each other"),
             ValueFault::NoHeap => f.write_str("does not fit into the memory that is left"),
+            ValueFault::Memory { start, end } => {
+                write!(f, "names memory that cannot be ({start:#x} to {end:#x})")
+            }
+            ValueFault::Offset(n) => write!(f, "is offset {n:#x}, which leads out of its base"),
+            ValueFault::KeyOrder => f.write_str("has a key that is not above the one before"),
+            ValueFault::Mark(b) => {
+                write!(
+                    f,
+                    "begins with {b:#04x}, neither a subsection nor the end of them"
+                )
+            }
+            ValueFault::SectionTwice => f.write_str("stands twice"),
+            ValueFault::LeftOver(bytes) => write!(f, "has {bytes} bytes left over after its value"),
+            ValueFault::Code(b) => write!(f, "has code {b}, which stands for no type"),
+            ValueFault::Custom(why) => f.write_str(why),
         }
     }
 }

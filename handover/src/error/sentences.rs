@@ -12,6 +12,18 @@ const REFUSED: &str = "the handover is refused";
 /// What happens instead, where one entry of a stream is read.
 const NOT_RESTORED: &str = "it is not restored";
 
+/// Words before a field's name; nothing where the name is empty.
+struct AtField(&'static str, Name);
+
+impl fmt::Display for AtField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1.as_str() {
+            "" => Ok(()),
+            _ => write!(f, "{} `{}`", self.0, self.1),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use Error::*;
@@ -278,20 +290,59 @@ impl fmt::Display for Error {
                 stream,
                 readable_by,
                 known,
+                field,
             } => write!(
                 f,
                 "state `{name}`: the stream has version {stream}, readable from version {readable_by} on; this kernel \
-                 knows version {known}; {NOT_RESTORED}"
+                 knows version {known}{}; {NOT_RESTORED}",
+                AtField(", and no field", field)
             ),
             StateTooOld { name, stream, min } => write!(
                 f,
                 "state `{name}`: the stream has version {stream}, but this kernel reads version {min} and newer; \
                  {NOT_RESTORED}"
             ),
-            StateLayout { name, version } => write!(
+            StateLayout {
+                name,
+                version,
+                field,
+            } => write!(
                 f,
-                "state `{name}`: both kernels call it version {version}, but its fields differ: the layout changed \
-                 without a version bump; {NOT_RESTORED}"
+                "state `{name}`: both kernels call it version {version}, but its fields differ{}: the layout changed \
+                 without a version bump; {NOT_RESTORED}",
+                AtField(", first at", field)
+            ),
+            DescriptionTypes { name, limit } => write!(
+                f,
+                "state `{name}`: it is made of more than {limit} described types; the entry is not written"
+            ),
+            OffsetOutside {
+                place,
+                address,
+                base,
+            } => write!(
+                f,
+                "state: {place} is address {address:#x}, outside of {base}; the entry is not written"
+            ),
+            StatePage { name, page, why } => {
+                write!(f, "state `{name}`: its page {page} {why}; {NOT_RESTORED}")
+            }
+
+            SubsystemTwice { name } => write!(
+                f,
+                "two subsystems are called `{name}`; neither can be told from the other, and none is registered"
+            ),
+            IdTwice { id, a, b } => write!(
+                f,
+                "states `{a}` and `{b}` both have id {id:#x}; none is registered: give one of them another id"
+            ),
+            DependsOnNobody { name, on } => write!(
+                f,
+                "subsystem `{name}` is to be restored after `{on}`, but there is no such subsystem; none is registered"
+            ),
+            DependencyCycle { name } => write!(
+                f,
+                "subsystem `{name}` is to be restored after itself, by way of others; none is registered"
             ),
             StateValue { place, why } => write!(f, "state: {place} {why}; {NOT_RESTORED}"),
             StateLeftOver { name, bytes } => write!(

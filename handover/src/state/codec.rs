@@ -1,7 +1,8 @@
 //! Reading and writing the content of an entry.
 
+use super::KState;
 use super::desc::Desc;
-use crate::error::{Error, Place, ValueFault};
+use crate::error::{Error, Name, Place, ValueFault};
 
 /// Most described values inside each other; deeper ones are refused, so that a hostile stream cannot exhaust the stack.
 pub const MAX_DEPTH: u32 = 32;
@@ -9,7 +10,12 @@ pub const MAX_DEPTH: u32 = 32;
 /// Bytes that stand in front of each described value inside another: version, and fingerprint folded to 32 bits.
 pub(super) const HEAD_SIZE: usize = 8;
 
-const fn fold(fingerprint: u64) -> u32 {
+/// Stands before each subsection.
+pub(super) const SECTION: u8 = b'S';
+/// Stands after a struct's subsections, and so at the start of a struct that has none.
+pub(super) const END_OF_SECTIONS: u8 = b'E';
+
+pub(super) const fn fold(fingerprint: u64) -> u32 {
     (fingerprint >> 32) as u32 ^ fingerprint as u32
 }
 
@@ -53,6 +59,15 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
+    /// Appends a u16, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn u16(&mut self, value: u16) -> Result<(), Error> {
+        self.bytes(&value.to_ne_bytes())
+    }
+
     /// Appends a u32, native-endian.
     ///
     /// # Errors
@@ -86,6 +101,34 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// Appends a subsection, if it has a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`], and those of saving the value.
+    pub fn section<T: KState>(&mut self, key: u32, value: Option<&T>) -> Result<(), Error> {
+        let Some(value) = value else {
+            return Ok(());
+        };
+        let mut size = Encoder::counting();
+        T::save_head(&mut size)?;
+        value.save(&mut size)?;
+        self.bytes(&[SECTION])?;
+        self.u32(key)?;
+        self.count(size.position())?;
+        T::save_head(self)?;
+        value.save(self)
+    }
+
+    /// Appends the end mark of a struct's subsections; its other fields follow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StreamRoom`].
+    pub fn end_of_sections(&mut self) -> Result<(), Error> {
+        self.bytes(&[END_OF_SECTIONS])
+    }
+
     /// Appends the head of a described value inside another.
     ///
     /// # Errors
@@ -97,6 +140,15 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// A subsection that is met in the content.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Which: [`section_key`](super::section_key) of its name.
+    pub key: u32,
+    /// Bytes of it, its head included.
+    size: usize,
+}
+
 /// Content that is read. Everything that it gives out has been found to be there.
 #[derive(Debug)]
 pub struct Decoder<'a> {
@@ -106,7 +158,7 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(data: &'a [u8]) -> Self {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
         Decoder {
             data,
             place: Place::default(),
@@ -180,6 +232,15 @@ impl<'a> Decoder<'a> {
         Ok(array)
     }
 
+    /// Takes a u16, native-endian.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where there are fewer bytes.
+    pub fn u16(&mut self) -> Result<u16, Error> {
+        self.array().map(u16::from_ne_bytes)
+    }
+
     /// Takes a u32, native-endian.
     ///
     /// # Errors
@@ -212,6 +273,52 @@ impl<'a> Decoder<'a> {
         Ok(count as usize)
     }
 
+    /// Begins the next subsection: its key, and the bytes of it that follow; `None` at the end mark.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`].
+    pub fn section(&mut self) -> Result<Option<Section>, Error> {
+        match self.array()? {
+            [END_OF_SECTIONS] => Ok(None),
+            [SECTION] => {
+                let key = self.u32()?;
+                let size = self.count(1)?;
+                Ok(Some(Section { key, size }))
+            }
+            [other] => Err(self.fault(ValueFault::Mark(other))),
+        }
+    }
+
+    /// Reads the value of a subsection, which takes all of its bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of restoring it; [`Error::StateValue`] where bytes are left over.
+    pub fn in_section<T: KState>(&mut self, section: Section) -> Result<T, Error> {
+        let content = self.bytes(section.size)?;
+        let rest = core::mem::replace(&mut self.data, content);
+        let place = self.place;
+        let version = T::restore_head(self)?;
+        self.place = place;
+        let value = T::restore(self, version)?;
+        let left = core::mem::replace(&mut self.data, rest).len();
+        self.place = place;
+        match left {
+            0 => Ok(value),
+            _ => Err(self.fault(ValueFault::LeftOver(left))),
+        }
+    }
+
+    /// Skips a subsection that is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`].
+    pub fn skip_section(&mut self, section: Section) -> Result<(), Error> {
+        self.bytes(section.size).map(|_| ())
+    }
+
     /// Takes the head of a described value inside another; gives the version that its content has.
     ///
     /// # Errors
@@ -227,6 +334,7 @@ impl<'a> Decoder<'a> {
                 stream,
                 readable_by: stream,
                 known: desc.version,
+                field: Name::new(""),
             });
         }
         if stream < desc.min_version {
@@ -240,6 +348,7 @@ impl<'a> Decoder<'a> {
             return Err(Error::StateLayout {
                 name,
                 version: stream,
+                field: Name::new(""),
             });
         }
         Ok(stream)

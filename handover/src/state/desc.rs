@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::KState;
+
 /// Most versions that a stream may be readable by at once: `version - readable_by` stays below this.
 pub const MAX_SPAN: u32 = 64;
 
@@ -24,15 +26,22 @@ pub enum TypeDesc {
     List(&'static TypeDesc),
     /// A byte, 0 or 1, then the value if 1.
     Optional(&'static TypeDesc),
+    /// A physical address as its distance from a base that each kernel has its own of: u64.
+    Offset,
+    /// A range of physical memory: u64 first byte, u64 byte after the last.
+    Memory,
+    /// u32 count, the heads of key and value, then key and value of each element, the keys ascending.
+    Map(&'static TypeDesc, &'static TypeDesc),
     /// A struct or enum with a description of its own: u32 version and u32 fingerprint (folded), then its content.
-    Described(&'static str),
+    Described(DescRef),
 }
 
 impl TypeDesc {
     /// Whether a [`PageRef`](crate::page::PageRef) can be found in the value without going into another description.
     pub const fn holds_pages(&self) -> bool {
         match self {
-            TypeDesc::Page => true,
+            TypeDesc::Page | TypeDesc::Memory => true,
+            TypeDesc::Map(key, value) => key.holds_pages() || value.holds_pages(),
             TypeDesc::Array(inner, _) | TypeDesc::List(inner) | TypeDesc::Optional(inner) => {
                 inner.holds_pages()
             }
@@ -50,7 +59,10 @@ impl TypeDesc {
             TypeDesc::Array(inner, len) => inner.hash(h.byte(6).number(*len as u64)),
             TypeDesc::List(inner) => inner.hash(h.byte(7)),
             TypeDesc::Optional(inner) => inner.hash(h.byte(8)),
-            TypeDesc::Described(name) => h.byte(9).text(name),
+            TypeDesc::Described(desc) => h.byte(9).text(desc.name),
+            TypeDesc::Offset => h.byte(10),
+            TypeDesc::Memory => h.byte(11),
+            TypeDesc::Map(key, value) => value.hash(key.hash(h.byte(12))),
         }
     }
 }
@@ -67,8 +79,59 @@ impl fmt::Display for TypeDesc {
             TypeDesc::Array(inner, len) => write!(f, "[{inner}; {len}]"),
             TypeDesc::List(inner) => write!(f, "Vec<{inner}>"),
             TypeDesc::Optional(inner) => write!(f, "Option<{inner}>"),
-            TypeDesc::Described(name) => f.write_str(name),
+            TypeDesc::Described(desc) => f.write_str(desc.name),
+            TypeDesc::Offset => f.write_str("Offset"),
+            TypeDesc::Memory => f.write_str("PhysRange"),
+            TypeDesc::Map(key, value) => write!(f, "BTreeMap<{key}, {value}>"),
         }
+    }
+}
+
+/// A type's description, looked up when it is asked for: a type may hold itself (in a `Vec` or a `Box`), so that its
+/// description cannot hold itself as a value.
+#[derive(Clone, Copy)]
+pub struct DescRef {
+    /// Name of the struct or enum.
+    pub name: &'static str,
+    find: fn() -> (&'static Desc, &'static str),
+}
+
+fn find<T: KState>() -> (&'static Desc, &'static str) {
+    (const { &T::DESC }, core::any::type_name::<T>())
+}
+
+impl DescRef {
+    /// The description of `T`, which is called `name`.
+    pub const fn of<T: KState>(name: &'static str) -> Self {
+        DescRef {
+            name,
+            find: find::<T>,
+        }
+    }
+
+    /// The description.
+    pub fn desc(&self) -> &'static Desc {
+        (self.find)().0
+    }
+
+    /// The type's name with its path and parameters, which tells `Pair<u8>` from `Pair<u16>`.
+    pub fn full_name(&self) -> &'static str {
+        (self.find)().1
+    }
+}
+
+/// The same type.
+impl PartialEq for DescRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.full_name() == other.full_name()
+    }
+}
+
+impl Eq for DescRef {}
+
+impl fmt::Debug for DescRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.full_name())
     }
 }
 
@@ -85,6 +148,9 @@ pub struct FieldDesc {
     pub deprecated: u32,
     /// Whether the pages named in it are handed over with it.
     pub pages: bool,
+    /// Whether it is a subsection: in the stream where it has a value, and skipped by a kernel that does not know it. It
+    /// counts for no version and no fingerprint.
+    pub section: bool,
 }
 
 impl FieldDesc {
@@ -195,7 +261,7 @@ const fn hash_fields(mut h: Fnv, fields: &[FieldDesc], version: u32) -> Fnv {
     let mut i = 0;
     while i < fields.len() {
         let field = &fields[i];
-        if field.is_in(version) {
+        if field.is_in(version) && !field.section {
             h = field.ty.hash(h.text(field.name));
         }
         i += 1;
@@ -217,6 +283,12 @@ pub const fn ids_unique(descs: &[Desc]) -> bool {
         i += 1;
     }
     true
+}
+
+/// What stands for a subsection in the stream: the FNV-1a of its name, folded to 32 bits.
+pub const fn section_key(name: &str) -> u32 {
+    let hash = Fnv::NEW.text(name).0;
+    (hash >> 32) as u32 ^ hash as u32
 }
 
 /// FNV-1a, 64 bits.

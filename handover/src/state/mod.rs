@@ -14,9 +14,37 @@
 //! end mark  "STATEEND"
 //! ```
 //!
-//! The content is the fields that the version has, by `since` and then as declared, without padding; [`TypeDesc`] says
-//! how each type is written. A described value inside another (or a list of them) is preceded by its own version and
-//! fingerprint, so that it has its own history.
+//! The content of a struct is its subsections that have a value, an end mark ('E'), and the fields that the version has,
+//! by `since` and then as declared, without padding; [`TypeDesc`] says how each type is written. A subsection is an 'S',
+//! the u32 [`section_key`] of its name, the u32 size of what follows, and the value. The content of an enum is the u32 tag
+//! of the variant and its fields. A described value inside another (or a list of them) is preceded by its own version
+//! and fingerprint, so that it has its own history.
+//!
+//! Before the first entry of an id stands one with id 0, whose instance is that id and whose content is the description
+//! of its type: [`dump`](crate::dump) makes a stream readable with it, and a refusal names the field at which two
+//! kernels part. The format of the description is at the head of `state/table.rs`. It is written without a heap, too.
+//!
+//! The format's number is [`STREAM_FORMAT`]. It was 1 before there were descriptions and subsections; no released kernel
+//! wrote that, so it is refused ([`Error::StreamFormat`]), not read.
+//!
+//! # Which declaration stands for which kind of KSTATE's
+//!
+//! | kind | declaration |
+//! | --- | --- |
+//! | base value | `bool`, `u8` to `u128`, `i8` to `i128`, `usize`, `String` |
+//! | nested struct, enum with data | a type with `#[derive(KState)]`, generic too |
+//! | pointer, followed | `Box<T>`, `Option<Box<T>>` |
+//! | array; array of pointers with a count | `[T; N]`, `Vec<T>`; `Vec<Box<T>>` |
+//! | map | `BTreeMap<K, V>` |
+//! | address stored as an offset | `#[kstate(offset_from = BASE)]` |
+//! | pages | `#[kstate(pages)]` on `PageRef` and what holds them |
+//! | reserved memory | `PhysRange`, with `#[kstate(pages)]` to hand its pages over |
+//! | custom save and restore | `#[kstate(with = MODULE)]` |
+//! | deprecated field | `#[kstate(deprecated = N, default)]` |
+//! | optional subsection | `#[kstate(subsection)]` on an `Option` |
+//! | end mark | written after a struct's subsections, and after the last entry |
+//!
+//! # Outcomes
 //!
 //! What becomes of an entry that is got:
 //!
@@ -28,6 +56,8 @@
 //! | newer, and `readable_by` is not above this kernel's version, fingerprint of that version the same | restored; what is younger is left out |
 //! | newer otherwise | refused: [`Error::StateTooNew`] |
 //! | any of these with another fingerprint | refused: [`Error::StateLayout`] |
+//! | subsection that is not there | restored as `None` |
+//! | subsection that this kernel does not know | skipped |
 //! | missing; twice | refused: [`Error::EntryMissing`]; [`Error::EntryTwice`] |
 //! | an id that nobody gets | left alone; [`StreamReader::entries`] lists it |
 //! | one that is damaged | the whole stream is refused: [`Error::EntryCrc`] |
@@ -58,6 +88,23 @@
 //! ```
 //!
 //! ```compile_fail
+//! # use handover::state::KState;
+//! #[derive(KState)]
+//! struct NotOptional {
+//!     #[kstate(subsection)] // a subsection may be absent, so its field is an `Option`: write `Option<u8>`
+//!     extra: u8,
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! # use handover::state::KState;
+//! #[derive(KState)]
+//! struct NoNames {
+//!     pair: (u8, u8), // a tuple has no names for its parts: write a struct with #[derive(KState)]
+//! }
+//! ```
+//!
+//! ```compile_fail
 //! # use handover::state::{KState, for_each_page};
 //! #[derive(KState)]
 //! struct NoPages(#[kstate(pages)] u64); // `pages` is for a PageRef, or a list ... of them
@@ -66,19 +113,25 @@
 
 mod codec;
 mod desc;
+mod places;
 mod stream;
+pub(crate) mod table;
 mod values;
 
-pub use codec::{Decoder, Encoder, MAX_DEPTH};
-pub use desc::{Body, Desc, FieldDesc, MAX_SPAN, TypeDesc, VariantDesc, ids_unique};
+pub use codec::{Decoder, Encoder, MAX_DEPTH, Section};
+pub use desc::{
+    Body, Desc, DescRef, FieldDesc, MAX_SPAN, TypeDesc, VariantDesc, ids_unique, section_key,
+};
 pub use handover_derive::KState;
+pub use places::{Address, Base, Offset, check_pages};
 pub use stream::{Entries, Entry, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
+pub use table::MAX_TYPES;
 
 use crate::error::Error;
 use crate::page::PageRef;
 
 /// Version of the stream's format.
-pub const STREAM_FORMAT: u32 = 1;
+pub const STREAM_FORMAT: u32 = 2;
 
 /// A value that can cross a kexec.
 ///
@@ -87,7 +140,7 @@ pub const STREAM_FORMAT: u32 = 1;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross a kexec: it has no `KState`",
     label = "not described",
-    note = "bool, integers, String, PageRef, and arrays, Vec, Option and Box of what can cross do so as they are",
+    note = "bool, integers, String, PageRef, PhysRange, and arrays, Vec, BTreeMap, Option and Box of what can cross do so as they are",
     note = "write `#[derive(KState)]` above your own type; turn pointers into page references or offsets, and tuples into structs"
 )]
 pub trait KState: Sized {
@@ -154,6 +207,38 @@ pub mod derived {
     pub use core::default::Default;
     pub use core::option::Option::{None, Some};
     pub use core::result::Result::{self, Err, Ok};
+
+    pub use super::desc::section_key;
+    use super::{Encoder, KState};
+    use crate::error::Error;
+
+    /// A field that is a subsection.
+    #[diagnostic::on_unimplemented(
+        message = "a subsection may be absent, so its field is an `Option`: write `Option<{Self}>`",
+        label = "not an `Option`"
+    )]
+    pub trait Subsection: Sized {
+        /// What crosses.
+        type Inner: KState;
+        /// The value, if there is one.
+        fn value(&self) -> Option<&Self::Inner>;
+    }
+
+    impl<T: KState> Subsection for Option<T> {
+        type Inner = T;
+        fn value(&self) -> Option<&T> {
+            self.as_ref()
+        }
+    }
+
+    /// Writes a subsection.
+    pub fn save_section<S: Subsection>(
+        name: &str,
+        field: &S,
+        enc: &mut Encoder<'_>,
+    ) -> Result<(), Error> {
+        enc.section(section_key(name), field.value())
+    }
 
     /// Bytes of a described type's head.
     pub const HEAD: usize = HEAD_SIZE;

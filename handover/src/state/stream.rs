@@ -2,10 +2,14 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
 use super::codec::{Decoder, Encoder};
-use super::desc::{Desc, MAX_SPAN};
+use super::desc::{Body, Desc, FieldDesc, MAX_SPAN, TypeDesc};
+use super::table::{Described, Table, TableBody, TableField, TableVariant, Types};
 use super::{KState, STREAM_FORMAT};
-use crate::error::Error;
+use crate::error::{Error, Name};
 
 /// First eight bytes of a stream.
 const MAGIC: [u8; 8] = *b"BTNSTATE";
@@ -13,6 +17,8 @@ const MAGIC: [u8; 8] = *b"BTNSTATE";
 const END: [u8; 8] = *b"STATEEND";
 /// Entries begin at multiples of this.
 const ALIGN: usize = 8;
+/// The id of the entries that describe the others; their instance is the state id that they describe.
+const DESCRIPTION: u32 = 0;
 /// Bytes of a fingerprint.
 const FINGERPRINT: usize = 8;
 
@@ -59,6 +65,19 @@ impl StreamHeader {
 }
 
 impl EntryHeader {
+    /// Without size and checksum.
+    fn new(id: u32, instance: u32, version: u32, readable_by: u32) -> Self {
+        EntryHeader {
+            id,
+            instance,
+            version,
+            readable_by,
+            size: 0,
+            crc32: 0,
+            reserved: 0,
+        }
+    }
+
     /// How many fingerprints follow; `None` where the versions contradict each other.
     fn fingerprints(&self) -> Option<usize> {
         let span = self.version.checked_sub(self.readable_by)?;
@@ -80,15 +99,24 @@ const fn content_offset(desc: &Desc) -> usize {
     ENTRY_HEADER + FINGERPRINT * (desc.version - desc.readable_by + 1) as usize
 }
 
-/// Bytes that an entry with this value takes in a stream, header and padding included.
+/// Bytes that an entry with this value takes in a stream, header and padding and the description of its type included.
+/// (The description stands in a stream once for each id, so further instances take less.)
 ///
 /// It is the size now: a value that grows until it is written takes more.
 pub fn encoded_size<T: KState>(value: &T) -> usize {
     const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
     let mut enc = Encoder::counting();
-    // Counting has no room to run out of; a count above 32 bits is met again, and refused, when it is written.
+    // Counting has no room to run out of; what else is wrong with the value is met again, and refused, when it is written.
     let _ = value.save(&mut enc);
     (content_offset(&T::DESC) + enc.position()).next_multiple_of(ALIGN)
+        + description_size(&T::TYPE, T::DESC.name)
+}
+
+/// Bytes that a description takes as an entry.
+fn description_size(root: &TypeDesc, name: &'static str) -> usize {
+    let mut enc = Encoder::counting();
+    let _ = Types::of(root, name).and_then(|types| types.save(root, &mut enc));
+    (ENTRY_HEADER + FINGERPRINT + enc.position()).next_multiple_of(ALIGN)
 }
 
 /// Writes a stream into a slice. It never allocates.
@@ -128,26 +156,49 @@ impl<'a> StreamWriter<'a> {
             });
         }
 
-        let mut enc = Encoder::new(self.out, self.at + ENTRY_HEADER);
-        for version in desc.readable_by..=desc.version {
-            enc.u64(desc.fingerprint_at(version))?;
+        let (at, entries) = (self.at, self.entries);
+        let put = self.put_description(desc, &T::TYPE).and_then(|()| {
+            let fingerprints =
+                (desc.readable_by..=desc.version).map(|version| desc.fingerprint_at(version));
+            let header = EntryHeader::new(desc.id, instance, desc.version, desc.readable_by);
+            self.append(header, fingerprints, |enc| value.save(enc))
+        });
+        if put.is_err() {
+            (self.at, self.entries) = (at, entries);
+        }
+        put
+    }
+
+    /// Appends the description of a state id, unless it is there.
+    fn put_description(&mut self, desc: &Desc, ty: &TypeDesc) -> Result<(), Error> {
+        if self.has(DESCRIPTION, desc.id) {
+            return Ok(());
+        }
+        let types = Types::of(ty, desc.name)?;
+        let header = EntryHeader::new(DESCRIPTION, desc.id, desc.version, desc.version);
+        self.append(header, [desc.fingerprint].into_iter(), |enc| {
+            types.save(ty, enc)
+        })
+    }
+
+    fn append(
+        &mut self,
+        mut header: EntryHeader,
+        fingerprints: impl Iterator<Item = u64>,
+        save: impl FnOnce(&mut Encoder<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let rest = self.at + ENTRY_HEADER;
+        let mut enc = Encoder::new(self.out, rest);
+        for fingerprint in fingerprints {
+            enc.u64(fingerprint)?;
         }
         let content = enc.position();
-        value.save(&mut enc)?;
+        save(&mut enc)?;
         let end = enc.position();
         enc.bytes(&[0; ALIGN][..end.next_multiple_of(ALIGN) - end])?;
         let next = enc.position();
 
-        let mut header = EntryHeader {
-            id: desc.id,
-            instance,
-            version: desc.version,
-            readable_by: desc.readable_by,
-            size: (end - content) as u64,
-            crc32: 0,
-            reserved: 0,
-        };
-        let rest = self.at + ENTRY_HEADER;
+        header.size = (end - content) as u64;
         header.crc32 = header.crc(&self.out[rest..end]);
         self.out[self.at..rest].copy_from_slice(header.as_bytes());
         self.at = next;
@@ -157,7 +208,9 @@ impl<'a> StreamWriter<'a> {
 
     fn has(&self, id: u32, instance: u32) -> bool {
         let entries = self.out.get(STREAM_HEADER..self.at).unwrap_or_default();
-        Entries { rest: entries }.any(|e| e.id == id && e.instance == instance)
+        Entries { rest: entries }
+            .with_descriptions()
+            .any(|e| e.id == id && e.instance == instance)
     }
 
     /// Writes header and end mark; gives the bytes used.
@@ -233,19 +286,35 @@ fn split_entry(bytes: &[u8]) -> Option<(EntryHeader, Entry<'_>, &[u8])> {
     Some((header, entry, rest))
 }
 
-/// The entries of a stream, in its order.
+/// The entries of a stream, in its order, without the descriptions between them.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    /// The descriptions, too.
+    fn with_descriptions(mut self) -> impl Iterator<Item = Entry<'a>> {
+        core::iter::from_fn(move || self.next_of_all())
+    }
+
+    fn next_of_all(&mut self) -> Option<Entry<'a>> {
+        let (_, entry, rest) = split_entry(self.rest)?;
+        self.rest = rest;
+        Some(entry)
+    }
 }
 
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
     fn next(&mut self) -> Option<Entry<'a>> {
-        let (_, entry, rest) = split_entry(self.rest)?;
-        self.rest = rest;
-        Some(entry)
+        loop {
+            let entry = self.next_of_all()?;
+            if entry.id != DESCRIPTION {
+                return Some(entry);
+            }
+        }
     }
 }
 
@@ -302,7 +371,7 @@ impl<'a> StreamReader<'a> {
             let covered = rest.len() - after.len();
             let content_end = ENTRY_HEADER + entry.fingerprints.len() + entry.data.len();
             let padding = &rest[content_end..covered];
-            if header.reserved != 0 || header.id == 0 || padding.iter().any(|&b| b != 0) {
+            if header.reserved != 0 || padding.iter().any(|&b| b != 0) {
                 return Err(form);
             }
             let computed = header.crc(&rest[ENTRY_HEADER..content_end]);
@@ -331,6 +400,19 @@ impl<'a> StreamReader<'a> {
         Entries { rest: self.entries }
     }
 
+    /// The description table of a state id: what its entries are made of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateValue`] where it cannot be read, or is not there.
+    pub(crate) fn table(&self, id: u32) -> Result<Table<'a>, Error> {
+        let found = self
+            .entries()
+            .with_descriptions()
+            .find(|e| e.id == DESCRIPTION && e.instance == id);
+        Table::read(found.map_or(&[], |entry| entry.data))
+    }
+
     /// Restores a value, wholly or not at all.
     ///
     /// # Errors
@@ -351,7 +433,13 @@ impl<'a> StreamReader<'a> {
             return Err(Error::EntryTwice { name, id, instance });
         }
 
-        let version = reading_version(&T::DESC, &entry)?;
+        self.read(&entry)
+            .map_err(|error| explain(error, &T::TYPE, self.table(id).ok()))
+    }
+
+    fn read<T: KState>(&self, entry: &Entry<'_>) -> Result<T, Error> {
+        let name = T::DESC.name;
+        let version = reading_version(&T::DESC, entry)?;
         let mut dec = Decoder::new(entry.data);
         let value = T::restore(&mut dec, version)?;
         // A newer kernel's additional fields stand at the end; else nothing may.
@@ -377,12 +465,98 @@ fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Error> {
     let version = entry.version.min(desc.version);
     match entry.fingerprint(version) {
         Some(fingerprint) if fingerprint == desc.fingerprint_at(version) => Ok(version),
-        Some(_) => Err(Error::StateLayout { name, version }),
+        Some(_) => Err(Error::StateLayout {
+            name,
+            version,
+            field: Name::new(""),
+        }),
         None => Err(Error::StateTooNew {
             name,
             stream: entry.version,
             readable_by: entry.readable_by,
             known: desc.version,
+            field: Name::new(""),
         }),
     }
+}
+
+/// Names the field at which two descriptions part, from the table that came with the stream.
+fn explain(error: Error, root: &TypeDesc, table: Option<Table<'_>>) -> Error {
+    let (Error::StateLayout { name, .. } | Error::StateTooNew { name, .. }) = error else {
+        return error;
+    };
+    let (Ok(ours), Some(theirs)) = (Types::of(root, name), table) else {
+        return error;
+    };
+    let ours = ours.iter().find(|desc| desc.name == name);
+    let parting = ours.zip(theirs.types.iter().find(|d| d.name == name));
+    let Some(found) = parting.and_then(|(ours, d)| parts_at(ours.desc(), d, &theirs)) else {
+        return error;
+    };
+    match error {
+        Error::StateLayout { name, version, .. } => Error::StateLayout {
+            name,
+            version,
+            field: found,
+        },
+        Error::StateTooNew {
+            name,
+            stream,
+            readable_by,
+            known,
+            ..
+        } => Error::StateTooNew {
+            name,
+            stream,
+            readable_by,
+            known,
+            field: found,
+        },
+        other => other,
+    }
+}
+
+/// The first field or variant of theirs that ours has not, or has in another form; else the first of ours that theirs
+/// has not.
+fn parts_at(ours: &Desc, theirs: &Described<'_>, table: &Table<'_>) -> Option<Name> {
+    let same = |field: &FieldDesc, other: &TableField<'_>| {
+        field.name == other.name && field.ty.to_string() == table.shown(&other.ty).to_string()
+    };
+    let (ours, theirs): (Vec<_>, Vec<_>) = match (&ours.body, &theirs.body) {
+        (Body::Struct(ours), TableBody::Struct { fields, .. }) => {
+            let ours: Vec<_> = ours.iter().filter(|f| !f.section).collect();
+            let missing = |f: &TableField<'_>| !ours.iter().any(|o| same(o, f));
+            if let Some(field) = fields.iter().find(|f| missing(f)) {
+                return Some(Name::new(field.name));
+            }
+            (
+                ours.iter()
+                    .filter(|f| f.is_in(theirs.version))
+                    .map(|f| f.name)
+                    .collect(),
+                fields.iter().map(|f| f.name).collect(),
+            )
+        }
+        (Body::Enum(ours), TableBody::Enum(variants)) => {
+            let missing = |v: &TableVariant<'_>| {
+                !ours.iter().any(|o| {
+                    o.name == v.name
+                        && o.tag == v.tag
+                        && o.fields.len() == v.fields.len()
+                        && o.fields.iter().zip(&v.fields).all(|(o, f)| same(o, f))
+                })
+            };
+            if let Some(variant) = variants.iter().find(|v| missing(v)) {
+                return Some(Name::new(variant.name));
+            }
+            (
+                ours.iter().map(|v| v.name).collect(),
+                variants.iter().map(|v| v.name).collect(),
+            )
+        }
+        _ => return None,
+    };
+    ours.iter()
+        .find(|name| !theirs.contains(name))
+        .map(|name| Name::new(name))
 }

@@ -1,6 +1,7 @@
 //! The values that cross as they are: integers, texts, lists, pages.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -254,5 +255,50 @@ impl<T: KState> KState for Box<T> {
 
     fn pages(&self, owned: bool, f: &mut dyn FnMut(PageRef)) {
         T::pages(self, owned, f);
+    }
+}
+
+/// Key and value have their own heads, so those stand behind the count. A map that is nested in a list has them in each.
+impl<K: KState + Ord, V: KState> KState for BTreeMap<K, V> {
+    const DESC: Desc = Desc::value("BTreeMap");
+    const TYPE: TypeDesc = TypeDesc::Map(&K::TYPE, &V::TYPE);
+    const MIN_SIZE: usize = 4 + K::HEAD_SIZE + V::HEAD_SIZE;
+
+    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        const {
+            assert!(
+                K::MIN_SIZE + V::MIN_SIZE > 0,
+                "a BTreeMap of keys and values that take no bytes cannot cross"
+            )
+        };
+        enc.count(self.len())?;
+        K::save_head(enc)?;
+        V::save_head(enc)?;
+        self.iter().try_for_each(|(key, value)| {
+            key.save(enc)?;
+            value.save(enc)
+        })
+    }
+
+    fn restore(dec: &mut Decoder<'_>, _version: u32) -> Result<Self, Error> {
+        let count = dec.count(K::MIN_SIZE + V::MIN_SIZE)?;
+        let (key_version, value_version) = (K::restore_head(dec)?, V::restore_head(dec)?);
+        let mut map = BTreeMap::new();
+        for _ in 0..count {
+            let key = K::restore(dec, key_version)?;
+            if map.last_key_value().is_some_and(|(last, _)| *last >= key) {
+                return Err(dec.fault(ValueFault::KeyOrder));
+            }
+            let value = V::restore(dec, value_version)?;
+            map.insert(key, value);
+        }
+        Ok(map)
+    }
+
+    fn pages(&self, owned: bool, f: &mut dyn FnMut(PageRef)) {
+        for (key, value) in self {
+            key.pages(owned, f);
+            value.pages(owned, f);
+        }
     }
 }
