@@ -11,6 +11,8 @@
 //! | [`scratch`] | the regions that never hold anything preserved, in which the next kernel starts |
 //! | [`state`] | declared state: `#[derive(KState)]`, versions, fingerprints, streams of checksummed entries |
 //! | [`dump`] | a stream as readable text, without the structs |
+//! | [`dump`] | a state stream as readable text, without the structs that wrote it |
+//! | [`subsystem`] | who hands state over, in which order it is restored, all of it or nothing, and the report |
 //! | [`metadata`] | `kexec-metadata`: the kernel before, and the number of kexecs |
 //! | [`check`] | the receiving side's whole check: FDT, scratch, map and blobs, each by itself and against the others |
 //! | [`range`], [`page`] | ranges of physical memory and blocks of pages, the values that all of it is made of |
@@ -89,6 +91,7 @@ pub mod scratch;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod state;
+pub mod subsystem;
 
 pub use error::Error;
 pub use page::PageRef;

@@ -1,0 +1,94 @@
+//! What became of each subsystem.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::error::Error;
+use crate::state::table::Word;
+
+/// What became of a subsystem; the module's table says what each means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is restored.
+    Restored {
+        /// Entries of its stream whose ids it does not declare.
+        left_out: usize,
+    },
+    /// The predecessor handed nothing over for it.
+    Missing,
+    /// The predecessor handed two blobs over for it.
+    Doubled,
+    /// It cannot be restored.
+    Refused(Error),
+    /// One that it depends on is not restored.
+    NotWithout(&'static str),
+    /// A blob of a name that no subsystem has.
+    Unknown,
+}
+
+/// A clause: `restored`, or what happened and what is done instead.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Restored { left_out: 0 } => f.write_str("restored"),
+            Outcome::Restored { left_out } => write!(
+                f,
+                "restored, without {left_out} entries of ids that this kernel does not know"
+            ),
+            Outcome::Missing => {
+                f.write_str("missing: the predecessor handed nothing over for it; it starts anew")
+            }
+            Outcome::Doubled => f.write_str(
+                "refused: the predecessor handed two blobs over for it; neither is believed, it starts anew",
+            ),
+            Outcome::Refused(error) => write!(f, "refused: {error}"),
+            Outcome::NotWithout(on) => {
+                write!(f, "not restored, since `{on}` was not; it starts anew")
+            }
+            Outcome::Unknown => {
+                f.write_str("unknown: no subsystem of this kernel has this name; it is discarded")
+            }
+        }
+    }
+}
+
+/// What became of all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    outcomes: Vec<(String, Outcome)>,
+}
+
+impl Report {
+    /// Notes what became of a subsystem, in place of what was noted before.
+    pub fn note(&mut self, name: &str, outcome: Outcome) {
+        match self.outcomes.iter_mut().find(|(n, _)| n == name) {
+            Some((_, noted)) => *noted = outcome,
+            None => self.outcomes.push((name.into(), outcome)),
+        }
+    }
+
+    /// What became of one; `None` where nothing is noted.
+    pub fn of(&self, name: &str) -> Option<&Outcome> {
+        let found = self.outcomes.iter().find(|(n, _)| n == name);
+        found.map(|(_, outcome)| outcome)
+    }
+
+    /// Whether one is restored.
+    pub fn restored(&self, name: &str) -> bool {
+        matches!(self.of(name), Some(Outcome::Restored { .. }))
+    }
+
+    /// All, in the order in which they were noted.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.outcomes.iter().map(|(n, o)| (n.as_str(), o))
+    }
+}
+
+/// A line each: `NAME: OUTCOME`.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.outcomes()
+            .try_for_each(|(name, outcome)| writeln!(f, "{}: {outcome}", Word(name)))
+    }
+}

@@ -1,0 +1,248 @@
+//! Subsystems: order, both transactions, and each outcome.
+
+use std::cell::{Cell, RefCell};
+
+use handover::Error;
+use handover::state::{Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Directory, Node, Outcome, Prepared, SaysNo, Subsystem, order};
+
+#[derive(KState, Clone, Debug, PartialEq)]
+#[kstate(id = 1)]
+struct One(u32);
+
+#[derive(KState, Clone, Debug, PartialEq)]
+#[kstate(id = 2)]
+struct Other(u32);
+
+/// Two states in a stream; what it did is noted.
+struct Part<'a> {
+    name: &'static str,
+    after: &'static [&'static str],
+    says_no: bool,
+    value: Cell<u32>,
+    log: &'a RefCell<Vec<String>>,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        name: &'static str,
+        after: &'static [&'static str],
+        log: &'a RefCell<Vec<String>>,
+    ) -> Self {
+        Part {
+            name,
+            after,
+            says_no: false,
+            value: Cell::new(0),
+            log,
+        }
+    }
+
+    fn note(&self, what: &str) {
+        self.log.borrow_mut().push(format!("{what} {}", self.name));
+    }
+
+    fn blob(&self) -> Vec<u8> {
+        let mut bytes = vec![0; STREAM_OVERHEAD + self.size()];
+        let mut stream = StreamWriter::new(&mut bytes);
+        self.describe(&mut stream).unwrap();
+        stream.finish().unwrap();
+        bytes
+    }
+}
+
+impl Subsystem for Part<'_> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn states(&self) -> &'static [Desc] {
+        match self.name {
+            "a" => &[One::DESC, Other::DESC],
+            _ => &[],
+        }
+    }
+    fn after(&self) -> &'static [&'static str] {
+        self.after
+    }
+    fn freeze(&self) -> Result<(), String> {
+        self.note("freeze");
+        match self.says_no {
+            true => Err("it is busy".into()),
+            false => Ok(()),
+        }
+    }
+    fn thaw(&self) {
+        self.note("thaw");
+    }
+    fn size(&self) -> usize {
+        encoded_size(&One(0)) + encoded_size(&Other(0))
+    }
+    fn describe(&self, out: &mut StreamWriter<'_>) -> Result<(), Error> {
+        out.put(0, &One(self.value.get()))?;
+        out.put(0, &Other(self.value.get() + 1))
+    }
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Error> {
+        let (one, other): (One, Other) = (from.get(0)?, from.get(0)?);
+        Ok(Prepared::new(move || {
+            self.note("restore");
+            self.value.set(one.0 + other.0);
+        }))
+    }
+    fn anew(&self) {
+        self.note("anew");
+    }
+}
+
+#[test]
+fn restoring_goes_by_dependencies_and_freezing_the_other_way() {
+    let log = RefCell::new(vec![]);
+    let c = Part::new("c", &["b", "a"], &log);
+    let b = Part::new("b", &["a"], &log);
+    let a = Part::new("a", &[], &log);
+    let all = Directory::new(&[&c, &b, &a]).unwrap();
+    assert_eq!(all.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+    let frozen = all.freeze().unwrap();
+    let names: Vec<_> = frozen.subsystems().map(|s| s.name()).collect();
+    assert_eq!(names, ["c", "b", "a"]);
+    frozen.commit();
+    assert_eq!(log.take(), ["freeze c", "freeze b", "freeze a"]);
+    drop(all.freeze().unwrap());
+    assert_eq!(log.take()[3..], ["thaw a", "thaw b", "thaw c"]);
+
+    for part in [&a, &b, &c] {
+        part.value.set(5);
+    }
+    let blob = a.blob();
+    let report = all.restore(&[("c", &blob), ("b", &blob), ("a", &blob)]);
+    assert_eq!(log.take(), ["restore a", "restore b", "restore c"]);
+    assert_eq!(a.value.get(), 11);
+    assert_eq!(
+        report.to_string(),
+        "a: restored\nb: restored, without 2 entries of ids that this kernel does not know\nc: restored, without 2 \
+         entries of ids that this kernel does not know\n"
+    );
+}
+
+#[test]
+fn one_that_says_no_stops_it_and_the_others_go_on() {
+    let log = RefCell::new(vec![]);
+    let a = Part {
+        says_no: true,
+        ..Part::new("a", &[], &log)
+    };
+    let b = Part::new("b", &["a"], &log);
+    let refused = Directory::new(&[&a, &b]).unwrap().freeze().unwrap_err();
+    let no = SaysNo {
+        name: "a",
+        why: "it is busy".into(),
+    };
+    assert_eq!(refused, no);
+    assert_eq!(no.to_string(), "a says no: it is busy");
+    assert_eq!(log.take(), ["freeze b", "freeze a", "thaw b"]);
+}
+
+#[test]
+fn each_is_restored_wholly_or_not_at_all() {
+    let log = RefCell::new(vec![]);
+    let a = Part::new("a", &[], &log);
+    let b = Part::new("b", &["a"], &log);
+    let alone = Part::new("alone", &[], &log);
+    let all = Directory::new(&[&a, &b, &alone]).unwrap();
+    let good = alone.blob();
+    // One of its two states is missing.
+    let mut half = vec![0; 400];
+    let mut stream = StreamWriter::new(&mut half);
+    stream.put(0, &One(7)).unwrap();
+    stream.finish().unwrap();
+    let report = all.restore(&[
+        ("a", &half),
+        ("b", &good),
+        ("alone", &good),
+        ("else", &good),
+    ]);
+    assert_eq!(log.take(), ["anew a", "anew b", "restore alone"]);
+    assert_eq!((a.value.get(), b.value.get()), (0, 0));
+    let missing = Error::EntryMissing {
+        name: "Other",
+        id: 2,
+        instance: 0,
+    };
+    assert_eq!(report.of("a"), Some(&Outcome::Refused(missing)));
+    assert_eq!(report.of("b"), Some(&Outcome::NotWithout("a")));
+    assert_eq!(report.of("else"), Some(&Outcome::Unknown));
+    assert_eq!(report.of("nobody"), None);
+    assert_eq!(
+        report.to_string(),
+        "a: refused: state `Other` (id 0x2, instance 0) is missing in the stream; it is not restored\n\
+         b: not restored, since `a` was not; it starts anew\n\
+         alone: restored, without 2 entries of ids that this kernel does not know\n\
+         else: unknown: no subsystem of this kernel has this name; it is discarded\n"
+    );
+    log.take();
+
+    let mut damaged = good.clone();
+    damaged[70] ^= 1;
+    let report = all.restore(&[("a", &[]), ("alone", &good), ("alone", &good)]);
+    assert_eq!(report.of("a"), Some(&Outcome::Missing));
+    assert_eq!(report.of("alone"), Some(&Outcome::Doubled));
+    let report = all.restore(&[("alone", &damaged)]);
+    assert!(matches!(
+        report.of("alone"),
+        Some(Outcome::Refused(Error::EntryCrc { .. }))
+    ));
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let node = |name, after| Node {
+        name,
+        after,
+        states: &[],
+    };
+    let cycle = [
+        node("x", &["a"]),
+        node("a", &["b"]),
+        node("b", &["c"]),
+        node("c", &["a"]),
+    ];
+    let refused = order(&cycle).unwrap_err();
+    let Error::DependencyCycle { name } = refused else {
+        panic!("{refused}");
+    };
+    assert_ne!(name, "x", "it waits for the circle, but is not in it");
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "subsystem `{name}` is to be restored after itself, by way of others; none is registered"
+        )
+    );
+    assert_eq!(
+        order(&[node("a", &["a"])]),
+        Err(Error::DependencyCycle { name: "a" })
+    );
+    assert_eq!(
+        order(&[node("a", &["z"])]),
+        Err(Error::DependsOnNobody { name: "a", on: "z" })
+    );
+    assert_eq!(
+        order(&[node("a", &[]), node("a", &[])]),
+        Err(Error::SubsystemTwice { name: "a" })
+    );
+    let states = &[One::DESC];
+    let twice = order(&[
+        Node {
+            states,
+            ..node("a", &[])
+        },
+        Node {
+            states,
+            ..node("b", &[])
+        },
+    ]);
+    assert_eq!(
+        twice.unwrap_err().to_string(),
+        "states `One` and `One` both have id 0x1; none is registered: give one of them another id"
+    );
+    assert_eq!(order(&[]), Ok(vec![]));
+    assert_eq!(order(&[node("b", &["a"]), node("a", &[])]), Ok(vec![1, 0]));
+}
