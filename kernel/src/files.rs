@@ -12,7 +12,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
 use handover::range::PhysRange;
-use handover::state::{KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamWriter, encoded_size};
 use kernel::console::genfs::{GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
 use kernel::console::vfs::Mounts;
@@ -45,6 +45,10 @@ pub struct InitrdState;
 impl Subsystem for InitrdState {
     fn name(&self) -> &'static str {
         SUBSYSTEM
+    }
+
+    fn states(&self) -> &'static [Desc] {
+        &[Initrd::DESC]
     }
 
     fn size(&self) -> usize {

@@ -5,11 +5,12 @@
 //! before), the subsystems' [`Received::restore`], and [`finish`] (give back what nobody claimed, say what happened).
 
 pub mod damage;
+pub mod report;
 
 use crate::boot::{self, Origin, bytes_at};
 use crate::machine::clock;
 use crate::memory::{self, IrqMutex, Phys};
-use crate::{events, files, machine, terminal, tracing};
+use crate::{demo_state, events, files, machine, terminal, tracing};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -22,7 +23,8 @@ use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
 use handover::radix::PreservedMap;
 use handover::range::{PhysRange, subtract};
-use handover::state::{KState, STREAM_OVERHEAD, StreamReader, StreamWriter};
+use handover::state::{Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter};
+use handover::subsystem::{Node, Outcome as Became, Report, order};
 use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::params::Extent;
 use spin::{Mutex, Once};
@@ -31,6 +33,8 @@ use spin::{Mutex, Once};
 pub trait Subsystem: Sync {
     /// The name of its node in the FDT.
     fn name(&self) -> &'static str;
+    /// What it puts into its stream; the ids are nobody else's.
+    fn states(&self) -> &'static [Desc];
     /// Asked before anything is described: stop changing, or say why the kexec cannot go on now.
     fn freeze(&self) -> Result<(), String> {
         Ok(())
@@ -49,11 +53,12 @@ pub trait Subsystem: Sync {
 }
 
 /// Everybody who has state, in the order of asking. The tracer is last: it records all that the others do.
-fn subsystems() -> [&'static dyn Subsystem; 4] {
+fn subsystems() -> [&'static dyn Subsystem; 5] {
     [
         &machine::State,
         &files::InitrdState,
         &terminal::State,
+        &demo_state::State,
         &tracing::State,
     ]
 }
@@ -277,6 +282,8 @@ pub struct Received {
     /// Name and pages of each blob, and the FDT's.
     blobs: Vec<(String, PhysRange)>,
     fdt: Option<PhysRange>,
+    /// What became of each subsystem.
+    report: Mutex<Report>,
     /// Sentences about what could not be restored.
     troubles: Mutex<Vec<String>>,
     claimed: Mutex<Vec<PhysRange>>,
@@ -284,11 +291,21 @@ pub struct Received {
 
 /// Checks what the predecessor left, if there was one.
 pub fn receive() -> Received {
+    let nodes = subsystems().map(|s| Node {
+        name: s.name(),
+        after: &[],
+        states: s.states(),
+    });
+    if let Err(error) = order(&nodes) {
+        // A mistake of who wrote this kernel; each subsystem's own stream is still read as it was written.
+        crate::error!("handover: {error}");
+    }
     let info = boot::info();
     let mut received = Received {
         map: Mutex::new(None),
         blobs: Vec::new(),
         fdt: None,
+        report: Mutex::new(Report::default()),
         troubles: Mutex::new(Vec::new()),
         claimed: Mutex::new(Vec::new()),
     };
@@ -363,8 +380,13 @@ impl Received {
     pub fn restore<T: KState>(&self, subsystem: &str) -> Option<T> {
         let stream = self.blob(subsystem)?;
         match StreamReader::new(stream).and_then(|reader| reader.get::<T>(0)) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                let restored = Became::Restored { left_out: 0 };
+                self.report.lock().note(subsystem, restored);
+                Some(value)
+            }
             Err(error) => {
+                self.report.lock().note(subsystem, Became::Refused(error));
                 self.trouble(format!("{subsystem}: {error}"));
                 None
             }
@@ -376,6 +398,7 @@ impl Received {
             return None;
         }
         let Some((_, range)) = self.blobs.iter().find(|(n, r)| n == name && !r.is_empty()) else {
+            self.report.lock().note(name, Became::Missing);
             self.trouble(format!(
                 "{name}: the predecessor handed nothing over for it; it starts anew"
             ));
@@ -403,9 +426,15 @@ pub fn finish(received: Received) {
             "{why}; this kernel starts cold inside scratch, and leaves all other memory alone"
         );
     }
-    for (_, range) in &received.blobs {
+    report::keep_blobs(&received.blobs);
+    let mut report = received.report.into_inner();
+    for (name, range) in &received.blobs {
+        if report.of(name).is_none() && name != metadata::NAME {
+            report.note(name, Became::Unknown);
+        }
         give_back(*range, &[]);
     }
+    let mut lines = report.to_string();
     if let Some(range) = received.fdt {
         give_back(range, &[]);
     }
@@ -433,10 +462,13 @@ pub fn finish(received: Received) {
                 "handover: {pages} preserved pages that nobody claimed were given back"
             );
         }
+        lines += &format!("{pages} pages discarded: preserved, and claimed by nobody\n");
     }
     for trouble in received.troubles.into_inner() {
         crate::warning!("handover: {trouble}");
+        lines += &format!("trouble: {trouble}\n");
     }
+    report::keep(lines);
 }
 
 /// Unpreserves and frees every preserved block in a range, but those that reach into `keep`; how many pages that were.
@@ -480,4 +512,16 @@ fn give_back(range: PhysRange, keep: &[PhysRange]) -> u64 {
 pub fn rehearse() -> Result<Box<[u8]>, String> {
     let mut outgoing = prepare_with(boot::cmdline().0, |_| {})?;
     Ok(outgoing.fdt().into_boxed_slice())
+}
+
+/// The blobs of such a rehearsal, by name.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut outgoing = prepare_with(boot::cmdline().0, |_| {})?;
+    let blobs = outgoing.blobs.iter_mut();
+    Ok(blobs
+        .map(|(name, blob, _)| ((*name).into(), blob.bytes().to_vec()))
+        .collect())
 }

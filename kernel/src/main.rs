@@ -13,6 +13,7 @@ extern crate alloc;
 
 mod boot;
 mod commands;
+mod demo_state;
 mod events;
 mod files;
 mod handing;
@@ -38,6 +39,7 @@ fn run() -> ! {
     tracing::init(&received);
     files::init(&received);
     terminal::init(&received);
+    demo_state::init(&received);
     handing::finish(received);
     machine::start_interrupts();
     terminal::run()

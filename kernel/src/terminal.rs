@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use handover::error::Error;
-use handover::state::{KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamWriter, encoded_size};
 use kernel::console::session::Session;
 use kernel::console::shell::{Env, Shell};
 
@@ -34,6 +34,10 @@ pub struct State;
 impl Subsystem for State {
     fn name(&self) -> &'static str {
         SUBSYSTEM
+    }
+
+    fn states(&self) -> &'static [Desc] {
+        &[Crossing::DESC]
     }
 
     /// From here on bytes wait in the device.

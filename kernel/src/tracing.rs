@@ -11,7 +11,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::error::Error;
 use handover::page::PageRef;
-use handover::state::{StreamWriter, encoded_size, for_each_page};
+use handover::state::{Desc, KState, StreamWriter, encoded_size, for_each_page};
 use kernel::cmdline::parse_size;
 use spin::Once;
 use trace::fs::TraceFs;
@@ -107,7 +107,7 @@ impl Platform for Phys {
 fn marker_ip() {}
 
 /// The name under which the tracer crosses.
-const SUBSYSTEM: &str = "trace";
+pub const SUBSYSTEM: &str = "trace";
 
 /// Adopts the predecessor's buffers, or makes new ones.
 pub fn init(received: &Received) {
@@ -222,6 +222,10 @@ pub struct State;
 impl Subsystem for State {
     fn name(&self) -> &'static str {
         SUBSYSTEM
+    }
+
+    fn states(&self) -> &'static [Desc] {
+        &[TracerState::DESC]
     }
 
     fn freeze(&self) -> Result<(), String> {

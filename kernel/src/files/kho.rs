@@ -1,15 +1,59 @@
 //! `/sys/kernel/debug/kho`: what was handed over, what will be, and damage on purpose.
 
-use crate::{handing, memory};
-use handover::range::PhysRange;
+use crate::demo_state::{BOOTS, Boots};
+use crate::handing::report;
+use crate::tracing::{self, tracer};
+use crate::{files, handing, memory};
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use handover::dump;
+use handover::metadata::{self, KexecMetadata};
+use handover::range::{self, PhysRange};
+use handover::state::for_each_page;
 use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, print};
 use trace::errno::Errno;
 
+/// Blobs by name.
+type Blobs = Cow<'static, [(String, Vec<u8>)]>;
+
+/// The file with a subsystem's blob.
+macro_rules! blob {
+    ($side:literal, $blobs:ident, $name:literal) => {
+        GenFile::read_only(concat!($side, "/sub_fdts/", $name), |out| {
+            show_blob($blobs(), $name, out)
+        })
+    };
+}
+
 /// The tree.
 pub const FILES: &[GenFile] = &[
     GenFile::read_only("in/fdt", incoming),
+    GenFile::read_only("in/state", |out| show_state(incoming_blobs(), out)),
+    GenFile::read_only("in/metadata", |out| show_metadata(incoming_blobs(), out)),
+    GenFile::read_only("in/report", |out| Ok(out.write(report::text().as_bytes())?)),
+    blob!("in", incoming_blobs, "kexec-metadata"),
+    blob!("in", incoming_blobs, "machine"),
+    blob!("in", incoming_blobs, "initrd"),
+    blob!("in", incoming_blobs, "console"),
+    blob!("in", incoming_blobs, "demo"),
+    blob!("in", incoming_blobs, "trace"),
     GenFile::read_only("out/fdt", outgoing),
+    GenFile::read_only("out/state", |out| show_state(outgoing_blobs(), out)),
+    GenFile::read_only("out/metadata", |out| show_metadata(outgoing_blobs(), out)),
+    GenFile::read_only("out/preserved", preserved),
+    blob!("out", outgoing_blobs, "kexec-metadata"),
+    blob!("out", outgoing_blobs, "machine"),
+    blob!("out", outgoing_blobs, "initrd"),
+    blob!("out", outgoing_blobs, "console"),
+    blob!("out", outgoing_blobs, "demo"),
+    blob!("out", outgoing_blobs, "trace"),
+    GenFile {
+        path: "demo",
+        read: Some(show_demo),
+        write: Some(set_note),
+    },
     GenFile::read_only("out/scratch_phys", scratch_phys),
     GenFile::read_only("out/scratch_len", scratch_len),
     GenFile {
@@ -20,8 +64,12 @@ pub const FILES: &[GenFile] = &[
 ];
 
 fn incoming(out: &mut dyn Sink) -> Result<(), FsError> {
+    Ok(out.write(incoming_fdt()?)?)
+}
+
+fn incoming_fdt() -> Result<&'static [u8], FsError> {
     match handing::incoming_fdt() {
-        Some(fdt) => Ok(out.write(fdt)?),
+        Some(fdt) => Ok(fdt),
         None => Err(FsError::new(
             Errno::ENODEV,
             match handing::outcome() {
@@ -35,6 +83,99 @@ fn incoming(out: &mut dyn Sink) -> Result<(), FsError> {
 fn outgoing(out: &mut dyn Sink) -> Result<(), FsError> {
     let fdt = handing::rehearse().map_err(|why| FsError::new(Errno::EBUSY, why))?;
     Ok(out.write(&fdt)?)
+}
+
+/// What was handed over; why there is nothing, if there is nothing.
+fn incoming_blobs() -> Result<Blobs, FsError> {
+    incoming_fdt()?;
+    Ok(Cow::Borrowed(report::incoming_blobs()))
+}
+
+fn outgoing_blobs() -> Result<Blobs, FsError> {
+    let blobs = handing::rehearse_blobs().map_err(|why| FsError::new(Errno::EBUSY, why))?;
+    Ok(Cow::Owned(blobs))
+}
+
+fn show_blob(blobs: Result<Blobs, FsError>, name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    let blobs = blobs?;
+    let Some((_, blob)) = blobs.iter().find(|(n, _)| n == name) else {
+        return Err(FsError::new(
+            Errno::ENOENT,
+            "nothing was handed over under this name, or too much to keep a copy of",
+        ));
+    };
+    Ok(out.write(blob)?)
+}
+
+/// Each stream as text, by the description that travels in it.
+fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
+    for (name, blob) in blobs?.iter().filter(|(name, _)| name != metadata::NAME) {
+        print(out, format_args!("# {name}\n"))?;
+        match dump::dump(blob) {
+            Ok(text) => out.write(text.as_bytes())?,
+            Err(error) => print(out, format_args!("({error})\n"))?,
+        }
+    }
+    Ok(())
+}
+
+fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
+    let blobs = blobs?;
+    let blob = blobs.iter().find(|(name, _)| name == metadata::NAME);
+    let metadata = KexecMetadata::decode(blob.map_or(&[], |(_, blob)| blob))
+        .map_err(|error| FsError::new(Errno::ENOENT, alloc::format!("{error}")))?;
+    let (release, count) = (metadata.previous_release(), metadata.kexec_count);
+    Ok(print(
+        out,
+        format_args!("previous release: {release}\nkexec count: {count}\n"),
+    )?)
+}
+
+/// Ranges that are preserved now, with their owners where those are known, and the owners' totals.
+fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
+    let mut left = Vec::new();
+    let _ = memory::with_preserved(|map| {
+        map.for_each_block(|block| left.push(block.range()));
+        Ok(())
+    });
+    range::normalize(&mut left);
+    let initrd = files::initrd_extent();
+    let initrd = initrd.range().into_iter().map(|r| r.page_align_outwards());
+    let mut trace = Vec::new();
+    if let Some(state) = tracer().and_then(|tracer| tracer.state().ok()) {
+        for_each_page(&state, |page| trace.push(page.range()));
+    }
+    range::normalize(&mut trace);
+    for (owner, owned) in [("initrd", initrd.collect()), (tracing::SUBSYSTEM, trace)] {
+        let others = range::subtract(&left, &owned);
+        show_owner(out, owner, &range::subtract(&left, &others))?;
+        left = others;
+    }
+    show_owner(out, "others", &left)
+}
+
+fn show_owner(out: &mut dyn Sink, owner: &str, ranges: &[PhysRange]) -> Result<(), FsError> {
+    for range in ranges {
+        print(out, format_args!("{range} {owner}\n"))?;
+    }
+    let bytes: u64 = ranges.iter().map(PhysRange::len).sum();
+    Ok(print(
+        out,
+        format_args!("total {} KiB {owner}\n", bytes / 1024),
+    )?)
+}
+
+/// What `demo_state` hands over.
+fn show_demo(out: &mut dyn Sink) -> Result<(), FsError> {
+    let Boots { count, note } = BOOTS.lock().clone();
+    Ok(print(out, format_args!("boots: {count}\nnote: {note}\n"))?)
+}
+
+fn set_note(bytes: &[u8]) -> Result<(), FsError> {
+    let note = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let note = String::from(note.trim_end());
+    BOOTS.lock().note = note;
+    Ok(())
 }
 
 fn each_scratch(out: &mut dyn Sink, value: fn(&PhysRange) -> u64) -> Result<(), FsError> {

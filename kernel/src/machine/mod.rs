@@ -10,7 +10,7 @@ pub mod uart;
 
 use crate::handing::{Received, Subsystem};
 use handover::error::Error;
-use handover::state::{KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamWriter, encoded_size};
 use spin::Once;
 
 /// What a kernel found out about the machine.
@@ -81,6 +81,10 @@ pub struct State;
 impl Subsystem for State {
     fn name(&self) -> &'static str {
         SUBSYSTEM
+    }
+
+    fn states(&self) -> &'static [Desc] {
+        &[Found::DESC]
     }
 
     fn size(&self) -> usize {

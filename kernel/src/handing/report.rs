@@ -1,0 +1,52 @@
+//! What is kept of a handover for people: its blobs, and what became of them. `/sys/kernel/debug/kho/in` shows it.
+
+use super::{Outcome, outcome};
+use crate::boot::bytes_at;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use handover::range::PhysRange;
+use spin::Once;
+
+/// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
+const KEPT_BYTES: u64 = 1 << 20;
+
+static BLOBS: Once<Vec<(String, Vec<u8>)>> = Once::new();
+static REPORT: Once<String> = Once::new();
+
+/// Copies the blobs, while they are still there, as far as there is room.
+pub(super) fn keep_blobs(blobs: &[(String, PhysRange)]) {
+    let mut left = KEPT_BYTES;
+    let mut kept = Vec::new();
+    for (name, range) in blobs {
+        let mut copy = Vec::new();
+        if range.len() > left || copy.try_reserve_exact(range.len() as usize).is_err() {
+            continue;
+        }
+        left -= range.len();
+        // SAFETY: verified: in RAM, preserved, nobody's to write until `finish` frees it, which is after this.
+        copy.extend_from_slice(unsafe { bytes_at((*range).into()) });
+        kept.push((name.clone(), copy));
+    }
+    BLOBS.call_once(|| kept);
+}
+
+/// The blobs that this kernel was handed, by name; those that were too long to keep are left out.
+pub fn incoming_blobs() -> &'static [(String, Vec<u8>)] {
+    BLOBS.get().map_or(&[], Vec::as_slice)
+}
+
+/// Keeps what became of each subsystem, a line each.
+pub(super) fn keep(lines: String) {
+    REPORT.call_once(|| lines);
+}
+
+/// What became of the handover: how this life began, then a line for each subsystem, then troubles.
+pub fn text() -> String {
+    let began = match outcome() {
+        Outcome::Cold => "cold start: nothing was handed over".into(),
+        Outcome::Restored(release) => format!("handover from {release} accepted"),
+        Outcome::Refused(why) => format!("handover refused: {why}"),
+    };
+    format!("{began}\n{}", REPORT.get().map_or("", String::as_str))
+}
