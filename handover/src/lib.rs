@@ -97,3 +97,8 @@ pub use error::Error;
 pub use page::PageRef;
 pub use range::PhysRange;
 pub use state::KState;
+
+/// The examples of the guide, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/hand-over-your-state.md")]
+mod guide {}

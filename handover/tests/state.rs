@@ -382,8 +382,8 @@ fn downgrades() {
     );
     assert_eq!(
         refused.to_string(),
-        "state `S`: the stream has version 3, readable from version 3 on; this kernel knows version 2, and no field \
-         `more`; it is not restored"
+        "state `S`: the stream has version 3, readable from version 3 on; this kernel knows version 2; they part at \
+         field `more`; it is not restored"
     );
 }
 

@@ -404,7 +404,7 @@ pub enum Error {
         readable_by: u32,
         /// The version that this kernel knows.
         known: u32,
-        /// The first field that this kernel does not know; empty where that is not known.
+        /// The first field that only one of the two has; empty where that is not known.
         field: Name,
     },
     /// Written by a kernel that is too old.

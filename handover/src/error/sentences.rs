@@ -295,7 +295,7 @@ impl fmt::Display for Error {
                 f,
                 "state `{name}`: the stream has version {stream}, readable from version {readable_by} on; this kernel \
                  knows version {known}{}; {NOT_RESTORED}",
-                AtField(", and no field", field)
+                AtField("; they part at field", field)
             ),
             StateTooOld { name, stream, min } => write!(
                 f,
