@@ -453,7 +453,7 @@ pub fn finish(received: Received) {
             Ok(())
         });
         let mut pages = 0;
-        for range in unclaimed {
+        for &range in &unclaimed {
             // A block of which a part is claimed stays whole.
             pages += give_back(range, &claimed);
         }
@@ -462,12 +462,16 @@ pub fn finish(received: Received) {
                 "handover: {pages} preserved pages that nobody claimed were given back"
             );
         }
+        report::keep_ranges("discarded", unclaimed);
         lines += &format!("{pages} pages discarded: preserved, and claimed by nobody\n");
     }
     for trouble in received.troubles.into_inner() {
         crate::warning!("handover: {trouble}");
         lines += &format!("trouble: {trouble}\n");
     }
+    report::keep_ranges("claimed", claimed);
+    let blobs = received.blobs.into_iter().map(|(_, range)| range);
+    report::keep_ranges("blobs and FDT", blobs.chain(received.fdt).collect());
     report::keep(lines);
 }
 

@@ -325,3 +325,37 @@ fn dtc_accepts_the_blob_of_both_sides() {
     assert_eq!(scratch(&mut guest), before);
     guest.poweroff();
 }
+
+#[test]
+fn the_example_subsystem_crosses_and_is_shown_as_text() {
+    const KHO: &str = "/sys/kernel/debug/kho";
+    let mut guest = Setup::new().boot();
+    for file in ["state", "metadata", "preserved", "sub_fdts/demo"] {
+        guest.refused(&format!("cat {KHO}/in/{file}"));
+    }
+    guest.ok(&format!("echo hello > {KHO}/demo"));
+    let state = guest.ok(&format!("cat {KHO}/out/state"));
+    for part in [
+        "Boots (id 0x13",
+        "note: String = \"hello\"",
+        "TracerState",
+        "tracing_on: bool = true",
+    ] {
+        assert!(state.contains(part), "out/state has no {part}:\n{state}");
+    }
+    guest.kexec_to(1);
+    let demo = guest.ok(&format!("cat {KHO}/demo"));
+    assert_eq!(demo.trim_end(), "boots: 2\nnote: hello");
+    for (file, part) in [
+        ("in/state", "note: String = \"hello\""),
+        ("in/metadata", "kexec count: 1"),
+        ("in/report", "demo: restored"),
+        ("in/report", "trace: restored"),
+        ("in/preserved", "claimed"),
+        ("out/preserved", "initrd"),
+    ] {
+        let text = guest.ok(&format!("cat {KHO}/{file}"));
+        assert!(text.contains(part), "{file} has no {part}:\n{text}");
+    }
+    guest.poweroff();
+}

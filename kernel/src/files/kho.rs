@@ -33,6 +33,7 @@ pub const FILES: &[GenFile] = &[
     GenFile::read_only("in/state", |out| show_state(incoming_blobs(), out)),
     GenFile::read_only("in/metadata", |out| show_metadata(incoming_blobs(), out)),
     GenFile::read_only("in/report", |out| Ok(out.write(report::text().as_bytes())?)),
+    GenFile::read_only("in/preserved", came_preserved),
     blob!("in", incoming_blobs, "kexec-metadata"),
     blob!("in", incoming_blobs, "machine"),
     blob!("in", incoming_blobs, "initrd"),
@@ -152,6 +153,14 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         left = others;
     }
     show_owner(out, "others", &left)
+}
+
+/// Ranges that came over preserved, with what became of them, and totals.
+fn came_preserved(out: &mut dyn Sink) -> Result<(), FsError> {
+    incoming_fdt()?;
+    report::incoming_ranges()
+        .iter()
+        .try_for_each(|(what, ranges)| show_owner(out, what, ranges))
 }
 
 fn show_owner(out: &mut dyn Sink, owner: &str, ranges: &[PhysRange]) -> Result<(), FsError> {

@@ -2,16 +2,19 @@
 
 use super::{Outcome, outcome};
 use crate::boot::bytes_at;
+use crate::memory::IrqMutex;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use handover::range::PhysRange;
+use handover::range::{self, PhysRange};
 use spin::Once;
 
 /// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
 const KEPT_BYTES: u64 = 1 << 20;
 
 static BLOBS: Once<Vec<(String, Vec<u8>)>> = Once::new();
+/// What came over preserved, by what became of it. As it was found: it is put in order when somebody asks.
+static RANGES: IrqMutex<Vec<(&str, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
 static REPORT: Once<String> = Once::new();
 
 /// Copies the blobs, while they are still there, as far as there is room.
@@ -34,6 +37,21 @@ pub(super) fn keep_blobs(blobs: &[(String, PhysRange)]) {
 /// The blobs that this kernel was handed, by name; those that were too long to keep are left out.
 pub fn incoming_blobs() -> &'static [(String, Vec<u8>)] {
     BLOBS.get().map_or(&[], Vec::as_slice)
+}
+
+/// Keeps ranges of memory that came over preserved.
+pub(super) fn keep_ranges(what: &'static str, ranges: Vec<PhysRange>) {
+    RANGES.lock().push((what, ranges));
+}
+
+/// What came over preserved: what became of it, and its ranges in order.
+pub fn incoming_ranges() -> Vec<(&'static str, Vec<PhysRange>)> {
+    let mut all = RANGES.lock().clone();
+    for (_, ranges) in &mut all {
+        *ranges = ranges.iter().map(PhysRange::page_align_outwards).collect();
+        range::normalize(ranges);
+    }
+    all
 }
 
 /// Keeps what became of each subsystem, a line each.
