@@ -1,10 +1,11 @@
 //! `#[derive(KState)]` for the crate `handover`.
 //!
 //! Two steps, one file each: `attrs` reads the attributes and refuses what contradicts itself, each time saying what
-//! to write instead; `expand` writes the implementation.
+//! to write instead (`instead` knows that for types); `expand` writes the implementation.
 
 mod attrs;
 mod expand;
+mod instead;
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};

@@ -113,6 +113,7 @@
 
 mod codec;
 mod desc;
+mod parting;
 mod places;
 mod stream;
 pub(crate) mod table;
