@@ -11,6 +11,7 @@
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
 mod field;
+pub mod filter;
 mod format;
 mod macros;
 mod record;
