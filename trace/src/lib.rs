@@ -36,6 +36,7 @@ pub mod error;
 pub mod event;
 pub mod fs;
 pub mod local;
+pub mod options;
 pub mod page;
 pub mod platform;
 pub mod ring;

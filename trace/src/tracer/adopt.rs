@@ -6,8 +6,8 @@ use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{EventDesc, Table};
 use crate::platform::Platform;
-use crate::ring::Plan;
-use crate::sync::AtomicU64;
+use crate::ring::{CpuBuffer, Plan};
+use crate::sync::Mutex;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -55,7 +55,7 @@ impl<P: Platform> Tracer<P> {
             if cpu.cpu as usize != index {
                 return Err(TraceError::StateCpu(cpu.cpu));
             }
-            if cpu.size_kb == 0 || pages_for(cpu.size_kb).is_none() {
+            if cpu.size_kb == 0 || pages_for(cpu.size_kb, 0).is_none() {
                 return Err(TraceError::StateNumber {
                     cpu: cpu.cpu,
                     what: "size in KiB",
@@ -93,7 +93,7 @@ impl<P: Platform> Tracer<P> {
             };
             plans.push((plan, size_kb));
         }
-        let fresh = fresh_cpus(&platform, new_cpus, size_kb)?;
+        let fresh = fresh_cpus(&platform, new_cpus, size_kb, 0)?;
 
         // Nothing can fail from here on.
         let mut boundaries = state.boundaries;
@@ -106,9 +106,9 @@ impl<P: Platform> Tracer<P> {
         prune(&mut boundaries, oldest);
         let mut cpus: Vec<Cpu<P>> = plans
             .into_iter()
-            .map(|(plan, size_kb)| Cpu {
-                buffer: plan.adopt(start),
-                size_kb: AtomicU64::new(size_kb),
+            .map(|(plan, size_kb)| {
+                let buffer = plan.adopt(start);
+                Cpu::new(buffer, CpuBuffer::retired(platform.clone()), size_kb)
             })
             .collect();
         for cpu in &fresh {
@@ -120,23 +120,22 @@ impl<P: Platform> Tracer<P> {
             desc.clear_masks();
             desc.set_enabled(on);
         }
-        let top = Instance::from_parts(
-            platform.clone(),
-            Parts {
-                slot: TOP,
-                name: String::new(),
-                cpus,
-                on: state.tracing_on,
-                clock: state.clock,
-                counter: state.counter,
-                boundaries,
-            },
-        );
+        let shared = super::instances::shared(cpus.len());
+        let mut parts = Parts::new(TOP, String::new(), cpus, events.len());
+        parts.on = state.tracing_on;
+        parts.clock = state.clock;
+        parts.counter = state.counter;
+        parts.boundaries = boundaries;
+        let top = Instance::from_parts(platform.clone(), shared.clone(), parts);
         Ok(Tracer {
             platform,
             generation,
             events: table,
             top,
+            shared,
+            slots: super::instances::no_slots(),
+            named: Mutex::new(Vec::new()),
+            instance_kb: super::DEFAULT_KB,
             report,
         })
     }

@@ -1,30 +1,39 @@
 //! The tracer: the buffers of all CPUs, the events, and what is switched on.
 
 mod adopt;
+mod cmdlines;
 mod instance;
+mod instances;
+mod quiesce;
+mod record;
+mod snapshot;
 mod state;
 
 pub use adopt::Report;
+pub use cmdlines::{SIZE as CMDLINES, SavedName, TaskName};
 pub use instance::Instance;
+pub use instances::MAX_INSTANCES;
 pub use state::{Boundary, CpuState, TracerState};
 
-use crate::clock::ClockId;
 use crate::error::TraceError;
-use crate::event::{Common, EventDesc, Known, Record, Table};
+use crate::event::{Common, EventDesc, Known, Table};
 use crate::platform::Platform;
-use crate::ring::MIN_PAGES;
-use crate::sync::Ordering;
+use crate::ring::{MAX_ORDER, MIN_PAGES};
+use crate::sync::{Mutex, Ordering};
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use handover::mem::PAGE_SIZE;
-use instance::{Parts, TOP, fresh_cpus};
+use instance::{Parts, Shared, TOP, fresh_cpus};
+use quiesce::Place;
 
 /// The most CPUs that a tracer serves.
 pub const MAX_CPUS: usize = 1024;
 /// The most boundaries between lives that are kept; the oldest are forgotten first.
 const MAX_BOUNDARIES: usize = 64;
-/// log2 of the pages of a sub-buffer.
-const ORDER: u8 = 0;
+/// KiB of each CPU's buffer where nobody says otherwise: Linux's default.
+pub const DEFAULT_KB: u64 = 1408;
 /// The only tracer.
 pub const NOP: &str = "nop";
 
@@ -46,6 +55,13 @@ pub struct Tracer<P: Platform> {
     generation: u32,
     events: Table,
     top: Instance<P>,
+    shared: Arc<Shared>,
+    /// All others, as the slow path finds them: the one of slot `i` at `i - 1`.
+    slots: Box<[Place<Instance<P>>]>,
+    /// The same, as everybody else finds them, by name.
+    named: Mutex<Vec<Arc<Instance<P>>>>,
+    /// The size that new instances begin with.
+    instance_kb: u64,
     report: Report,
 }
 
@@ -57,10 +73,10 @@ impl<P: Platform> core::ops::Deref for Tracer<P> {
     }
 }
 
-/// Sub-buffers in the ring for a size in KiB; `None` for a size that no machine has.
-fn pages_for(size_kb: u64) -> Option<usize> {
+/// Sub-buffers in the ring for a size in KiB and sub-buffers of `1 << order` pages; `None` for a size that no machine has.
+fn pages_for(size_kb: u64, order: u8) -> Option<usize> {
     let bytes = size_kb.checked_mul(1024)?;
-    let pages = bytes.div_ceil(PAGE_SIZE << ORDER);
+    let pages = bytes.div_ceil(PAGE_SIZE << order.min(MAX_ORDER));
     // Page indices have two bits less than a word; and no list is longer than memory.
     let pages = usize::try_from(pages).ok().filter(|n| *n < 1 << 40)?;
     Some(pages.max(MIN_PAGES))
@@ -85,28 +101,23 @@ impl<P: Platform> Tracer<P> {
         } = config;
         check_cpus(nr_cpus)?;
         let events = Table::new(events)?;
-        let cpus = fresh_cpus(&platform, nr_cpus, size_kb)?;
+        let cpus = fresh_cpus(&platform, nr_cpus, size_kb, 0)?;
         events.apply();
         for desc in events.declared() {
             desc.clear_masks();
         }
-        let top = Instance::from_parts(
-            platform.clone(),
-            Parts {
-                slot: TOP,
-                name: String::new(),
-                cpus,
-                on: true,
-                clock: ClockId::Local,
-                counter: 0,
-                boundaries: Vec::with_capacity(1),
-            },
-        );
+        let shared = instances::shared(nr_cpus);
+        let parts = Parts::new(TOP, String::new(), cpus, events.declared().len());
+        let top = Instance::from_parts(platform.clone(), shared.clone(), parts);
         Ok(Tracer {
             platform,
             generation,
             events,
             top,
+            shared,
+            slots: instances::no_slots(),
+            named: Mutex::new(Vec::new()),
+            instance_kb: size_kb,
             report: Report::default(),
         })
     }
@@ -154,36 +165,6 @@ impl<P: Platform> Tracer<P> {
     /// The name of the current tracer.
     pub fn current_tracer(&self) -> &'static str {
         NOP
-    }
-
-    /// Records an event with `size` bytes of fixed fields and `dynamic` bytes of strings, at a past time (`cycles` of the time stamp counter) or now. Called
-    /// by what [`define_events!`](crate::define_events) makes. An event that cannot be recorded is counted.
-    #[inline(always)]
-    pub fn record(
-        &self,
-        desc: &'static EventDesc,
-        cycles: Option<u64>,
-        size: usize,
-        dynamic: usize,
-        fill: impl FnOnce(&mut Record<'_, '_, P>),
-    ) {
-        let id = desc.id();
-        if id != 0 {
-            // The event's counters say what becomes of it.
-            let _ = self.top.write(id, size, dynamic, cycles, fill);
-        }
-    }
-
-    /// Records an event at a past time, given as raw cycles of the time stamp counter. The same as [`record`](Self::record)
-    /// with a time.
-    pub fn record_at(
-        &self,
-        desc: &'static EventDesc,
-        cycles: u64,
-        dynamic: usize,
-        fill: impl FnOnce(&mut Record<'_, '_, P>),
-    ) {
-        self.record(desc, Some(cycles), desc.size, dynamic, fill);
     }
 
     /// Describes the tracer for the next life. To be brought up to date by [`refresh_state`](Self::refresh_state) at the
