@@ -49,4 +49,4 @@ pub use clock::ClockId;
 pub use errno::Errno;
 pub use error::TraceError;
 pub use platform::{Context, Locality, Platform};
-pub use tracer::{Boundary, Config, Tracer, TracerState};
+pub use tracer::{Boundary, Config, Instance, Tracer, TracerState};

@@ -146,7 +146,7 @@ fn find(desc: &EventDesc, name: &str) -> Option<View<'static>> {
 }
 
 /// The integer at `offset`, sign-extended where it is signed.
-fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
+pub(super) fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
     let bytes = payload.get(offset..offset.checked_add(size)?)?;
     Some(match (size, signed) {
         (1, false) => u64::from(bytes[0]),

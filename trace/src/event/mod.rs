@@ -11,6 +11,7 @@
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
 mod field;
+pub mod filter;
 mod format;
 mod macros;
 mod record;
@@ -24,7 +25,7 @@ pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
 pub(crate) use table::{Known, Table};
 
-use crate::sync::fixed::{AtomicBool, AtomicU16, Ordering};
+use crate::sync::fixed::{AtomicU16, AtomicU64, Ordering};
 
 /// What the macro's code needs.
 #[doc(hidden)]
@@ -125,7 +126,12 @@ pub struct EventDesc {
     /// Of the layout: differs where a record of the one would be misread as one of the other.
     pub fingerprint: u64,
     id: AtomicU16,
-    enabled: AtomicBool,
+    /// A bit for each instance slot in which something is to be done when the event happens.
+    wanted: AtomicU64,
+    /// A bit for each instance slot in which it is recorded.
+    on: AtomicU64,
+    /// A bit for each instance slot in which a filter or a trigger wants to see it first.
+    special: AtomicU64,
 }
 
 impl EventDesc {
@@ -149,19 +155,42 @@ impl EventDesc {
             size: field::end(fields),
             fingerprint: field::fingerprint(system, name, fields),
             id: AtomicU16::new(0),
-            enabled: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
+            on: AtomicU64::new(0),
+            special: AtomicU64::new(0),
         }
     }
 
-    /// Whether it is recorded: one relaxed load.
+    /// Whether anything is to be done when it happens, in any instance: one relaxed load.
     #[inline(always)]
     pub fn enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed) != 0
     }
 
-    /// Switches it on or off.
+    /// Switches its recording in the top instance on or off.
     pub fn set_enabled(&self, on: bool) {
-        self.enabled.store(on, Ordering::Relaxed);
+        self.set_enabled_in(0, on);
+    }
+
+    /// Whether it is recorded in the instance of slot `slot`.
+    pub(crate) fn enabled_in(&self, slot: u8) -> bool {
+        self.on.load(Ordering::Relaxed) & bit(slot) != 0
+    }
+
+    /// Switches its recording in the instance of slot `slot` on or off.
+    pub(crate) fn set_enabled_in(&self, slot: u8, on: bool) {
+        set_bit(&self.on, slot, on);
+        // What triggers want to see stays wanted.
+        if on || self.special.load(Ordering::Relaxed) & bit(slot) == 0 {
+            set_bit(&self.wanted, slot, on);
+        }
+    }
+
+    /// Forgets the choices of all instances.
+    pub(crate) fn clear_masks(&self) {
+        for mask in [&self.wanted, &self.on, &self.special] {
+            mask.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Its number; 0 as long as no tracer knows it.
@@ -171,5 +200,17 @@ impl EventDesc {
 
     pub(crate) fn set_id(&self, id: u16) {
         self.id.store(id, Ordering::Relaxed);
+    }
+}
+
+fn bit(slot: u8) -> u64 {
+    1 << (slot & 63)
+}
+
+fn set_bit(mask: &AtomicU64, slot: u8, on: bool) {
+    if on {
+        mask.fetch_or(bit(slot), Ordering::Relaxed);
+    } else {
+        mask.fetch_and(!bit(slot), Ordering::Relaxed);
     }
 }

@@ -1,12 +1,14 @@
 //! Taking over the buffers of the life before.
 
-use super::{Boundary, Cpu, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus, pages_for};
+use super::instance::{Cpu, Parts, TOP, fresh_cpus};
+use super::{Boundary, Instance, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{EventDesc, Table};
 use crate::platform::Platform;
-use crate::ring::{CpuBuffer, Plan};
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
+use crate::ring::Plan;
+use crate::sync::AtomicU64;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What taking the buffers over found.
@@ -91,14 +93,7 @@ impl<P: Platform> Tracer<P> {
             };
             plans.push((plan, size_kb));
         }
-        let mut fresh = Vec::new();
-        for _ in 0..new_cpus {
-            let pages = pages_for(size_kb).ok_or(TraceError::NoMemory)?;
-            fresh.push(Cpu {
-                buffer: CpuBuffer::new(platform.clone(), pages, super::ORDER)?,
-                size_kb: AtomicU64::new(size_kb),
-            });
-        }
+        let fresh = fresh_cpus(&platform, new_cpus, size_kb)?;
 
         // Nothing can fail from here on.
         let mut boundaries = state.boundaries;
@@ -122,22 +117,28 @@ impl<P: Platform> Tracer<P> {
         cpus.extend(fresh);
         table.apply();
         for (desc, on) in events.iter().zip(enabled) {
+            desc.clear_masks();
             desc.set_enabled(on);
         }
-        let tracer = Tracer {
+        let top = Instance::from_parts(
+            platform.clone(),
+            Parts {
+                slot: TOP,
+                name: String::new(),
+                cpus,
+                on: state.tracing_on,
+                clock: state.clock,
+                counter: state.counter,
+                boundaries,
+            },
+        );
+        Ok(Tracer {
             platform,
-            cpus: cpus.into_boxed_slice(),
-            on: AtomicBool::new(state.tracing_on),
-            clock: AtomicU8::new(state.clock as u8),
-            counter: AtomicU64::new(state.counter),
             generation,
             events: table,
-            boundaries: Mutex::new(boundaries),
-            control: Mutex::new(()),
+            top,
             report,
-        };
-        debug_assert_eq!(tracer.clock.load(Ordering::Relaxed), state.clock as u8);
-        Ok(tracer)
+        })
     }
 }
 
