@@ -1,5 +1,6 @@
 //! One named set of buffers: what an instance under `instances/` is, and what the top directory is.
 
+use super::choices::Choices;
 use super::{Boundary, MAX_CPUS, ORDER, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -33,6 +34,7 @@ pub struct Instance<P: Platform> {
     clock: AtomicU8,
     pub(super) counter: AtomicU64,
     pub(super) boundaries: Mutex<Vec<Boundary>>,
+    pub(super) choices: Choices,
     /// Held while buffers are resized, cleared, or change their clock. A reader of text does not take it.
     pub(super) control: Mutex<()>,
 }
@@ -81,6 +83,7 @@ impl<P: Platform> Instance<P> {
             clock: AtomicU8::new(parts.clock as u8),
             counter: AtomicU64::new(parts.counter),
             boundaries: Mutex::new(parts.boundaries),
+            choices: Choices::default(),
             control: Mutex::new(()),
         }
     }

@@ -1,10 +1,12 @@
 //! The tracer: the buffers of all CPUs, the events, and what is switched on.
 
 mod adopt;
+mod choices;
 mod instance;
 mod state;
 
 pub use adopt::Report;
+pub use choices::DEFAULT_PERCENT;
 pub use instance::Instance;
 pub use state::{Boundary, CpuState, TracerState};
 
