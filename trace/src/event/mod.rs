@@ -10,12 +10,15 @@
 //! A string field is a `__data_loc char[]`: a u32 with the string's offset in the record (low 16 bits) and its
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
+pub mod complaint;
 mod field;
 pub mod filter;
 mod format;
+pub mod hist;
 mod macros;
 mod record;
 mod table;
+pub mod trigger;
 
 pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
 pub(crate) use format::{write_bytes, write_known, write_marker_format, write_unknown};
