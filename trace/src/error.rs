@@ -20,6 +20,10 @@ pub enum TraceError {
     },
     /// A buffer size of nothing.
     Size,
+    /// A sub-buffer of `2^n` pages, which cannot be.
+    Order(u8),
+    /// The buffer was retired: it has no pages.
+    Retired,
     /// The same event was declared twice.
     EventTwice {
         /// `system:name`.
@@ -77,6 +81,8 @@ impl fmt::Display for TraceError {
                 write!(f, "a tracer serves 1 to {max} CPUs, not {given}")
             }
             Size => write!(f, "a trace buffer of size 0 cannot be"),
+            Order(order) => write!(f, "a sub-buffer of 2^{order} pages cannot be"),
+            Retired => write!(f, "the trace buffer was removed"),
             EventTwice { system, name } => {
                 write!(f, "the event {system}:{name} is declared twice")
             }
@@ -116,6 +122,7 @@ impl From<TraceError> for Errno {
         match e {
             TraceError::NoMemory => Errno::ENOMEM,
             TraceError::Busy => Errno::EBUSY,
+            TraceError::Retired => Errno::ENODEV,
             _ => Errno::EINVAL,
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn compiler_fence(_: Ordering) {}
 
 /// For statics.
 pub(crate) mod fixed {
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 }
 
 /// A spin lock. Only readers and set-up take one; no lock stands in a writer's way.

@@ -9,7 +9,7 @@ use crate::event::{self, Common, Known, PRINT_ID, flags, write_bytes, write_know
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::ring::CpuIter;
-use crate::tracer::{Boundary, Tracer, split};
+use crate::tracer::{Boundary, Instance, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -80,26 +80,27 @@ impl<P: Platform> Source<'_, P> {
     }
 }
 
-/// Writes the trace of one CPU, or of all merged by time, as it is when the call begins.
+/// Writes the trace of one CPU of `instance`, or of all merged by time, as it is when the call begins.
 ///
 /// # Errors
 ///
 /// That of `out`, at once.
 pub fn write_trace<P: Platform>(
     tracer: &Tracer<P>,
+    instance: &Instance<P>,
     cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let chosen = match cpu {
         Some(cpu) => cpu..cpu + 1,
-        None => 0..tracer.nr_cpus(),
+        None => 0..instance.nr_cpus(),
     };
     let mut entries = 0;
     let mut written = 0;
     let mut overrun = 0;
     let mut sources = Vec::new();
     for cpu in chosen {
-        let Some(buffer) = tracer.buffer(cpu) else {
+        let Some(buffer) = instance.buffer(cpu) else {
             continue;
         };
         let stats = buffer.stats();
@@ -120,7 +121,7 @@ pub fn write_trace<P: Platform>(
         });
     }
     writeln!(out, "# tracer: {}", tracer.current_tracer())?;
-    let cpus = tracer.nr_cpus();
+    let cpus = instance.nr_cpus();
     write!(
         out,
         "#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
@@ -129,7 +130,7 @@ pub fn write_trace<P: Platform>(
     for source in &mut sources {
         source.advance();
     }
-    let boundaries = tracer.boundaries();
+    let boundaries = instance.boundaries();
     let mut boundaries = boundaries.iter().peekable();
     let mut first = true;
     loop {
@@ -163,7 +164,7 @@ pub fn write_trace<P: Platform>(
         }
         source.started = true;
         first = false;
-        write_entry(tracer, source.cpu, next.ts, &next.payload, out)?;
+        write_entry(tracer, instance, source.cpu, next.ts, &next.payload, out)?;
         source.advance();
     }
     // Lives that have recorded nothing yet; in an empty trace there is nothing to set apart.
@@ -184,6 +185,7 @@ fn write_boundary(boundary: &Boundary, out: &mut dyn Write) -> fmt::Result {
 /// That of `out`.
 pub fn write_entry<P: Platform>(
     tracer: &Tracer<P>,
+    instance: &Instance<P>,
     cpu: usize,
     ts: u64,
     payload: &[u8],
@@ -198,7 +200,7 @@ pub fn write_entry<P: Platform>(
     let name = core::str::from_utf8(&comm.bytes[..comm.len]).unwrap_or("<...>");
     write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
     write_flags(&common, out)?;
-    if tracer.clock().in_ns() {
+    if instance.clock().in_ns() {
         let us = ts / 1000;
         write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)?;
     } else {

@@ -4,11 +4,16 @@ use super::{COMMON_SIZE, Common, flags};
 use crate::platform::{Context, Platform};
 use crate::ring::{Level, Reservation};
 
-/// A record that is being written.
+/// A record that is being written: where it stays, or where it is looked at first.
 pub struct Record<'r, 'b, P: Platform> {
-    reservation: &'r mut Reservation<'b, P>,
+    to: Target<'r, 'b, P>,
     /// Where the next string goes.
     dynamic: usize,
+}
+
+enum Target<'r, 'b, P: Platform> {
+    Ring(&'r mut Reservation<'b, P>),
+    Scratch(&'r mut [u8]),
 }
 
 impl<'r, 'b, P: Platform> Record<'r, 'b, P> {
@@ -20,23 +25,42 @@ impl<'r, 'b, P: Platform> Record<'r, 'b, P> {
         size: usize,
         context: &Context,
     ) -> Self {
+        Self::with(Target::Ring(reservation), id, size, context)
+    }
+
+    /// As [`begin`](Self::begin), in memory that holds the whole record.
+    #[inline(always)]
+    pub(crate) fn begin_in(bytes: &'r mut [u8], id: u16, size: usize, context: &Context) -> Self {
+        Self::with(Target::Scratch(bytes), id, size, context)
+    }
+
+    #[inline(always)]
+    fn with(to: Target<'r, 'b, P>, id: u16, size: usize, context: &Context) -> Self {
         let common = Common {
             id,
             flags: flags_of(context),
             preempt_count: context.preempt_count,
             pid: context.pid,
         };
-        reservation.write(0, &common.encode());
-        Record {
-            reservation,
+        let mut record = Record {
+            to,
             dynamic: size.max(COMMON_SIZE),
-        }
+        };
+        record.put(0, &common.encode());
+        record
     }
 
-    /// Writes `bytes` at `offset` of the record.
+    /// Writes `bytes` at `offset` of the record. What lies beyond its end is left out.
     #[inline(always)]
     pub fn put(&mut self, offset: usize, bytes: &[u8]) {
-        self.reservation.write(offset, bytes);
+        match &mut self.to {
+            Target::Ring(reservation) => reservation.write(offset, bytes),
+            Target::Scratch(record) => {
+                if let Some(to) = record.get_mut(offset..offset + bytes.len()) {
+                    to.copy_from_slice(bytes);
+                }
+            }
+        }
     }
 
     /// Puts a string after what stands there already, and its place into the `__data_loc` field at `offset`.

@@ -165,6 +165,10 @@ impl Table {
                 desc.set_id(*id);
             }
         }
+        for (index, desc) in self.declared.iter().enumerate() {
+            // At most MAX_EVENTS.
+            desc.set_index(index as u16);
+        }
     }
 
     pub(crate) fn get(&self, id: u16) -> Option<&Known> {
@@ -200,7 +204,7 @@ impl Table {
                 return Err(TraceError::StateShape);
             }
             if let Known::Declared(desc) = known {
-                event.enabled = desc.enabled();
+                event.enabled = desc.enabled_in(0);
             }
         }
         Ok(())
@@ -216,7 +220,7 @@ fn save(id: u16, desc: &EventDesc) -> SavedEvent {
         system: desc.system.into(),
         name: desc.name.into(),
         fingerprint: desc.fingerprint,
-        enabled: desc.enabled(),
+        enabled: desc.enabled_in(0),
         fields: desc
             .fields
             .iter()

@@ -149,7 +149,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 let sizes = (0..tracer.nr_cpus()).filter_map(|cpu| tracer.size_kb(cpu));
                 writeln!(out, "{}", sizes.fold(0u64, u64::saturating_add))
             }
-            Node::Trace(cpu) => text::write_trace(tracer, cpu, out),
+            Node::Trace(cpu) => text::write_trace(tracer, tracer.top(), cpu, out),
             Node::Stats(cpu) => self.print_stats(cpu, out),
             Node::Readme => out.write_str(README),
             Node::HeaderPage => {

@@ -229,6 +229,8 @@ impl<P: Platform> Plan<P> {
         }
         let ring = Ring {
             pages: pages.into_boxed_slice(),
+            order: self.order,
+            room: Room::of(self.order),
             tail: AtomicUsize::new(0),
             commit: AtomicUsize::new(0),
             taking: AtomicUsize::new(0),
@@ -237,7 +239,7 @@ impl<P: Platform> Plan<P> {
             ring.pages[index].seq.store(index as u64, Ordering::Relaxed);
         }
         relink(&ring, used);
-        let buffer = CpuBuffer::from_parts(self.platform, self.order, ring);
+        let buffer = CpuBuffer::from_parts(self.platform, ring);
         let lost = self.found.lost_events;
         buffer
             .committed

@@ -68,11 +68,16 @@
 //!   while no write is under way and none can start (`disabled`).
 //! - **I6** `committed = in the buffer + overrun + read`.
 //! - **I7** `seq` of the head page is `base + pages_lost + pages_read`.
+//! - **I8** Numbers (`seq`, indices) of one ring mean nothing in another: whoever keeps some from one hold of the reader lock to
+//!   the next keeps `epoch` too, and gives up when it has changed.
 
 mod adopt;
+mod raw;
 mod read;
 mod reshape;
+mod retire;
 mod subbuf;
+mod swap;
 mod write;
 
 pub use adopt::Plan;
@@ -107,6 +112,9 @@ const BEGUN_ONE: u64 = 0x100;
 
 /// The smallest number of pages in the ring (beside the reader page).
 pub const MIN_PAGES: usize = 2;
+
+/// The largest order of a sub-buffer: 64 KiB.
+pub const MAX_ORDER: u8 = 4;
 
 /// How often a bounded wait looks again before it gives up.
 const WAIT_LIMIT: u32 = 50_000_000;
@@ -158,7 +166,12 @@ impl BufPage {
 
 /// The ring's shape. See I5 for who may touch what.
 struct Ring {
+    /// None at all in a retired buffer, else at least [`MIN_PAGES`] and the reader page.
     pages: Box<[BufPage]>,
+    /// log2 of the pages of a sub-buffer.
+    order: u8,
+    /// Event data in a sub-buffer.
+    room: Room,
     /// Index of the page that the next event goes to.
     tail: AtomicUsize,
     /// Index of the commit page.
@@ -171,6 +184,11 @@ struct Ring {
 impl Ring {
     fn next(&self, index: usize) -> usize {
         index_of(self.pages[index].next.load(Ordering::Acquire))
+    }
+
+    #[inline(always)]
+    fn max_payload(&self) -> usize {
+        self.room.bytes() - 2 * page::EVENT_HEADER_SIZE
     }
 }
 
@@ -203,6 +221,27 @@ struct Reader {
     lost: page::Missed,
     /// Losses that are no overrun of the ring: before the page with this `seq`, this many. Ascending by `seq`.
     gaps: Vec<(u64, page::Missed)>,
+}
+
+impl Reader {
+    /// Of a ring with page 0 as its reader page, of number `seq`, and page 1 as its head.
+    fn fresh(seq: u64) -> Self {
+        Reader {
+            page: 0,
+            read: 0,
+            stamp: 0,
+            newest: 0,
+            read_events: 0,
+            page_read_events: 0,
+            pages_read: 0,
+            base: seq + 1,
+            head_hint: 1,
+            last_overrun: 0,
+            spoilt: 0,
+            lost: page::Missed::None,
+            gaps: Vec::new(),
+        }
+    }
 }
 
 /// The context that a write runs in; a later one may interrupt an earlier one.
@@ -263,7 +302,7 @@ pub enum ReserveError {
     },
     /// A write of the same context is under way already (and one more of the kind that interrupts it).
     Recursion,
-    /// The buffer is being resized or cleared.
+    /// The buffer is being resized, cleared or exchanged, or is retired.
     Disabled,
     /// The ring is full: of events that are not committed yet, or of old ones that may not be overwritten.
     Full,
@@ -279,7 +318,7 @@ impl core::fmt::Display for ReserveError {
                 )
             }
             ReserveError::Recursion => f.write_str("the event would recurse into its own context"),
-            ReserveError::Disabled => f.write_str("the buffer is being resized or cleared"),
+            ReserveError::Disabled => f.write_str("the buffer is being changed, or retired"),
             ReserveError::Full => {
                 f.write_str("the ring is full of events that cannot be overwritten")
             }
@@ -292,16 +331,14 @@ impl core::error::Error for ReserveError {}
 /// The ring buffer of one CPU. See the module's documentation.
 pub struct CpuBuffer<P: Platform> {
     platform: P,
-    /// log2 of the pages of a sub-buffer.
-    order: u8,
-    /// Event data in a sub-buffer.
-    room: Room,
     /// See I5: shared by writers and by holders of the reader lock, exclusive to a holder of both the lock and a `Quiet`.
     ring: UnsafeCell<Ring>,
     /// Not zero: no write may start.
     disabled: AtomicU32,
     /// The newest survive; otherwise a full buffer refuses new events.
     overwrite: AtomicBool,
+    /// Grows whenever the ring is exchanged for another one (I8). Written under the reader lock only.
+    epoch: AtomicU32,
 
     /// The contexts that are writing ([`CONTEXTS`]), and above that the writes ever begun ([`BEGUN_ONE`]), so that an exchange
     /// of the whole word fails if a write has come and gone. Against `disabled` it is ordered as
@@ -332,22 +369,19 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::NoMemory`]; then nothing stays allocated.
+    /// [`TraceError::NoMemory`], [`TraceError::Order`]; then nothing stays allocated.
     pub fn new(platform: P, pages: usize, order: u8) -> Result<Self, TraceError> {
-        let pages = pages.max(MIN_PAGES);
-        let list = reshape::alloc_pages(&platform, pages + 1, order)?;
-        let ring = reshape::fresh_ring(list, 0)?;
-        Ok(Self::from_parts(platform, order, ring))
+        let ring = reshape::new_ring(&platform, pages, order)?;
+        Ok(Self::from_parts(platform, ring))
     }
 
-    fn from_parts(platform: P, order: u8, ring: Ring) -> Self {
+    fn from_parts(platform: P, ring: Ring) -> Self {
         CpuBuffer {
             platform,
-            order,
-            room: Room::of(order),
+            disabled: AtomicU32::new(u32::from(ring.pages.is_empty())),
             ring: UnsafeCell::new(ring),
-            disabled: AtomicU32::new(0),
             overwrite: AtomicBool::new(true),
+            epoch: AtomicU32::new(0),
             writers: LocalU64::new(0),
             before_stamp: LocalU64::new(0),
             write_stamp: LocalU64::new(0),
@@ -357,32 +391,37 @@ impl<P: Platform> CpuBuffer<P> {
             dropped: LocalU64::new(0),
             pages_lost: LocalU64::new(0),
             pages_touched: LocalU64::new(0),
-            reader: Mutex::new(Reader {
-                page: 0,
-                read: 0,
-                stamp: 0,
-                newest: 0,
-                read_events: 0,
-                page_read_events: 0,
-                pages_read: 0,
-                base: 1,
-                head_hint: 1,
-                last_overrun: 0,
-                spoilt: 0,
-                lost: page::Missed::None,
-                gaps: Vec::new(),
-            }),
+            reader: Mutex::new(Reader::fresh(0)),
         }
+    }
+
+    /// log2 of the pages of a sub-buffer.
+    pub fn order(&self) -> u8 {
+        self.locked(|_, ring| ring.order)
     }
 
     /// Bytes of a sub-buffer.
     pub fn page_size(&self) -> usize {
-        subbuf::bytes(self.order)
+        subbuf::bytes(self.order())
     }
 
     /// Bytes of the largest payload.
     pub fn max_payload(&self) -> usize {
-        self.room.bytes() - 2 * page::EVENT_HEADER_SIZE
+        self.locked(|_, ring| ring.max_payload())
+    }
+
+    /// Whether the newest survive when the buffer is full, see [`set_overwrite`](Self::set_overwrite).
+    pub fn overwrite(&self) -> bool {
+        self.overwrite.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no event to consume.
+    pub fn is_empty(&self) -> bool {
+        self.locked(|reader, _| self.nothing_unread(reader))
+    }
+
+    fn nothing_unread(&self, reader: &Reader) -> bool {
+        self.committed.get() == self.lost(reader) + reader.read_events
     }
 
     /// Chooses between overwriting the oldest events (the default) and refusing new ones when the buffer is full.
@@ -390,9 +429,9 @@ impl<P: Platform> CpuBuffer<P> {
         self.overwrite.store(on, Ordering::Relaxed);
     }
 
-    /// Sub-buffers in the ring, the reader page not counted.
+    /// Sub-buffers in the ring, the reader page not counted; 0 of a retired buffer.
     pub fn pages(&self) -> usize {
-        self.locked(|_, ring| ring.pages.len() - 1)
+        self.locked(|_, ring| ring.pages.len().saturating_sub(1))
     }
 
     /// The counters now. Exact while nobody writes; else each is right for some moment during the call.
@@ -412,6 +451,9 @@ impl<P: Platform> CpuBuffer<P> {
                 .committed
                 .get()
                 .saturating_sub(stats.overrun + stats.read_events);
+            if ring.pages.is_empty() {
+                return stats;
+            }
             let reader_page = &ring.pages[reader.page].buf;
             let unread = reader_page.commit().saturating_sub(reader.read);
             stats.bytes = unread as u64;
@@ -484,40 +526,78 @@ impl<P: Platform> CpuBuffer<P> {
     ) -> Result<R, TraceError> {
         self.platform.no_irq(|| {
             let mut reader = self.reader.lock();
-            // Either a writer sees `disabled`, or we see it in `writers`: see `Locality`.
-            self.disabled.fetch_add(1, Ordering::SeqCst);
-            if P::LOCALITY.is_pinned() {
-                self.platform.barrier_all();
-            }
+            self.shut();
+            self.barrier_all();
             let quiet = (0..WAIT_LIMIT).any(|_| {
                 spin_loop();
-                self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
+                self.is_quiet()
             });
             let result = if quiet {
                 // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
-                f(&mut reader, unsafe { &mut *self.ring.get() })
+                let ring = unsafe { &mut *self.ring.get() };
+                self.settle(ring);
+                f(&mut reader, ring)
             } else {
                 Err(TraceError::Busy)
             };
-            self.disabled.fetch_sub(1, Ordering::SeqCst);
+            self.open();
             result
         })
+    }
+
+    /// Lets no write start, once `barrier_all` has been called: either a writer sees `disabled` after that, or we see it in
+    /// `writers`, see [`Locality`](crate::platform::Locality).
+    fn shut(&self) {
+        self.disabled.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn barrier_all(&self) {
+        if P::LOCALITY.is_pinned() {
+            self.platform.barrier_all();
+        }
+    }
+
+    /// Takes one `shut` back.
+    fn open(&self) {
+        self.disabled.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether no write is under way.
+    fn is_quiet(&self) -> bool {
+        self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
+    }
+
+    /// Commits what was left to a write that was refused: it had said that it begins when an interrupt's write came and
+    /// went, and found the buffer shut then. To be called with the ring to oneself.
+    fn settle(&self, ring: &Ring) {
+        if !ring.pages.is_empty() {
+            self.commit_to_write(ring);
+        }
+    }
+
+    /// See I8.
+    fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The ring is another one from here on. Under the reader lock.
+    fn next_epoch(&self) {
+        self.epoch
+            .store(self.epoch().wrapping_add(1), Ordering::Relaxed);
     }
 }
 
 impl<P: Platform> Drop for CpuBuffer<P> {
     fn drop(&mut self) {
         let pages = core::mem::take(&mut self.ring.get_mut().pages);
-        for page in pages.into_iter() {
-            page.buf.free(&self.platform, self.order);
-        }
+        reshape::free_pages(&self.platform, pages.into_iter(), self.ring.get_mut().order);
     }
 }
 
 impl<P: Platform> core::fmt::Debug for CpuBuffer<P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("CpuBuffer")
-            .field("order", &self.order)
+            .field("order", &self.order())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

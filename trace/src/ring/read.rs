@@ -1,6 +1,6 @@
 //! The readers' side: a consuming read, and an iterator that only looks.
 
-use super::{CpuBuffer, FLAGS, HEAD, Reader, Ring, index_of, link};
+use super::{BufPage, CpuBuffer, FLAGS, HEAD, Reader, Ring, index_of, link};
 use crate::error::TraceError;
 use crate::page::{Cursor, Event, HEADER_SIZE, Missed};
 use crate::platform::Platform;
@@ -77,8 +77,8 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Makes the reader page one with unread events; false if there are none.
-    fn fill_reader_page(&self, reader: &mut Reader, ring: &Ring) -> bool {
-        if self.committed.get() == self.lost(reader) + reader.read_events {
+    pub(super) fn fill_reader_page(&self, reader: &mut Reader, ring: &Ring) -> bool {
+        if ring.pages.is_empty() || self.nothing_unread(reader) {
             // Empty. Else the page that is being written would become the reader page for nothing.
             return false;
         }
@@ -90,7 +90,7 @@ impl<P: Platform> CpuBuffer<P> {
             if reader.read < ring.pages[reader.page].buf.commit() {
                 return true;
             }
-            if commit == reader.page || !self.swap(reader, ring) {
+            if commit == reader.page || !self.take_head(reader, ring) {
                 return false;
             }
         }
@@ -98,7 +98,7 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Exchanges the reader page, read to its end, for the head page. The commit page is not the reader page.
-    fn swap(&self, reader: &mut Reader, ring: &Ring) -> bool {
+    fn take_head(&self, reader: &mut Reader, ring: &Ring) -> bool {
         let old = reader.page;
         let page = &ring.pages[old];
         page.write.set(0);
@@ -160,66 +160,78 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`] where `payload` cannot grow; then nothing is consumed.
     pub fn consume(&self, payload: &mut Vec<u8>) -> Result<Option<(u64, Missed)>, TraceError> {
         payload.clear();
-        payload
-            .try_reserve(self.max_payload())
-            .map_err(|_| TraceError::NoMemory)?;
-        Ok(self.locked(|reader, ring| {
-            while self.fill_reader_page(reader, ring) {
-                let buf = &ring.pages[reader.page].buf;
-                // Nobody writes below the commit word, and the page is ours (I1).
-                let commit = buf.commit().min(self.room.bytes());
-                let words = &buf.words(self.room)[..commit / 4];
-                if reader.read == 0 {
-                    reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
+        loop {
+            let done = self.locked(|reader, ring| {
+                let max = ring.max_payload();
+                if payload.capacity() < max {
+                    return Err(max);
                 }
-                let mut cursor = Cursor {
-                    offset: reader.read,
-                    ts: reader.stamp,
-                };
-                match cursor.next_in(words) {
-                    Ok(Some(event)) => {
-                        reader.read = cursor.offset;
-                        reader.stamp = cursor.ts;
-                        reader.read_events += 1;
-                        reader.page_read_events += 1;
-                        for word in &words[event.payload / 4..][..event.len / 4] {
-                            payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-                        }
-                        // The unit that a discarded event adds may reach over the end of its page.
-                        reader.newest = reader.newest.max(event.ts);
-                        return Some((reader.newest, core::mem::take(&mut reader.lost)));
-                    }
-                    // Only padding was left.
-                    Ok(None) => {
-                        reader.read = commit;
-                        reader.stamp = cursor.ts;
-                    }
-                    // Memory was overwritten under us. What the page held is lost.
-                    Err(_) => {
-                        let page = &ring.pages[reader.page];
-                        let rest = page.entry_count().saturating_sub(reader.page_read_events);
-                        reader.spoilt += rest;
-                        reader.last_overrun += rest;
-                        reader.page_read_events += rest;
-                        reader.lost = reader.lost.plus(Missed::Count(rest));
-                        reader.read = commit;
-                    }
-                }
+                Ok(self.consume_to(payload, reader, ring))
+            });
+            match done {
+                Ok(done) => return Ok(done),
+                // Memory is asked for outside of the lock.
+                Err(max) => payload.try_reserve(max).map_err(|_| TraceError::NoMemory)?,
             }
-            None
-        }))
+        }
+    }
+
+    /// As `consume`, to a vector with room for any payload.
+    fn consume_to(
+        &self,
+        payload: &mut Vec<u8>,
+        reader: &mut Reader,
+        ring: &Ring,
+    ) -> Option<(u64, Missed)> {
+        while self.fill_reader_page(reader, ring) {
+            let buf = &ring.pages[reader.page].buf;
+            // Nobody writes below the commit word, and the page is ours (I1).
+            let commit = buf.commit().min(ring.room.bytes());
+            let words = &buf.words(ring.room)[..commit / 4];
+            if reader.read == 0 {
+                reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
+            }
+            let mut cursor = Cursor {
+                offset: reader.read,
+                ts: reader.stamp,
+            };
+            match cursor.next_in(words) {
+                Ok(Some(event)) => {
+                    reader.read = cursor.offset;
+                    reader.stamp = cursor.ts;
+                    reader.read_events += 1;
+                    reader.page_read_events += 1;
+                    for word in &words[event.payload / 4..][..event.len / 4] {
+                        payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                    }
+                    // The unit that a discarded event adds may reach over the end of its page.
+                    reader.newest = reader.newest.max(event.ts);
+                    return Some((reader.newest, core::mem::take(&mut reader.lost)));
+                }
+                // Only padding was left.
+                Ok(None) => {
+                    reader.read = commit;
+                    reader.stamp = cursor.ts;
+                }
+                Err(_) => reader.spoil(&ring.pages[reader.page], commit),
+            }
+        }
+        None
     }
 
     /// An iterator over the events that are in the buffer now, from the oldest on; it consumes nothing. Events that are
-    /// overwritten before it comes to them are reported as lost.
+    /// overwritten before it comes to them are reported as lost. Should the buffer be exchanged meanwhile (swapped, retired, given
+    /// another order), the iterator comes to its end.
     ///
     /// # Errors
     ///
     /// [`TraceError::NoMemory`]: it needs memory for a copy of one page.
     pub fn iter(&self) -> Result<CpuIter<'_, P>, TraceError> {
-        let data = zeroed(self.room.bytes())?;
+        let (room, epoch) = self.locked(|_, ring| (ring.room, self.epoch()));
+        let data = zeroed(room.bytes())?;
         let mut iter = CpuIter {
             buffer: self,
+            epoch,
             data,
             len: 0,
             cursor: Cursor::new(0),
@@ -235,6 +247,10 @@ impl<P: Platform> CpuBuffer<P> {
             done: false,
         };
         self.locked(|reader, ring| {
+            if ring.pages.is_empty() || self.epoch() != epoch {
+                iter.done = true;
+                return;
+            }
             iter.pages_read = reader.pages_read;
             let commit = ring.commit.load(Ordering::Acquire);
             iter.last_seq = ring.pages[commit].seq.load(Ordering::Acquire);
@@ -256,6 +272,18 @@ impl<P: Platform> CpuBuffer<P> {
     }
 }
 
+impl Reader {
+    /// Memory of the reader page was overwritten under us: what it still held is lost.
+    pub(super) fn spoil(&mut self, page: &BufPage, commit: usize) {
+        let rest = page.entry_count().saturating_sub(self.page_read_events);
+        self.spoilt += rest;
+        self.last_overrun += rest;
+        self.page_read_events += rest;
+        self.lost = self.lost.plus(Missed::Count(rest));
+        self.read = commit;
+    }
+}
+
 /// Takes all gaps before the page `seq` out of the list.
 fn take_gaps(gaps: &mut Vec<(u64, Missed)>, seq: u64) -> Missed {
     let mut sum = Missed::None;
@@ -271,6 +299,8 @@ fn take_gaps(gaps: &mut Vec<(u64, Missed)>, seq: u64) -> Missed {
 /// See [`CpuBuffer::iter`]. Holds a copy of one page.
 pub struct CpuIter<'b, P: Platform> {
     buffer: &'b CpuBuffer<P>,
+    /// The ring's that it goes over (I8).
+    epoch: u32,
     /// The current page's data.
     data: Vec<u8>,
     /// Committed bytes in `data`.
@@ -355,6 +385,10 @@ impl<P: Platform> CpuIter<'_, P> {
 
     /// One try: `None` if it has to be repeated, `Some(false)` at the end.
     fn try_load(&mut self, reader: &mut Reader, ring: &Ring) -> Option<bool> {
+        if self.buffer.epoch() != self.epoch {
+            // The ring is another one's now, or gone.
+            return Some(false);
+        }
         let want = self.next_seq;
         let seq_at = |index: usize| ring.pages[index].seq.load(Ordering::Acquire);
         let index = if seq_at(reader.page) == want {
@@ -417,7 +451,7 @@ impl<P: Platform> CpuIter<'_, P> {
         if want == self.last_seq {
             commit = commit.min(self.last_commit);
         }
-        page.buf.copy_data(self.buffer.room, commit, &mut self.data);
+        page.buf.copy_data(ring.room, commit, &mut self.data);
         let next = ring.next(index);
         fence(Ordering::Acquire);
         if page.seq.load(Ordering::Relaxed) != want {

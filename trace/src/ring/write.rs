@@ -154,10 +154,6 @@ impl<P: Platform> CpuBuffer<P> {
     /// Begins a write: from here to `end_write` the ring keeps its shape.
     #[inline(always)]
     fn begin(&self, level: Level, len: usize) -> Result<(&Ring, u64), ReserveError> {
-        let max = self.max_payload();
-        if len > max {
-            return Err(ReserveError::TooLarge { len, max });
-        }
         let Some(bit) = self.enter(level) else {
             return Err(self.refused(ReserveError::Recursion));
         };
@@ -167,7 +163,13 @@ impl<P: Platform> CpuBuffer<P> {
         }
         // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
         // `try_leave` (I5).
-        Ok((unsafe { &*self.ring.get() }, bit))
+        let ring = unsafe { &*self.ring.get() };
+        let max = ring.max_payload();
+        if len > max {
+            self.end_slow(ring, bit);
+            return Err(ReserveError::TooLarge { len, max });
+        }
+        Ok((ring, bit))
     }
 
     #[cold]
@@ -249,7 +251,7 @@ impl<P: Platform> CpuBuffer<P> {
         len: usize,
     ) -> Reservation<'b, P> {
         let size = page::event_size(len);
-        let words = &slot.page.buf.words(self.room)[slot.event / 4..][..size / 4];
+        let words = &slot.page.buf.words(ring.room)[slot.event / 4..][..size / 4];
         let (head, array0) = page::data_header(size, slot.delta);
         words[0].store(head, Ordering::Relaxed);
         let mut payload = EVENT_HEADER_SIZE / 4;
@@ -304,7 +306,7 @@ impl<P: Platform> CpuBuffer<P> {
                 let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
                 barrier();
                 let start = end - size;
-                if end <= self.room.bytes() {
+                if end <= ring.room.bytes() {
                     if start != w {
                         let (ts, delta) = self.interrupted(page, end, Stamp::Short, clock);
                         return Ok(Slot {
@@ -455,7 +457,7 @@ impl<P: Platform> CpuBuffer<P> {
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
         barrier();
         let start = end - size;
-        if end > self.room.bytes() {
+        if end > ring.room.bytes() {
             return self.move_tail(ring, index, start, size);
         }
         if start != w {
@@ -464,7 +466,7 @@ impl<P: Platform> CpuBuffer<P> {
                 // There is room for a time event, and something has to stand in it.
                 stamp = Stamp::Extend;
             }
-            let slot = self.slot(page, index, end, request.size, stamp, ts, delta);
+            let slot = self.slot(ring, page, index, end, request.size, stamp, ts, delta);
             return Try::Got(slot);
         }
         // Nothing came between A and C. Point D: if something comes before it, the stamps differ, and the next event
@@ -474,7 +476,7 @@ impl<P: Platform> CpuBuffer<P> {
         if start == 0 {
             page.buf.time_stamp().store(ts, Ordering::Relaxed);
         }
-        Try::Got(self.slot(page, index, end, request.size, stamp, ts, delta))
+        Try::Got(self.slot(ring, page, index, end, request.size, stamp, ts, delta))
     }
 
     /// Something came between A and C: its events stand before ours, which ends at `end`, and are later than our `ts`. Returns our new time,
@@ -512,6 +514,7 @@ impl<P: Platform> CpuBuffer<P> {
     #[allow(clippy::too_many_arguments)]
     fn slot<'b>(
         &self,
+        ring: &'b Ring,
         page: &'b BufPage,
         index: usize,
         end: usize,
@@ -530,7 +533,7 @@ impl<P: Platform> CpuBuffer<P> {
             None => event,
             Some(time) => {
                 let start = event - TIME_EVENT_SIZE;
-                put_time(page.buf.words(self.room), start, time);
+                put_time(page.buf.words(ring.room), start, time);
                 start
             }
         };
@@ -553,7 +556,7 @@ impl<P: Platform> CpuBuffer<P> {
         if next == commit {
             // Nested writes have come all the way around (I3).
             self.commit_overrun.add(1);
-            self.reset_tail(page, start, size);
+            self.reset_tail(ring, page, start, size);
             return Try::Full;
         }
         if to_next & FLAGS != 0 {
@@ -561,7 +564,7 @@ impl<P: Platform> CpuBuffer<P> {
             if commit != taking {
                 if !self.overwrite.load(Ordering::Relaxed) {
                     self.dropped.add(1);
-                    self.reset_tail(page, start, size);
+                    self.reset_tail(ring, page, start, size);
                     return Try::Full;
                 }
                 if !self.move_head(ring, index, next) {
@@ -570,7 +573,7 @@ impl<P: Platform> CpuBuffer<P> {
             } else if commit != ring.tail.load(Ordering::Relaxed) {
                 // The commit page is out of the ring, with the reader; the head page holds what comes right after it.
                 self.commit_overrun.add(1);
-                self.reset_tail(page, start, size);
+                self.reset_tail(ring, page, start, size);
                 return Try::Full;
             }
         }
@@ -579,7 +582,7 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     fn start_over<'b>(&self, ring: &'b Ring, page: &BufPage, start: usize, size: usize) -> Try<'b> {
-        self.reset_tail(page, start, size);
+        self.reset_tail(ring, page, start, size);
         // Commit what there is, so that the commit page does not stand in the way. We stay counted as a writer, unlike in
         // Linux: else a resize could change the ring.
         if self.outermost() {
@@ -653,13 +656,13 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Takes back a reservation at `start` that ran over the page's end, and fills the rest of the page with padding.
-    fn reset_tail(&self, page: &BufPage, start: usize, size: usize) {
-        let room = self.room.bytes();
+    fn reset_tail(&self, ring: &Ring, page: &BufPage, start: usize, size: usize) {
+        let room = ring.room.bytes();
         if start >= room {
             page.write.sub(size as u64);
             return;
         }
-        let words = page.buf.words(self.room);
+        let words = page.buf.words(ring.room);
         if start > room - MIN_EVENT_SIZE {
             // Too little for any event: `write` may go back, nobody fits in here.
             words[start / 4].store(page::event_header(page::TYPE_PADDING, 0), Ordering::Relaxed);
@@ -858,7 +861,7 @@ impl<P: Platform> CpuBuffer<P> {
                 return;
             }
         }
-        let words = page.buf.words(self.room);
+        let words = page.buf.words(ring.room);
         let head = words[slot.event / 4].load(Ordering::Relaxed);
         let mut delta = u64::from(head >> 5);
         if delta == 0 {

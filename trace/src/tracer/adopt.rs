@@ -1,12 +1,14 @@
 //! Taking over the buffers of the life before.
 
-use super::{Boundary, Cpu, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus, pages_for};
+use super::instance::{Cpu, Parts, TOP, fresh_cpus};
+use super::{Boundary, Instance, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{EventDesc, Table};
 use crate::platform::Platform;
 use crate::ring::{CpuBuffer, Plan};
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Mutex, Ordering};
+use crate::sync::Mutex;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What taking the buffers over found.
@@ -53,7 +55,7 @@ impl<P: Platform> Tracer<P> {
             if cpu.cpu as usize != index {
                 return Err(TraceError::StateCpu(cpu.cpu));
             }
-            if cpu.size_kb == 0 || pages_for(cpu.size_kb).is_none() {
+            if cpu.size_kb == 0 || pages_for(cpu.size_kb, 0).is_none() {
                 return Err(TraceError::StateNumber {
                     cpu: cpu.cpu,
                     what: "size in KiB",
@@ -91,14 +93,7 @@ impl<P: Platform> Tracer<P> {
             };
             plans.push((plan, size_kb));
         }
-        let mut fresh = Vec::new();
-        for _ in 0..new_cpus {
-            let pages = pages_for(size_kb).ok_or(TraceError::NoMemory)?;
-            fresh.push(Cpu {
-                buffer: CpuBuffer::new(platform.clone(), pages, super::ORDER)?,
-                size_kb: AtomicU64::new(size_kb),
-            });
-        }
+        let fresh = fresh_cpus(&platform, new_cpus, size_kb, 0)?;
 
         // Nothing can fail from here on.
         let mut boundaries = state.boundaries;
@@ -111,9 +106,9 @@ impl<P: Platform> Tracer<P> {
         prune(&mut boundaries, oldest);
         let mut cpus: Vec<Cpu<P>> = plans
             .into_iter()
-            .map(|(plan, size_kb)| Cpu {
-                buffer: plan.adopt(start),
-                size_kb: AtomicU64::new(size_kb),
+            .map(|(plan, size_kb)| {
+                let buffer = plan.adopt(start);
+                Cpu::new(buffer, CpuBuffer::retired(platform.clone()), size_kb)
             })
             .collect();
         for cpu in &fresh {
@@ -122,22 +117,27 @@ impl<P: Platform> Tracer<P> {
         cpus.extend(fresh);
         table.apply();
         for (desc, on) in events.iter().zip(enabled) {
+            desc.clear_masks();
             desc.set_enabled(on);
         }
-        let tracer = Tracer {
+        let shared = super::instances::shared(cpus.len());
+        let mut parts = Parts::new(TOP, String::new(), cpus, events.len());
+        parts.on = state.tracing_on;
+        parts.clock = state.clock;
+        parts.counter = state.counter;
+        parts.boundaries = boundaries;
+        let top = Instance::from_parts(platform.clone(), shared.clone(), parts);
+        Ok(Tracer {
             platform,
-            cpus: cpus.into_boxed_slice(),
-            on: AtomicBool::new(state.tracing_on),
-            clock: AtomicU8::new(state.clock as u8),
-            counter: AtomicU64::new(state.counter),
             generation,
             events: table,
-            boundaries: Mutex::new(boundaries),
-            control: Mutex::new(()),
+            top,
+            shared,
+            slots: super::instances::no_slots(),
+            named: Mutex::new(Vec::new()),
+            instance_kb: super::DEFAULT_KB,
             report,
-        };
-        debug_assert_eq!(tracer.clock.load(Ordering::Relaxed), state.clock as u8);
-        Ok(tracer)
+        })
     }
 }
 
