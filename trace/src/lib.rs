@@ -11,6 +11,7 @@
 //! | [`ring`] | the lock-free ring of sub-buffers |
 //! | [`mod@event`] | declarations, layouts, `format` files, numbers |
 //! | [`tracer`] | all CPUs' buffers, switches, clocks, the crossing |
+//! | [`options`] | the options of an instance |
 //! | [`text`] | the `trace` file |
 //! | [`fs`] | the files, by path |
 //! | [`platform`] | what the machine has to offer |

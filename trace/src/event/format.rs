@@ -66,25 +66,41 @@ pub fn write_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// Writes the `format` file of `ftrace:print`.
+/// The format file of `ftrace:print`, the event of `trace_marker`.
 pub(crate) fn write_marker_format(out: &mut dyn Write) -> fmt::Result {
     write_common(out, "print", super::PRINT_ID)?;
-    for (c_type, name, count, offset, size) in [
-        ("unsigned long", "ip", None, COMMON_SIZE, 8),
-        ("char", "buf", Some(0), COMMON_SIZE + 8, 0),
-    ] {
-        let field = View {
-            name,
-            c_type,
-            count,
-            offset,
-            size,
-            signed: false,
-            kind: Kind::Int,
-        };
-        write_field(out, &field)?;
-    }
+    write_own(out, "unsigned long", "ip", None, COMMON_SIZE, 8)?;
+    write_own(out, "char", "buf", Some(0), COMMON_SIZE + 8, 0)?;
     out.write_str("\nprint fmt: \"%ps: %s\", (void *)REC->ip, REC->buf\n")
+}
+
+/// The format file of `ftrace:raw_data`, the event of `trace_marker_raw`.
+pub(crate) fn write_raw_marker_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "raw_data", super::RAW_DATA_ID)?;
+    write_own(out, "unsigned int", "id", None, COMMON_SIZE, 4)?;
+    write_own(out, "char", "buf", Some(0), COMMON_SIZE + 4, 0)?;
+    out.write_str("\nprint fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n")
+}
+
+/// A field of an event that no kernel declares.
+fn write_own(
+    out: &mut dyn Write,
+    c_type: &str,
+    name: &str,
+    count: Option<usize>,
+    offset: usize,
+    size: usize,
+) -> fmt::Result {
+    let field = View {
+        name,
+        c_type,
+        count,
+        offset,
+        size,
+        signed: false,
+        kind: Kind::Int,
+    };
+    write_field(out, &field)
 }
 
 fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {

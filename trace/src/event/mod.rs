@@ -21,7 +21,9 @@ mod table;
 pub mod trigger;
 
 pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
-pub(crate) use format::{write_bytes, write_known, write_marker_format, write_unknown};
+pub(crate) use format::{
+    write_bytes, write_known, write_marker_format, write_raw_marker_format, write_unknown,
+};
 pub use format::{write_format, write_print_format};
 pub use record::Record;
 pub(crate) use record::level_of;
@@ -40,7 +42,7 @@ pub mod __private {
 pub const COMMON_SIZE: usize = 8;
 /// The number of `ftrace:print`, the events of `trace_marker`.
 pub const PRINT_ID: u16 = 5;
-/// The number of `ftrace:raw_data`, the events of `trace_marker_raw`.
+/// The number of the event of `trace_marker_raw`: `TRACE_RAW_DATA` of Linux before 6.12, which put another before it.
 pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
 pub const MAX_STRING: usize = 1024;

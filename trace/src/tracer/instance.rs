@@ -1,5 +1,6 @@
 //! One named set of buffers: what an instance under `instances/` is, and what the top directory is.
 
+use super::choices::Choices;
 use super::quiesce::Domain;
 use super::record::EventState;
 use super::{Boundary, MAX_CPUS, pages_for};
@@ -57,11 +58,9 @@ pub struct Instance<P: Platform> {
     clock: AtomicU8,
     pub(super) counter: AtomicU64,
     pub(super) boundaries: Mutex<Vec<Boundary>>,
+    pub(super) choices: Choices,
     /// Held while buffers are resized, cleared, or change their clock. A reader of text does not take it.
     pub(super) control: Mutex<()>,
-    /// Bits of [`TraceOption`].
-    options: AtomicU32,
-    buffer_percent: AtomicU8,
     /// log2 of the pages of a sub-buffer.
     order: AtomicU8,
     /// The newest time of the clock `global`.
@@ -105,7 +104,7 @@ impl<P: Platform> Parts<P> {
             counter: 0,
             boundaries: Vec::new(),
             options: TraceOption::DEFAULT,
-            buffer_percent: 50,
+            buffer_percent: super::DEFAULT_PERCENT,
             order: 0,
             nr_events,
         }
@@ -175,9 +174,8 @@ impl<P: Platform> Instance<P> {
             clock: AtomicU8::new(parts.clock as u8),
             counter: AtomicU64::new(parts.counter),
             boundaries: Mutex::new(parts.boundaries),
+            choices: Choices::new(parts.options, parts.buffer_percent),
             control: Mutex::new(()),
-            options: AtomicU32::new(parts.options),
-            buffer_percent: AtomicU8::new(parts.buffer_percent),
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
@@ -202,54 +200,6 @@ impl<P: Platform> Instance<P> {
     /// Number of CPUs that have a buffer.
     pub fn nr_cpus(&self) -> usize {
         self.cpus.len()
-    }
-
-    /// Whether `option` is on.
-    pub fn option(&self, option: TraceOption) -> bool {
-        self.options.load(Ordering::Relaxed) & option.bit() != 0
-    }
-
-    /// All options that are on, as bits of [`TraceOption::bit`].
-    pub fn options(&self) -> u32 {
-        self.options.load(Ordering::Relaxed)
-    }
-
-    /// Switches `option`.
-    pub fn set_option(&self, option: TraceOption, on: bool) {
-        if on {
-            self.options.fetch_or(option.bit(), Ordering::Relaxed);
-        } else {
-            self.options.fetch_and(!option.bit(), Ordering::Relaxed);
-        }
-        if option == TraceOption::Overwrite {
-            self.apply_overwrite();
-        }
-    }
-
-    fn apply_overwrite(&self) {
-        let on = self.option(TraceOption::Overwrite);
-        for cpu in &self.cpus {
-            cpu.buffer.set_overwrite(on);
-            cpu.snapshot.set_overwrite(on);
-        }
-    }
-
-    /// How full a buffer is before its reader is woken, in percent.
-    pub fn buffer_percent(&self) -> u8 {
-        self.buffer_percent.load(Ordering::Relaxed)
-    }
-
-    /// Sets [`buffer_percent`](Self::buffer_percent).
-    ///
-    /// # Errors
-    ///
-    /// [`TraceError::Size`] for more than 100.
-    pub fn set_buffer_percent(&self, percent: u8) -> Result<(), TraceError> {
-        if percent > 100 {
-            return Err(TraceError::Size);
-        }
-        self.buffer_percent.store(percent, Ordering::Relaxed);
-        Ok(())
     }
 
     /// log2 of the pages of 4 KiB of a sub-buffer.

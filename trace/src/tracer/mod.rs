@@ -1,6 +1,7 @@
 //! The tracer: the buffers of all CPUs, the events, and what is switched on.
 
 mod adopt;
+mod choices;
 mod cmdlines;
 mod instance;
 mod instances;
@@ -10,6 +11,7 @@ mod snapshot;
 mod state;
 
 pub use adopt::Report;
+pub use choices::DEFAULT_PERCENT;
 pub use cmdlines::{SIZE as CMDLINES, SavedName, TaskName};
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
