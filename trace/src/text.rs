@@ -6,13 +6,14 @@
 //! Beside Linux's lines stands one where a life of the kernel begins: `#### generation 1 (kexec) starts here ####`.
 
 use crate::event::{
-    self, Common, Known, PRINT_ID, RAW_DATA_ID, flags, write_bytes, write_known, write_unknown,
+    self, Common, Known, PRINT_ID, RAW_DATA_ID, STACK_ID, flags, write_bytes, write_known,
+    write_unknown,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::ring::{CpuBuffer, CpuIter};
-use crate::tracer::{Boundary, Instance, Tracer, split};
+use crate::tracer::{Boundary, Instance, STACK_AT, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -212,6 +213,14 @@ pub fn write_entry<P: Platform>(
             let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
             let text = &text[..end];
             write_bytes(out, text.strip_suffix(b"\n").unwrap_or(text))?;
+        }
+        _ if common.id == STACK_ID => {
+            out.write_str("<stack trace>")?;
+            let callers = payload.get(STACK_AT..).unwrap_or(&[]);
+            for caller in callers.as_chunks().0 {
+                out.write_str("\n => ")?;
+                tracer.platform().symbol(u64::from_ne_bytes(*caller), out)?;
+            }
         }
         _ if common.id == RAW_DATA_ID => {
             let data = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);

@@ -99,6 +99,7 @@ fn matches(text: &str, values: &Values) -> bool {
     let recorder = Recorder {
         cpu: 3,
         comm: "shell",
+        ts: 0,
     };
     filter.matches(&values.record(), &recorder)
 }

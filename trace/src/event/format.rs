@@ -82,6 +82,14 @@ pub(crate) fn write_raw_marker_format(out: &mut dyn Write) -> fmt::Result {
     out.write_str("\nprint fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n")
 }
 
+/// The format file of `ftrace:kernel_stack`, what the trigger `stacktrace` records.
+pub(crate) fn write_stack_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "kernel_stack", super::STACK_ID)?;
+    write_own(out, "int", "size", None, COMMON_SIZE, 4)?;
+    write_own(out, "unsigned long", "caller", Some(0), COMMON_SIZE + 8, 0)?;
+    out.write_str("\nprint fmt: \"\\t=> %ps\\n\", (void *)REC->caller[0]\n")
+}
+
 /// A field of an event that no kernel declares.
 fn write_own(
     out: &mut dyn Write,

@@ -10,16 +10,20 @@
 //! A string field is a `__data_loc char[]`: a u32 with the string's offset in the record (low 16 bits) and its
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
+pub mod complaint;
 mod field;
 pub mod filter;
 mod format;
+pub mod hist;
 mod macros;
 mod record;
 mod table;
+pub mod trigger;
 
 pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
 pub(crate) use format::{
-    write_bytes, write_known, write_marker_format, write_raw_marker_format, write_unknown,
+    write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
+    write_unknown,
 };
 pub use format::{write_format, write_print_format};
 pub use record::Record;
@@ -37,6 +41,8 @@ pub mod __private {
 
 /// Bytes of the fields that every record begins with.
 pub const COMMON_SIZE: usize = 8;
+/// The number of `ftrace:kernel_stack`, what the trigger `stacktrace` records.
+pub const STACK_ID: u16 = 4;
 /// The number of `ftrace:print`, the events of `trace_marker`.
 pub const PRINT_ID: u16 = 5;
 /// The number of the event of `trace_marker_raw`: `TRACE_RAW_DATA` of Linux before 6.12, which put another before it.

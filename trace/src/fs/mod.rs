@@ -160,12 +160,21 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::HeaderEvent => page::write_header_event(out),
             Node::Enable(system) => events::print_enable(tracer, instance, system, out),
             Node::EventEnable(event) => {
-                writeln!(out, "{}", u8::from(instance.event_enabled(event)))
+                let on = u8::from(instance.event_enabled(event));
+                let soft = instance.event_is_soft(tracer.events(), event);
+                writeln!(out, "{on}{}", if soft { "*" } else { "" })
             }
+            Node::EventFilter(event) => instance.print_filter(event, out),
+            Node::SystemFilter(system) => instance.print_system_filter(system, out),
+            Node::EventTrigger(event) => instance.print_trigger(event, out),
+            Node::EventHist(event) => instance.print_hist(event, out),
+            Node::ErrorLog => instance.write_error_log(out),
             Node::EventFormat(event) => event::write_format(event, out),
             Node::EventId(event) => writeln!(out, "{}", event.id()),
             Node::OwnFormat(Own::Print) => event::write_marker_format(out),
             Node::OwnFormat(Own::RawData) => event::write_raw_marker_format(out),
+            Node::OwnFormat(Own::Stack) => event::write_stack_format(out),
+            Node::OwnId(Own::Stack) => writeln!(out, "{}", event::STACK_ID),
             Node::OwnId(Own::Print) => writeln!(out, "{}", event::PRINT_ID),
             Node::OwnId(Own::RawData) => writeln!(out, "{}", event::RAW_DATA_ID),
             // No event of this kernel points to a format string. The others are not read here.
@@ -226,9 +235,27 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 instance.set_event_enabled(event, switch(data)?);
                 Ok(())
             }
+            Node::EventFilter(event) => instance.write_filter(event, text_of(data)?),
+            Node::SystemFilter(system) => {
+                instance.write_system_filter(tracer.events(), system, text_of(data)?)
+            }
+            Node::EventTrigger(event) => {
+                instance.write_trigger(tracer.events(), event, text_of(data)?, truncate)
+            }
+            Node::ErrorLog => {
+                if truncate {
+                    instance.clear_error_log();
+                }
+                Ok(())
+            }
             _ => Err(Errno::EINVAL),
         }
     }
+}
+
+/// What is written to `filter` and `trigger`.
+fn text_of(data: &[u8]) -> Result<&str, Errno> {
+    core::str::from_utf8(data).map_err(|_| Errno::EINVAL)
 }
 
 fn print_clocks<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) -> fmt::Result {

@@ -50,6 +50,11 @@ pub(super) enum Node {
     EventEnable(&'static EventDesc),
     EventFormat(&'static EventDesc),
     EventId(&'static EventDesc),
+    SystemFilter(&'static str),
+    EventFilter(&'static EventDesc),
+    EventTrigger(&'static EventDesc),
+    EventHist(&'static EventDesc),
+    ErrorLog,
     OwnFormat(Own),
     OwnId(Own),
 }
@@ -74,10 +79,15 @@ pub(super) enum Dir {
 pub(super) enum Own {
     Print,
     RawData,
+    Stack,
 }
 
 impl Own {
-    const ALL: [(&'static str, Own); 2] = [("print", Own::Print), ("raw_data", Own::RawData)];
+    const ALL: [(&'static str, Own); 3] = [
+        ("kernel_stack", Own::Stack),
+        ("print", Own::Print),
+        ("raw_data", Own::RawData),
+    ];
 }
 
 impl Node {
@@ -109,6 +119,10 @@ impl Node {
                 | Node::Trace(_)
                 | Node::Enable(_)
                 | Node::EventEnable(_)
+                | Node::SystemFilter(_)
+                | Node::EventFilter(_)
+                | Node::EventTrigger(_)
+                | Node::ErrorLog
         )
     }
 }
@@ -116,12 +130,13 @@ impl Node {
 const FTRACE: &str = "ftrace";
 
 /// What each instance has.
-const ROOT: [(&str, Node); 16] = [
+const ROOT: [(&str, Node); 17] = [
     ("available_tracers", Node::AvailableTracers),
     ("buffer_percent", Node::BufferPercent),
     ("buffer_size_kb", Node::BufferSize(None)),
     ("buffer_total_size_kb", Node::BufferTotal),
     ("current_tracer", Node::CurrentTracer),
+    ("error_log", Node::ErrorLog),
     ("events", Node::Dir(Dir::Events)),
     ("options", Node::Dir(Dir::Options)),
     ("per_cpu", Node::Dir(Dir::PerCpu)),
@@ -159,11 +174,21 @@ fn cpu_files(cpu: usize) -> [(&'static str, Node); 5] {
     ]
 }
 
-fn event_files(event: &'static EventDesc) -> [(&'static str, Node); 3] {
+fn system_files(system: &'static str) -> [(&'static str, Node); 2] {
+    [
+        ("enable", Node::Enable(Some(system))),
+        ("filter", Node::SystemFilter(system)),
+    ]
+}
+
+fn event_files(event: &'static EventDesc) -> [(&'static str, Node); 6] {
     [
         ("enable", Node::EventEnable(event)),
+        ("filter", Node::EventFilter(event)),
         ("format", Node::EventFormat(event)),
+        ("hist", Node::EventHist(event)),
         ("id", Node::EventId(event)),
+        ("trigger", Node::EventTrigger(event)),
     ]
 }
 
@@ -222,13 +247,12 @@ fn step<P: Platform>(
             let event = events.iter().find(|event| event.system == name)?;
             Some(Node::Dir(Dir::System(event.system)))
         }),
-        Dir::System(system) if name == "enable" => Some(Node::Enable(Some(system))),
-        Dir::System(system) => {
+        Dir::System(system) => pick(&system_files(system), name).or_else(|| {
             let event = events
                 .iter()
                 .find(|event| event.system == system && event.name == name)?;
             Some(Node::Dir(Dir::Event(event)))
-        }
+        }),
         Dir::Event(event) => pick(&event_files(event), name),
         Dir::Ftrace => pick(&Own::ALL, name).map(|own| Node::Dir(Dir::Own(own))),
         Dir::Own(own) => pick(&own_files(own), name),
@@ -289,7 +313,7 @@ pub(super) fn list<P: Platform>(
             }
         }
         Dir::System(system) => {
-            add("enable", Node::Enable(Some(system)));
+            add_all(&system_files(system));
             for event in events.iter().filter(|event| event.system == system) {
                 add(event.name, Node::Dir(Dir::Event(event)));
             }

@@ -1,8 +1,8 @@
 //! One named set of buffers: what an instance under `instances/` is, and what the top directory is.
 
 use super::choices::Choices;
+use super::conditions::{EventState, Refusals};
 use super::quiesce::Domain;
-use super::record::EventState;
 use super::{Boundary, MAX_CPUS, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -69,6 +69,8 @@ pub struct Instance<P: Platform> {
     pub(super) deferred: AtomicU64,
     /// What is attached to each declared event, in the table's order.
     pub(super) events: Box<[EventState]>,
+    /// What was wrong with commands to those.
+    pub(super) refusals: Refusals,
 }
 
 /// What all instances of a tracer share.
@@ -182,6 +184,7 @@ impl<P: Platform> Instance<P> {
             events: (0..parts.nr_events)
                 .map(|_| EventState::default())
                 .collect(),
+            refusals: Refusals::default(),
         };
         instance.apply_overwrite();
         instance

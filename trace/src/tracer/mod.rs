@@ -3,6 +3,7 @@
 mod adopt;
 mod choices;
 mod cmdlines;
+mod conditions;
 mod instance;
 mod instances;
 mod quiesce;
@@ -13,6 +14,8 @@ mod state;
 pub use adopt::Report;
 pub use choices::DEFAULT_PERCENT;
 pub use cmdlines::{SIZE as CMDLINES, SavedName, TaskName};
+pub(crate) use conditions::STACK_AT;
+pub use conditions::SavedConditions;
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
 pub use state::{

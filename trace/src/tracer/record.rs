@@ -6,32 +6,23 @@
 //! No lock is taken; see `quiesce` for what is found by pointers.
 
 use super::cmdlines::TaskName;
+use super::conditions::Acting;
 use super::instance::{Cpu, Instance, TOP};
-use super::quiesce::{Guard, Place, with_scratch};
+use super::quiesce::{Guard, with_scratch};
 use super::{Tracer, quiesce};
 use crate::event::filter::{Filter, Recorder};
+use crate::event::trigger::TriggerList;
 use crate::event::{self, COMMON_SIZE, EventDesc, PRINT_ID, RAW_DATA_ID, Record};
 use crate::options::TraceOption;
 use crate::platform::{Context, Platform};
 use crate::ring::ReserveError;
 use crate::sync::Ordering;
 
-/// What is attached to an event in one instance.
-pub(super) struct EventState {
-    pub(super) filter: Place<Filter>,
-}
-
-impl Default for EventState {
-    fn default() -> Self {
-        EventState {
-            filter: Place::empty(),
-        }
-    }
-}
-
 /// One event on its way through the slow path.
 struct Passing<'a> {
     desc: &'static EventDesc,
+    /// All declared events.
+    events: &'static [&'static EventDesc],
     cycles: Option<u64>,
     cpu: usize,
     context: Context,
@@ -97,6 +88,7 @@ impl<P: Platform> Tracer<P> {
                 fill(&mut Record::begin_in(bytes, desc.id(), size, &context));
                 let passing = Passing {
                     desc,
+                    events: self.events(),
                     cycles,
                     cpu,
                     context,
@@ -147,28 +139,33 @@ impl<P: Platform> Instance<P> {
         let Some(state) = self.events.get(event.desc.index()) else {
             return;
         };
-        if !event.desc.enabled_in(self.slot) || !self.tracing_on() {
-            return;
-        }
-        if let Some(filter) = state.filter.get(guard)
-            && !self.matches(filter, event)
-        {
-            return;
-        }
-        // Its counters say what becomes of it.
-        let _ = self.copy_in(event);
-    }
-
-    fn matches(&self, filter: &Filter, event: &Passing<'_>) -> bool {
+        let filter = state.filter.get(guard);
+        let triggers = state.triggers.get(guard);
         let mut name = TaskName::default();
-        if filter.needs_comm() {
+        if filter.is_some_and(Filter::needs_comm) || triggers.is_some_and(TriggerList::needs_comm) {
             self.platform.comm(event.context.pid, &mut name);
         }
         let recorder = Recorder {
             cpu: event.cpu as u32,
             comm: name.as_str(),
+            ts: triggers.map_or(0, |_| self.peek_now()),
         };
-        filter.matches(event.record, &recorder)
+        let acting = Acting {
+            instance: self,
+            events: event.events,
+        };
+        // A trigger sees the event whether it is recorded or not, and may be what switches recording on.
+        let after = triggers.map(|list| (list, list.fire(event.record, &recorder, &acting)));
+        if event.desc.enabled_in(self.slot)
+            && self.tracing_on()
+            && filter.is_none_or(|filter| filter.matches(event.record, &recorder))
+        {
+            // Its counters say what becomes of it.
+            let _ = self.copy_in(event);
+        }
+        if let Some((list, after)) = after {
+            list.fire_after(after, &acting);
+        }
     }
 
     fn copy_in(&self, event: &Passing<'_>) -> Result<(), ReserveError> {
@@ -272,27 +269,6 @@ impl<P: Platform> Instance<P> {
         self.write(RAW_DATA_ID, COMMON_SIZE + data.len(), 0, None, |record| {
             record.put(COMMON_SIZE, data);
         })
-    }
-
-    /// Puts a filter to `event`, or takes it away.
-    pub fn set_filter(&self, event: &'static EventDesc, filter: Option<Filter>) {
-        let _control = self.control.lock();
-        if let Some(state) = self.events.get(event.index()) {
-            let special = filter.is_some();
-            // A writer that still finds the event plain records it unfiltered: it happened before this.
-            state
-                .filter
-                .put(filter.map(alloc::sync::Arc::new), &self.shared.domain);
-            event.set_special(self.slot, special, false);
-        }
-    }
-
-    /// The text of the filter of `event`.
-    pub fn filter_text(&self, event: &EventDesc) -> Option<alloc::string::String> {
-        let _control = self.control.lock();
-        let guard = self.shared.domain.enter(0)?;
-        let filter = self.events.get(event.index())?.filter.get(&guard)?;
-        Some(filter.text().into())
     }
 }
 

@@ -31,7 +31,7 @@ impl<P: Platform> Instance<P> {
         self.allocate_locked()
     }
 
-    fn allocate_locked(&self) -> Result<(), TraceError> {
+    pub(super) fn allocate_locked(&self) -> Result<(), TraceError> {
         let mut fresh = 0u64;
         for (index, cpu) in self.cpus.iter().enumerate() {
             if !cpu.snapshot.is_retired() {

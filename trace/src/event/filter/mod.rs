@@ -44,6 +44,8 @@ pub struct Recorder<'a> {
     pub cpu: u32,
     /// The task's name; needed only where [`Filter::needs_comm`].
     pub comm: &'a str,
+    /// When, in units of the clock: for the histogram key `common_timestamp`.
+    pub ts: u64,
 }
 
 /// A filter for the records of one event.
