@@ -64,6 +64,10 @@ pub enum TraceError {
     StateEvent(u16),
     /// State to be refreshed was made before the tracer changed its shape (size, events).
     StateShape,
+    /// Saved state has an instance with a name that cannot be, or that another one has.
+    StateName,
+    /// Saved state has more instances than there can be.
+    StateInstances,
     /// The saved state names a tracer that this kernel does not have.
     StateTracer,
 }
@@ -109,6 +113,8 @@ impl fmt::Display for TraceError {
                 f,
                 "the trace buffers changed their shape after their state was described"
             ),
+            StateName => write!(f, "its name cannot be, or another instance has it"),
+            StateInstances => write!(f, "there are more instances than there can be"),
             StateTracer => write!(f, "the saved trace state names a tracer that is not here"),
         }
     }

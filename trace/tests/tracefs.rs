@@ -451,7 +451,7 @@ fn the_tree_is_whole() {
     let mut files = 0;
     walk(&fs, "", &mut files);
     let top = 17;
-    let options = 6;
+    let options = 7;
     let events = 3 + 2 + 3 * 3 + 2 * 2;
     let per_cpu = 2 * 5;
     assert_eq!(files, top + options + events + per_cpu);

@@ -1,17 +1,26 @@
 //! Taking over the buffers of the life before.
 
 use super::instance::{Cpu, Parts, TOP, fresh_cpus};
-use super::{Boundary, Instance, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus, pages_for};
+use super::instances::{MAX_INSTANCES, check_name, no_slots, shared};
+use super::state::{CpuState, ExtraState, InstanceState};
+use super::{
+    Boundary, DEFAULT_PERCENT, Instance, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus,
+    pages_for,
+};
 use crate::clock::ClockId;
 use crate::error::TraceError;
+use crate::event::filter::Filter;
 use crate::event::{EventDesc, Table};
+use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::ring::{CpuBuffer, Plan};
-use crate::sync::Mutex;
+use crate::ring::{CpuBuffer, MAX_ORDER, Plan};
+use crate::sync::{Mutex, Ordering};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use handover::page::PageRef;
 
-/// What taking the buffers over found.
+/// What taking the buffers over found, in all instances and their snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Events that were kept.
@@ -26,32 +35,40 @@ pub struct Report {
     pub silent_cpus: u32,
 }
 
-impl<P: Platform> Tracer<P> {
-    /// Takes the tracer over that `state` describes: its pages stay where they lie, and are recorded on.
-    ///
-    /// Nothing in the state or in the pages is trusted. A sub-buffer that does not hold what a sub-buffer can hold is
-    /// emptied and [reported](Tracer::report), with its events counted as overrun; the others are kept. A CPU that the state does
-    /// not know gets a new buffer; the buffer of one that is not there any more is kept for reading.
-    ///
-    /// The events' numbers stay. Events that are declared here in the same form are enabled as they were.
-    ///
-    /// # Errors
-    ///
-    /// Those `State...` of [`TraceError`], [`TraceError::NoMemory`] and those of [`Tracer::new`]. Then nothing has been
-    /// adopted or changed, and no page of the state was freed.
-    pub fn adopt(
-        platform: P,
+/// The buffers of one instance, looked at, with nothing changed yet.
+struct Buffers<P: Platform> {
+    /// Of each CPU of the state: buffer, snapshot, size.
+    cpus: Vec<(Plan<P>, Option<Plan<P>>, u64)>,
+    /// Of CPUs that the state does not know.
+    fresh: Vec<Cpu<P>>,
+    oldest: Option<u64>,
+    /// The earliest time that this life may record.
+    start: u64,
+    found: Report,
+}
+
+/// What is known about an instance before anything of it is taken over.
+struct Chosen {
+    on: bool,
+    clock: ClockId,
+    counter: u64,
+    boundaries: Vec<Boundary>,
+    extra: ExtraState,
+    /// As the buffers had it, for a state that knows no options.
+    overwrite: bool,
+}
+
+impl<P: Platform> Buffers<P> {
+    /// Looks at everything, trusting nothing.
+    fn look(
+        platform: &P,
         nr_cpus: usize,
-        generation: u32,
-        state: TracerState,
-        events: &'static [&'static EventDesc],
+        now: u64,
+        cpus: Vec<CpuState>,
+        snapshot: Vec<crate::ring::Shape>,
     ) -> Result<Self, TraceError> {
-        check_cpus(nr_cpus)?;
-        if state.current_tracer != NOP {
-            return Err(TraceError::StateTracer);
-        }
-        check_cpus(state.cpus.len())?;
-        for (index, cpu) in state.cpus.iter().enumerate() {
+        check_cpus(cpus.len())?;
+        for (index, cpu) in cpus.iter().enumerate() {
             if cpu.cpu as usize != index {
                 return Err(TraceError::StateCpu(cpu.cpu));
             }
@@ -63,98 +80,354 @@ impl<P: Platform> Tracer<P> {
                 });
             }
         }
-        check_doubles(&state)?;
-        let now = match state.clock {
-            ClockId::Counter => state.counter,
-            ClockId::X86Tsc => platform.cycles(),
-            _ => platform.nanos(),
+        if !snapshot.is_empty() && snapshot.len() != cpus.len() {
+            return Err(TraceError::StateCpu(snapshot.len() as u32));
+        }
+        let order = cpus.first().map_or(0, |cpu| cpu.shape.reader.order);
+        let has_snapshot = !snapshot.is_empty();
+        let mut found = Report::default();
+        let mut look = |cpu: u32, shape| -> Result<Plan<P>, TraceError> {
+            let plan = Plan::new(platform.clone(), cpu, shape, now)?;
+            let one = plan.found();
+            found.events += one.events;
+            found.damaged_pages += one.damaged_pages;
+            found.lost_events += one.lost_events;
+            found.late_events += one.late_events;
+            Ok(plan)
         };
-        let (table, enabled) = Table::adopt(events, state.events)?;
-
-        let mut report = Report::default();
+        let new_cpus = nr_cpus.saturating_sub(cpus.len());
+        let silent_cpus = cpus.len().saturating_sub(nr_cpus) as u32;
         let mut plans = Vec::new();
         let mut newest = None;
-        let mut oldest = None;
-        let new_cpus = nr_cpus.saturating_sub(state.cpus.len());
-        report.silent_cpus = state.cpus.len().saturating_sub(nr_cpus) as u32;
+        let mut oldest: Option<u64> = None;
         let mut size_kb = 1;
-        for cpu in state.cpus {
+        let mut snapshot = snapshot.into_iter();
+        for cpu in cpus {
             size_kb = cpu.size_kb;
-            let plan = Plan::new(platform.clone(), cpu.cpu, cpu.shape, now)?;
-            let found = plan.found();
-            report.events += found.events;
-            report.damaged_pages += found.damaged_pages;
-            report.lost_events += found.lost_events;
-            report.late_events += found.late_events;
-            newest = newest.max(plan.newest());
-            oldest = match (oldest, plan.oldest()) {
-                (Some(a), Some(b)) => Some(core::cmp::min::<u64>(a, b)),
-                (a, b) => a.or(b),
+            let plan = look(cpu.cpu, cpu.shape)?;
+            let kept = match snapshot.next() {
+                Some(shape) => Some(look(cpu.cpu, shape)?),
+                None => None,
             };
-            plans.push((plan, size_kb));
+            for plan in [Some(&plan), kept.as_ref()].into_iter().flatten() {
+                newest = newest.max(plan.newest());
+                oldest = match (oldest, plan.oldest()) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+            plans.push((plan, kept, size_kb));
         }
-        let fresh = fresh_cpus(&platform, new_cpus, size_kb, 0)?;
+        found.silent_cpus = silent_cpus;
+        let fresh = fresh_cpus(platform, new_cpus, size_kb, order)?;
+        if has_snapshot {
+            for cpu in &fresh {
+                cpu.snapshot.revive(cpu.buffer.pages(), order)?;
+            }
+        }
+        Ok(Buffers {
+            cpus: plans,
+            fresh,
+            oldest,
+            // Later than all that the lives before have recorded, and not later than what this one will: the buffers let no
+            // time go back.
+            start: newest.map_or(now, |newest: u64| newest.saturating_add(1)),
+            found,
+        })
+    }
 
-        // Nothing can fail from here on.
-        let mut boundaries = state.boundaries;
-        // Later than all that the lives before have recorded, and not later than what this one will: the buffers let no time
-        // go back. A life that began later than this one is damage.
-        let start = newest.map_or(now, |newest: u64| newest.saturating_add(1));
+    /// Takes the pages over. Cannot fail.
+    fn adopt(
+        self,
+        platform: &P,
+        shared: &alloc::sync::Arc<super::Shared>,
+        (slot, name): (u8, String),
+        nr_events: usize,
+        generation: u32,
+        chosen: Chosen,
+    ) -> Instance<P> {
+        let start = self.start;
+        let mut boundaries = chosen.boundaries;
+        // A life that began later than this one is damage.
         boundaries.retain(|boundary| boundary.start <= start);
         boundaries.sort_by_key(|b| (b.start, b.generation));
         boundaries.push(Boundary { generation, start });
-        prune(&mut boundaries, oldest);
-        let mut cpus: Vec<Cpu<P>> = plans
+        prune(&mut boundaries, self.oldest);
+        let mut cpus: Vec<Cpu<P>> = self
+            .cpus
             .into_iter()
-            .map(|(plan, size_kb)| {
-                let buffer = plan.adopt(start);
-                Cpu::new(buffer, CpuBuffer::retired(platform.clone()), size_kb)
+            .map(|(plan, kept, size_kb)| {
+                let snapshot = match kept {
+                    Some(plan) => plan.adopt(start),
+                    None => CpuBuffer::retired(platform.clone()),
+                };
+                Cpu::new(plan.adopt(start), snapshot, size_kb)
             })
             .collect();
-        for cpu in &fresh {
+        for cpu in &self.fresh {
             cpu.buffer.set_floor(start);
         }
-        cpus.extend(fresh);
+        cpus.extend(self.fresh);
+        let mut parts = Parts::new(slot, name, cpus, nr_events);
+        parts.on = chosen.on;
+        parts.clock = chosen.clock;
+        parts.counter = chosen.counter;
+        parts.boundaries = boundaries;
+        parts.order = parts.cpus.first().map_or(0, |cpu| cpu.buffer.order());
+        parts.options = options(&chosen.extra, chosen.overwrite);
+        parts.buffer_percent = chosen.extra.buffer_percent.unwrap_or(DEFAULT_PERCENT);
+        let instance = Instance::from_parts(platform.clone(), shared.clone(), parts);
+        instance
+            .deferred
+            .store(chosen.extra.deferred, Ordering::Relaxed);
+        instance
+    }
+}
+
+/// The time now on a clock whose count was `counter`.
+fn now_on<P: Platform>(platform: &P, clock: ClockId, counter: u64) -> u64 {
+    match clock {
+        ClockId::Counter => counter,
+        ClockId::X86Tsc => platform.cycles(),
+        _ => platform.nanos(),
+    }
+}
+
+fn options(extra: &ExtraState, overwrite: bool) -> u32 {
+    let mut bits = TraceOption::DEFAULT;
+    let mut set = |option: TraceOption, on: bool| match on {
+        true => bits |= option.bit(),
+        false => bits &= !option.bit(),
+    };
+    set(TraceOption::Overwrite, overwrite);
+    for saved in &extra.options {
+        if let Some(option) = TraceOption::parse(&saved.name) {
+            set(option, saved.on);
+        }
+    }
+    bits
+}
+
+impl<P: Platform> Tracer<P> {
+    /// Takes the tracer over that `state` describes: its pages stay where they lie, and are recorded on.
+    ///
+    /// Nothing in the state or in the pages is trusted. A sub-buffer that does not hold what a sub-buffer can hold is
+    /// emptied and [reported](Tracer::report), with its events counted as overrun; the others are kept. A CPU that the state does
+    /// not know gets a new buffer; the buffer of one that is not there any more is kept for reading. An instance whose
+    /// description cannot be is given up as a whole, without touching its pages, and [told](Tracer::troubles); so is a filter or
+    /// a trigger that does not fit its event any more. All else is kept.
+    ///
+    /// The events' numbers stay. Events that are declared here in the same form are enabled as they were.
+    ///
+    /// # Errors
+    ///
+    /// Those `State...` of [`TraceError`] about the top instance or the events, [`TraceError::NoMemory`] and those of
+    /// [`Tracer::new`]. Then nothing has been adopted or changed, and no page of the state was freed.
+    pub fn adopt(
+        platform: P,
+        nr_cpus: usize,
+        generation: u32,
+        state: TracerState,
+        events: &'static [&'static EventDesc],
+    ) -> Result<Self, TraceError> {
+        check_cpus(nr_cpus)?;
+        if state.current_tracer != NOP {
+            return Err(TraceError::StateTracer);
+        }
+        let mut taken = Taken::default();
+        taken.add(&state.cpus, &state.extra)?;
+        let (table, enabled) = Table::adopt(events, state.events)?;
+        let mut extra = state.extra;
+        let overwrite = overwrites(&state.cpus);
+        let now = now_on(&platform, state.clock, state.counter);
+        let snapshot = core::mem::take(&mut extra.snapshot);
+        let top = Buffers::look(&platform, nr_cpus, now, state.cpus, snapshot)?;
+
+        let mut troubles = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        let mut others = Vec::new();
+        for mut saved in state.instances {
+            let name = core::mem::take(&mut saved.name);
+            match look_at(&platform, nr_cpus, &mut taken, &names, &name, saved) {
+                Ok(instance) => {
+                    names.push(name);
+                    others.push(instance);
+                }
+                Err(why) => troubles.push(format!(
+                    "the instance {name:.64} is given up, with its events: {why}"
+                )),
+            }
+        }
+
+        // Nothing can fail from here on.
+        let mut report = top.found;
+        let shared = shared(nr_cpus.max(top.cpus.len()));
+        shared.cmdlines.restore(&state.cmdlines);
         table.apply();
         for (desc, on) in events.iter().zip(enabled) {
             desc.clear_masks();
             desc.set_enabled(on);
         }
-        let shared = super::instances::shared(cpus.len());
-        let mut parts = Parts::new(TOP, String::new(), cpus, events.len());
-        parts.on = state.tracing_on;
-        parts.clock = state.clock;
-        parts.counter = state.counter;
-        parts.boundaries = boundaries;
-        let top = Instance::from_parts(platform.clone(), shared.clone(), parts);
-        Ok(Tracer {
+        let top_attached = core::mem::take(&mut extra.attached);
+        let top = top.adopt(
+            &platform,
+            &shared,
+            (TOP, String::new()),
+            events.len(),
+            generation,
+            Chosen {
+                on: state.tracing_on,
+                clock: state.clock,
+                counter: state.counter,
+                boundaries: state.boundaries,
+                extra,
+                overwrite,
+            },
+        );
+        let mut tracer = Tracer {
             platform,
             generation,
             events: table,
             top,
             shared,
-            slots: super::instances::no_slots(),
+            slots: no_slots(),
             named: Mutex::new(Vec::new()),
-            instance_kb: super::DEFAULT_KB,
-            report,
-        })
+            instance_kb: match pages_for(state.instance_kb, 0) {
+                Some(_) if state.instance_kb > 0 => state.instance_kb,
+                _ => super::DEFAULT_KB,
+            },
+            report: Report::default(),
+            troubles: Vec::new(),
+        };
+        tracer.top.attach(&tracer, &top_attached, &mut troubles);
+        let mut named = Vec::new();
+        for (index, (name, (buffers, mut chosen))) in names.into_iter().zip(others).enumerate() {
+            report.events += buffers.found.events;
+            report.damaged_pages += buffers.found.damaged_pages;
+            report.lost_events += buffers.found.lost_events;
+            report.late_events += buffers.found.late_events;
+            let attached = core::mem::take(&mut chosen.extra.attached);
+            let instance = buffers.adopt(
+                &tracer.platform,
+                &tracer.shared,
+                (index as u8 + 1, name),
+                events.len(),
+                generation,
+                chosen,
+            );
+            let instance = tracer.publish(&mut named, instance);
+            instance.attach(&tracer, &attached, &mut troubles);
+        }
+        *tracer.named.lock() = named;
+        tracer.report = report;
+        tracer.troubles = troubles;
+        Ok(tracer)
     }
 }
 
-/// No page may be named twice, in any buffer.
-fn check_doubles(state: &TracerState) -> Result<(), TraceError> {
-    let mut all = Vec::new();
-    for cpu in &state.cpus {
-        all.try_reserve(cpu.shape.ring.len() + 1)
-            .map_err(|_| TraceError::NoMemory)?;
-        all.push(cpu.shape.reader.pa);
-        all.extend(cpu.shape.ring.iter().map(|page| page.pa));
+/// An instance other than the top one, with nothing changed yet.
+fn look_at<P: Platform>(
+    platform: &P,
+    nr_cpus: usize,
+    taken: &mut Taken,
+    names: &[String],
+    name: &str,
+    saved: InstanceState,
+) -> Result<(Buffers<P>, Chosen), TraceError> {
+    if check_name(name).is_err() || names.iter().any(|other| other == name) {
+        return Err(TraceError::StateName);
     }
-    all.sort_unstable();
-    // Equal orders (which the buffers check) and alignment make equal addresses the only way to overlap.
-    match all.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(TraceError::StatePageTwice(pair[0])),
-        None => Ok(()),
+    if names.len() + 1 >= MAX_INSTANCES {
+        return Err(TraceError::StateInstances);
+    }
+    let mut extra = saved.extra;
+    taken.add(&saved.cpus, &extra)?;
+    let overwrite = overwrites(&saved.cpus);
+    let now = now_on(platform, saved.clock, saved.counter);
+    let snapshot = core::mem::take(&mut extra.snapshot);
+    let buffers = Buffers::look(platform, nr_cpus, now, saved.cpus, snapshot)?;
+    let chosen = Chosen {
+        on: saved.tracing_on,
+        clock: saved.clock,
+        counter: saved.counter,
+        boundaries: saved.boundaries,
+        extra,
+        overwrite,
+    };
+    Ok((buffers, chosen))
+}
+
+fn overwrites(cpus: &[CpuState]) -> bool {
+    cpus.iter().all(|cpu| cpu.shape.overwrite)
+}
+
+impl<P: Platform> Instance<P> {
+    /// Enables events, and puts filters to them, as they were.
+    fn attach(&self, tracer: &Tracer<P>, attached: &[super::Attached], troubles: &mut Vec<String>) {
+        for saved in attached {
+            let (system, name) = (&saved.system, &saved.name);
+            let Some(event) = tracer
+                .events()
+                .iter()
+                .copied()
+                .find(|event| event.system == *system && event.name == *name)
+            else {
+                // Its records are shown in their own format; there is nothing that could be recorded of it.
+                continue;
+            };
+            if !self.is_top() && saved.enabled {
+                self.set_event_enabled(event, true);
+            }
+            if let Some(text) = &saved.filter {
+                match Filter::parse(event.fields, text) {
+                    Ok(filter) => self.set_filter(event, Some(filter)),
+                    Err(_) => troubles.push(format!(
+                        "the filter of {system:.64}:{name:.64} does not fit it any more and is dropped: {text:.128}"
+                    )),
+                }
+            }
+        }
+    }
+}
+
+/// The memory of all buffers that were looked at: no page may be named twice, in any of them.
+#[derive(Default)]
+struct Taken(Vec<(u64, u64)>);
+
+impl Taken {
+    /// Adds the pages of an instance, all or none.
+    fn add(&mut self, cpus: &[CpuState], extra: &ExtraState) -> Result<(), TraceError> {
+        let mut all = Vec::new();
+        let count: usize = cpus
+            .iter()
+            .map(|cpu| &cpu.shape)
+            .chain(&extra.snapshot)
+            .map(|shape| shape.ring.len() + 1)
+            .sum();
+        all.try_reserve(self.0.len() + count)
+            .map_err(|_| TraceError::NoMemory)?;
+        all.extend_from_slice(&self.0);
+        for shape in cpus.iter().map(|cpu| &cpu.shape).chain(&extra.snapshot) {
+            let pages = core::iter::once(&shape.reader).chain(&shape.ring);
+            // A page that cannot be is refused when it is looked at.
+            let good = |page: &&PageRef| {
+                page.order == shape.reader.order
+                    && page.order <= MAX_ORDER
+                    && page.pa.is_multiple_of(page.size())
+            };
+            all.extend(pages.filter(good).map(|page| (page.pa, page.size())));
+        }
+        all.sort_unstable();
+        match all
+            .windows(2)
+            .find(|pair| pair[0].0.saturating_add(pair[0].1) > pair[1].0)
+        {
+            Some(pair) => Err(TraceError::StatePageTwice(pair[1].0)),
+            None => {
+                self.0 = all;
+                Ok(())
+            }
+        }
     }
 }
 

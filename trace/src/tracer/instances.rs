@@ -27,7 +27,7 @@ pub(super) fn no_slots<P: Platform>() -> Box<[Place<Instance<P>>]> {
 }
 
 /// Whether it can be the name of a directory.
-fn check_name(name: &str) -> Result<(), Errno> {
+pub(super) fn check_name(name: &str) -> Result<(), Errno> {
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(Errno::EINVAL);
     }

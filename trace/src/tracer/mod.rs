@@ -18,13 +18,15 @@ pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
-pub use state::{Boundary, CpuState, TracerState};
+pub use state::{
+    Attached, Boundary, CpuState, ExtraState, InstanceState, SavedOption, TracerState,
+};
 
 use crate::error::TraceError;
 use crate::event::{Common, EventDesc, Known, Table};
 use crate::platform::Platform;
 use crate::ring::{MAX_ORDER, MIN_PAGES};
-use crate::sync::{Mutex, Ordering};
+use crate::sync::Mutex;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -68,6 +70,8 @@ pub struct Tracer<P: Platform> {
     /// The size that new instances begin with.
     instance_kb: u64,
     report: Report,
+    /// What could not be restored, a sentence each.
+    troubles: Vec<String>,
 }
 
 impl<P: Platform> core::ops::Deref for Tracer<P> {
@@ -124,6 +128,7 @@ impl<P: Platform> Tracer<P> {
             named: Mutex::new(Vec::new()),
             instance_kb: size_kb,
             report: Report::default(),
+            troubles: Vec::new(),
         })
     }
 
@@ -158,6 +163,11 @@ impl<P: Platform> Tracer<P> {
         self.report
     }
 
+    /// What could not be taken over of what the life before had chosen, a sentence each: an instance, a filter, a trigger.
+    pub fn troubles(&self) -> &[String] {
+        &self.troubles
+    }
+
     /// The declared events.
     pub fn events(&self) -> &'static [&'static EventDesc] {
         self.events.declared()
@@ -170,58 +180,6 @@ impl<P: Platform> Tracer<P> {
     /// The name of the current tracer.
     pub fn current_tracer(&self) -> &'static str {
         NOP
-    }
-
-    /// Describes the tracer for the next life. To be brought up to date by [`refresh_state`](Self::refresh_state) at the
-    /// last moment.
-    ///
-    /// # Errors
-    ///
-    /// [`TraceError::NoMemory`], [`TraceError::Busy`].
-    pub fn state(&self) -> Result<TracerState, TraceError> {
-        let _control = self.control.lock();
-        let mut cpus = Vec::new();
-        cpus.try_reserve_exact(self.cpus.len())
-            .map_err(|_| TraceError::NoMemory)?;
-        for (index, cpu) in self.cpus.iter().enumerate() {
-            cpus.push(CpuState {
-                cpu: index as u32,
-                size_kb: cpu.size_kb.load(Ordering::Relaxed),
-                shape: cpu.buffer.shape()?,
-            });
-        }
-        Ok(TracerState {
-            generation: self.generation,
-            tracing_on: self.tracing_on(),
-            current_tracer: self.current_tracer().into(),
-            clock: self.clock(),
-            counter: self.counter.load(Ordering::Relaxed),
-            cpus,
-            events: self.events.save(),
-            boundaries: self.boundaries(),
-        })
-    }
-
-    /// Brings `state` up to date without allocating, and without changing its encoded size. To be called when nobody
-    /// else runs any more, as the last thing before the jump; what is recorded on the same page after it is still found.
-    ///
-    /// # Errors
-    ///
-    /// [`TraceError::StateShape`] if a buffer was resized or cleared of its boundaries since; [`TraceError::Busy`] if a
-    /// CPU that stands still holds a reader's lock.
-    pub fn refresh_state(&self, state: &mut TracerState) -> Result<(), TraceError> {
-        if state.cpus.len() != self.cpus.len() {
-            return Err(TraceError::StateShape);
-        }
-        for (saved, cpu) in state.cpus.iter_mut().zip(&self.cpus) {
-            cpu.buffer.describe(&mut saved.shape)?;
-            saved.size_kb = cpu.size_kb.load(Ordering::Relaxed);
-        }
-        self.events.refresh(&mut state.events)?;
-        state.tracing_on = self.tracing_on();
-        state.clock = self.clock();
-        state.counter = self.counter.load(Ordering::Relaxed);
-        Ok(())
     }
 }
 
