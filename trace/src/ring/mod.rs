@@ -351,6 +351,10 @@ pub struct CpuBuffer<P: Platform> {
     overrun: LocalU64,
     commit_overrun: LocalU64,
     dropped: LocalU64,
+    /// Events refused because the buffer was shut, since ever: counted outside of any write, so that nobody may set it.
+    refused: LocalU64,
+    /// How many of `refused` were added to `dropped`, or cleared. Written with the ring to oneself.
+    refused_told: AtomicU64,
     pages_lost: LocalU64,
     pages_touched: LocalU64,
 
@@ -389,6 +393,8 @@ impl<P: Platform> CpuBuffer<P> {
             overrun: LocalU64::new(0),
             commit_overrun: LocalU64::new(0),
             dropped: LocalU64::new(0),
+            refused: LocalU64::new(0),
+            refused_told: AtomicU64::new(0),
             pages_lost: LocalU64::new(0),
             pages_touched: LocalU64::new(0),
             reader: Mutex::new(Reader::fresh(0)),
@@ -440,7 +446,7 @@ impl<P: Platform> CpuBuffer<P> {
             let mut stats = Stats {
                 overrun: self.lost(reader),
                 commit_overrun: self.commit_overrun.get(),
-                dropped_events: self.dropped.get(),
+                dropped_events: self.dropped_events(),
                 read_events: reader.read_events,
                 pages_touched: self.pages_touched.get(),
                 pages_lost: self.pages_lost.get(),
@@ -480,6 +486,12 @@ impl<P: Platform> CpuBuffer<P> {
             }
             stats
         })
+    }
+
+    /// See [`Stats::dropped_events`]. Under the reader lock.
+    fn dropped_events(&self) -> u64 {
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.dropped.get() + self.refused.get().wrapping_sub(told)
     }
 
     /// Events ever lost of those that were committed.
@@ -567,9 +579,15 @@ impl<P: Platform> CpuBuffer<P> {
         self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
     }
 
-    /// Commits what was left to a write that was refused: it had said that it begins when an interrupt's write came and
-    /// went, and found the buffer shut then. To be called with the ring to oneself.
+    /// What refused writes leave behind. To be called with the ring to oneself.
+    ///
+    /// They are counted apart, since they are not kept out. And one that had said that it begins, when an interrupt's write
+    /// came and went, and found the buffer shut then, had that one's commit left to it.
     fn settle(&self, ring: &Ring) {
+        let refused = self.refused.get();
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.refused_told.store(refused, Ordering::Relaxed);
+        self.dropped.add(refused.wrapping_sub(told));
         if !ring.pages.is_empty() {
             self.commit_to_write(ring);
         }

@@ -410,7 +410,7 @@ impl<P: Platform> CpuBuffer<P> {
             shape.committed = self.committed.get();
             shape.overrun = self.lost(reader);
             shape.commit_overrun = self.commit_overrun.get();
-            shape.dropped = self.dropped.get();
+            shape.dropped = self.dropped_events();
             shape.read_events = reader.read_events;
             shape.pages_read = reader.pages_read;
             shape.pages_lost = self.pages_lost.get();

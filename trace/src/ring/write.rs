@@ -155,11 +155,12 @@ impl<P: Platform> CpuBuffer<P> {
     #[inline(always)]
     fn begin(&self, level: Level, len: usize) -> Result<(&Ring, u64), ReserveError> {
         let Some(bit) = self.enter(level) else {
-            return Err(self.refused(ReserveError::Recursion));
+            self.dropped.add(1);
+            return Err(ReserveError::Recursion);
         };
         if self.disabled.load(Ordering::SeqCst) != 0 {
             self.leave(bit);
-            return Err(self.refused(ReserveError::Disabled));
+            return Err(self.shut_out());
         }
         // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
         // `try_leave` (I5).
@@ -173,9 +174,9 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     #[cold]
-    fn refused(&self, why: ReserveError) -> ReserveError {
-        self.dropped.add(1);
-        why
+    fn shut_out(&self) -> ReserveError {
+        self.refused.add(1);
+        ReserveError::Disabled
     }
 
     /// Marks the context as writing, with the bit that is returned; `None` if it is writing, and the one spare bit is taken
