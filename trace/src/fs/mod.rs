@@ -147,13 +147,10 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::Trace(cpu) => print_trace(tracer, instance, cpu, out),
             Node::Stats(cpu) => buffer::print_stats(instance, cpu, out),
             Node::SavedCmdlines => {
-                let mut result = Ok(());
-                tracer.platform().tasks(&mut |pid, name| {
-                    if result.is_ok() {
-                        result = writeln!(out, "{pid} {name}");
-                    }
-                });
-                result
+                for (pid, name) in tracer.saved_cmdlines() {
+                    writeln!(out, "{pid} {}", name.as_str())?;
+                }
+                Ok(())
             }
             Node::Readme => out.write_str(readme::README),
             Node::HeaderPage => page::write_header_page(buffer::sub_buffer_bytes(instance), out),
