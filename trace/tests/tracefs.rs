@@ -441,7 +441,8 @@ fn the_tree_is_whole() {
                         assert_eq!(fs.read(&path, &mut String::new()), Err(Errno::EINVAL));
                     } else if readable {
                         let text = read(fs, &path);
-                        let empty = ["set_event", "printk_formats", "error_log"].contains(&path.as_str())
+                        let empty = ["set_event", "printk_formats", "error_log"]
+                            .contains(&path.as_str())
                             || path.ends_with("/hist");
                         assert!(text.ends_with('\n') || empty, "{path}");
                     }
