@@ -68,10 +68,6 @@ impl Platform for Phys {
         });
     }
 
-    fn tasks(&self, f: &mut dyn FnMut(i32, &str)) {
-        f(CONSOLE_PID, "console");
-    }
-
     fn no_irq<R>(&self, f: impl FnOnce() -> R) -> R {
         without_interrupts(f)
     }

@@ -96,11 +96,6 @@ pub trait Platform: Memory + Send + Sync + 'static {
     /// Writes the name of task `pid` (Linux writes `<...>` for one that it does not know).
     fn comm(&self, pid: i32, out: &mut dyn fmt::Write);
 
-    /// Calls `f` with number and name of each task that is known by name, the idle task left out: `saved_cmdlines`.
-    fn tasks(&self, f: &mut dyn FnMut(i32, &str)) {
-        let _ = f;
-    }
-
     /// Runs `f` with preemption off (not: with interrupts off). The default is for kernels that never preempt.
     #[inline(always)]
     fn no_preempt<R>(&self, f: impl FnOnce() -> R) -> R {

@@ -148,10 +148,6 @@ impl Platform for TestPlatform {
         };
     }
 
-    fn tasks(&self, f: &mut dyn FnMut(i32, &str)) {
-        f(1, "init");
-    }
-
     fn page_owned(&self, page: PageRef) {
         assert!(
             self.machine.owned.lock().unwrap().insert(page),
