@@ -98,6 +98,14 @@ impl Platform for Phys {
         Some(memory::free_pages().saturating_sub(memory::reserve_pages()))
     }
 
+    fn callers(&self, out: &mut [u64]) -> usize {
+        crate::report::callers(out)
+    }
+
+    fn symbol(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        crate::report::write_function(address, out)
+    }
+
     fn marker_ip(&self) -> u64 {
         marker_ip as *const () as u64
     }

@@ -199,7 +199,6 @@ fn a_writer_and_the_swap() {
 
 /// The writer goes around: its head moves and the reader's swap meet.
 #[test]
-#[cfg_attr(feature = "loom", ignore = "open: see the head of this file")]
 fn overwriting_and_the_swap() {
     against_a_reader(2, 2, |writer| {
         for _ in 0..8 {
@@ -222,7 +221,6 @@ fn nested_writes_and_a_reader() {
 
 /// As above, where the interrupts come between stamp and reservation, and go around.
 #[test]
-#[cfg_attr(feature = "loom", ignore = "open: see the head of this file")]
 fn nested_overwriting_and_the_swap() {
     against_a_reader(2, 2, |writer| {
         let irq = || writer.write(Level::Irq, || (), || ());

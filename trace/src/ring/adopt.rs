@@ -1,5 +1,6 @@
 //! Taking a buffer over that another life has described. Nothing in the description or in the pages is trusted.
 
+use super::link::MAX_COUNT;
 use super::reshape::{Adopted, Shape, relink, reserved};
 use super::subbuf::{self, Room, SubBuf};
 use super::{BufPage, CpuBuffer, MIN_PAGES, Ring};
@@ -45,7 +46,7 @@ impl<P: Platform> Plan<P> {
     pub fn new(platform: P, cpu: u32, shape: Shape, now: u64) -> Result<Self, TraceError> {
         let order = shape.reader.order;
         let count = shape.ring.len();
-        if count < MIN_PAGES {
+        if !(MIN_PAGES..MAX_COUNT).contains(&count) {
             return Err(TraceError::StatePages { cpu, pages: count });
         }
         let number = |what, value| TraceError::StateNumber { cpu, what, value };
@@ -238,7 +239,7 @@ impl<P: Platform> Plan<P> {
         for index in 0..=used {
             ring.pages[index].seq.store(index as u64, Ordering::Relaxed);
         }
-        relink(&ring, used);
+        relink(&ring, used, shape.pages_lost);
         let buffer = CpuBuffer::from_parts(self.platform, ring);
         let lost = self.found.lost_events;
         buffer

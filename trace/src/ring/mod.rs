@@ -72,6 +72,7 @@
 //!   the next keeps `epoch` too, and gives up when it has changed.
 
 mod adopt;
+mod link;
 mod raw;
 mod read;
 mod reshape;
@@ -93,13 +94,8 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use link::Link;
 use subbuf::{Room, SubBuf};
-
-/// Flag in a link: it leads to the head page.
-const HEAD: usize = 1;
-/// Flag in a link: it leads to the page that was the head page, and a writer is moving the head on.
-const UPDATE: usize = 2;
-const FLAGS: usize = 3;
 
 /// The bits of `write` and `entries` that count; above them stands the number of times that the page was recycled.
 const COUNT_MASK: u64 = 0xf_ffff;
@@ -119,18 +115,10 @@ pub const MAX_ORDER: u8 = 4;
 /// How often a bounded wait looks again before it gives up.
 const WAIT_LIMIT: u32 = 50_000_000;
 
-fn link(index: usize, flags: usize) -> usize {
-    (index << 2) | flags
-}
-
-fn index_of(link: usize) -> usize {
-    link >> 2
-}
-
 /// What a page of the buffer is, beside its memory: 56 bytes.
 struct BufPage {
-    /// Link to the next page, with flags. The index changes under the reader lock only.
-    next: AtomicUsize,
+    /// A [`Link`] to the next page. The index changes under the reader lock only.
+    next: AtomicU64,
     /// Index of the page before. Written and read under the reader lock only.
     prev: AtomicUsize,
     /// Bytes reserved ([`COUNT_MASK`]); may stand above the page's size for a moment.
@@ -145,13 +133,17 @@ struct BufPage {
 impl BufPage {
     fn new(buf: SubBuf) -> Self {
         BufPage {
-            next: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
             prev: AtomicUsize::new(0),
             write: LocalU64::new(0),
             entries: LocalU64::new(0),
             seq: AtomicU64::new(0),
             buf,
         }
+    }
+
+    fn link(&self) -> Link {
+        Link(self.next.load(Ordering::Acquire))
     }
 
     #[inline(always)]
@@ -183,7 +175,7 @@ struct Ring {
 
 impl Ring {
     fn next(&self, index: usize) -> usize {
-        index_of(self.pages[index].next.load(Ordering::Acquire))
+        self.pages[index].link().index()
     }
 
     #[inline(always)]
@@ -351,6 +343,10 @@ pub struct CpuBuffer<P: Platform> {
     overrun: LocalU64,
     commit_overrun: LocalU64,
     dropped: LocalU64,
+    /// Events refused because the buffer was shut, since ever: counted outside of any write, so that nobody may set it.
+    refused: LocalU64,
+    /// How many of `refused` were added to `dropped`, or cleared. Written with the ring to oneself.
+    refused_told: AtomicU64,
     pages_lost: LocalU64,
     pages_touched: LocalU64,
 
@@ -389,6 +385,8 @@ impl<P: Platform> CpuBuffer<P> {
             overrun: LocalU64::new(0),
             commit_overrun: LocalU64::new(0),
             dropped: LocalU64::new(0),
+            refused: LocalU64::new(0),
+            refused_told: AtomicU64::new(0),
             pages_lost: LocalU64::new(0),
             pages_touched: LocalU64::new(0),
             reader: Mutex::new(Reader::fresh(0)),
@@ -440,7 +438,7 @@ impl<P: Platform> CpuBuffer<P> {
             let mut stats = Stats {
                 overrun: self.lost(reader),
                 commit_overrun: self.commit_overrun.get(),
-                dropped_events: self.dropped.get(),
+                dropped_events: self.dropped_events(),
                 read_events: reader.read_events,
                 pages_touched: self.pages_touched.get(),
                 pages_lost: self.pages_lost.get(),
@@ -464,7 +462,10 @@ impl<P: Platform> CpuBuffer<P> {
                 };
             }
             if ring.commit.load(Ordering::Acquire) != reader.page {
-                let head = self.find_head(reader, ring).unwrap_or(reader.head_hint);
+                let head = match self.find_head(reader, ring) {
+                    Some((head, _)) => head,
+                    None => reader.head_hint,
+                };
                 if unread == 0 && ring.pages[head].buf.commit() > 0 {
                     stats.oldest_ts = ring.pages[head].buf.time_stamp().load(Ordering::Relaxed);
                 }
@@ -482,9 +483,15 @@ impl<P: Platform> CpuBuffer<P> {
         })
     }
 
+    /// See [`Stats::dropped_events`]. Under the reader lock.
+    fn dropped_events(&self) -> u64 {
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.dropped.get() + self.refused.get().wrapping_sub(told)
+    }
+
     /// Events ever lost of those that were committed.
     fn lost(&self, reader: &Reader) -> u64 {
-        self.overrun.get() + reader.spoilt
+        self.overrun.get_acquire() + reader.spoilt
     }
 
     /// Runs `f` under the reader lock.
@@ -567,9 +574,15 @@ impl<P: Platform> CpuBuffer<P> {
         self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
     }
 
-    /// Commits what was left to a write that was refused: it had said that it begins when an interrupt's write came and
-    /// went, and found the buffer shut then. To be called with the ring to oneself.
+    /// What refused writes leave behind. To be called with the ring to oneself.
+    ///
+    /// They are counted apart, since they are not kept out. And one that had said that it begins, when an interrupt's write
+    /// came and went, and found the buffer shut then, had that one's commit left to it.
     fn settle(&self, ring: &Ring) {
+        let refused = self.refused.get();
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.refused_told.store(refused, Ordering::Relaxed);
+        self.dropped.add(refused.wrapping_sub(told));
         if !ring.pages.is_empty() {
             self.commit_to_write(ring);
         }

@@ -48,19 +48,19 @@ impl<P: Platform> CpuBuffer<P> {
             ts: stamp,
         };
         let mut events = 0;
+        let mut end = from;
         let damaged = loop {
             match cursor.next_in(words) {
                 Ok(Some(event)) => {
                     events += 1;
+                    end = cursor.offset;
                     reader.newest = reader.newest.max(event.ts);
                 }
                 Ok(None) => break false,
                 Err(_) => break true,
             }
         };
-        // What follows a damage is no event.
-        let end = if damaged { cursor.offset } else { commit };
-        reader.read = end;
+        reader.read = commit;
         reader.stamp = cursor.ts;
         reader.read_events += events;
         reader.page_read_events += events;
@@ -74,6 +74,7 @@ impl<P: Platform> CpuBuffer<P> {
         if events == 0 {
             return None;
         }
+        // Without the padding after the last event: the number of missed ones may fit there.
         let len = end - from;
         for (word, bytes) in words[from / 4..end / 4]
             .iter()

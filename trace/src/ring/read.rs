@@ -1,6 +1,7 @@
 //! The readers' side: a consuming read, and an iterator that only looks.
 
-use super::{BufPage, CpuBuffer, FLAGS, HEAD, Reader, Ring, index_of, link};
+use super::link::{HEAD, Link};
+use super::{BufPage, CpuBuffer, Reader, Ring};
 use crate::error::TraceError;
 use crate::page::{Cursor, Event, HEADER_SIZE, Missed};
 use crate::platform::Platform;
@@ -33,8 +34,8 @@ fn zeroed(len: usize) -> Result<Vec<u8>, TraceError> {
 }
 
 impl<P: Platform> CpuBuffer<P> {
-    /// The head page: the one that a flagged link leads to. `None` while a writer keeps moving it.
-    pub(super) fn find_head(&self, reader: &mut Reader, ring: &Ring) -> Option<usize> {
+    /// The head page: the one that a flagged link leads to; and that link. `None` while a writer keeps moving it.
+    pub(super) fn find_head(&self, reader: &mut Reader, ring: &Ring) -> Option<(usize, Link)> {
         let mut at = match reader.head_hint {
             // The hint may have become the reader page.
             hint if hint != reader.page => hint,
@@ -43,10 +44,10 @@ impl<P: Platform> CpuBuffer<P> {
         // A writer may move the head behind us: then it is found in the next round.
         for _ in 0..3 * ring.pages.len() {
             let prev = ring.pages[at].prev.load(Ordering::Relaxed);
-            let to = ring.pages[prev].next.load(Ordering::Acquire);
-            if index_of(to) == at && to & FLAGS != 0 {
+            let to = ring.pages[prev].link();
+            if to.index() == at && to.flags() != 0 {
                 reader.head_hint = at;
-                return Some(at);
+                return Some((at, to));
             }
             at = ring.next(at);
         }
@@ -56,19 +57,17 @@ impl<P: Platform> CpuBuffer<P> {
     /// The head page at a moment when no writer is moving it, with its `seq` and the number of events ever lost before it.
     fn steady_head(&self, reader: &mut Reader, ring: &Ring) -> Option<(usize, u64, u64)> {
         for _ in 0..HEAD_TRIES {
-            let head = self.find_head(reader, ring)?;
+            let (head, to) = self.find_head(reader, ring)?;
             let prev = ring.pages[head].prev.load(Ordering::Relaxed);
-            let pages_lost = self.pages_lost.get();
+            let pages_lost = self.pages_lost.get_acquire();
             let overrun = self.lost(reader);
             fence(Ordering::SeqCst);
             let seq = reader
                 .base
                 .wrapping_add(pages_lost)
                 .wrapping_add(reader.pages_read);
-            // A writer sets UPDATE before it counts, so with HEAD before and after, the counts belong to this head (I7).
-            if ring.pages[prev].next.load(Ordering::Acquire) == link(head, HEAD)
-                && self.pages_lost.get() == pages_lost
-            {
+            // All moves of the head up to this link are counted, and there was none since: the counts belong to it (I7).
+            if to.is_steady(pages_lost) && ring.pages[prev].link() == to {
                 return Some((head, seq, overrun));
             }
             spin_loop();
@@ -108,21 +107,29 @@ impl<P: Platform> CpuBuffer<P> {
         let seq = page.seq.load(Ordering::Relaxed);
         page.seq.store(NO_SEQ, Ordering::Relaxed);
         for _ in 0..HEAD_TRIES {
-            let Some(head) = self.find_head(reader, ring) else {
+            let Some((head, to)) = self.find_head(reader, ring) else {
                 break;
             };
+            // What was lost up to this head is counted (I10), and should more be lost, the exchange fails: so this is how many
+            // were lost before its first event.
+            let pages_lost = self.pages_lost.get_acquire();
+            let overrun = self.lost(reader);
+            if !to.is_steady(pages_lost) {
+                spin_loop();
+                continue;
+            }
             let after = ring.next(head);
             let before = ring.pages[head].prev.load(Ordering::Relaxed);
-            page.next.store(link(after, HEAD), Ordering::Relaxed);
+            let to_after = Link::new(after, HEAD, pages_lost);
+            page.next.store(to_after.0, Ordering::Relaxed);
             page.prev.store(before, Ordering::Relaxed);
             // Writers must know of it before the page is out of the ring.
             ring.taking.store(head, Ordering::SeqCst);
-            let overrun = self.lost(reader);
             if ring.pages[before]
                 .next
                 .compare_exchange(
-                    link(head, HEAD),
-                    link(old, 0),
+                    to.0,
+                    Link::new(old, 0, pages_lost).0,
                     Ordering::SeqCst,
                     Ordering::Relaxed,
                 )

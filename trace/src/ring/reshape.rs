@@ -1,7 +1,8 @@
 //! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing.
 
+use super::link::{HEAD, Link, MAX_COUNT};
 use super::subbuf::{Room, SubBuf};
-use super::{BufPage, CpuBuffer, HEAD, MAX_ORDER, MIN_PAGES, Reader, Ring, link};
+use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring};
 use crate::error::TraceError;
 use crate::local::LocalU64;
 use crate::page::Missed;
@@ -78,6 +79,9 @@ pub(super) fn alloc_pages<P: Platform>(
     count: usize,
     order: u8,
 ) -> Result<Vec<BufPage>, TraceError> {
+    if count > MAX_COUNT {
+        return Err(TraceError::NoMemory);
+    }
     let each = 1u64 << order;
     let wanted = (count as u64).checked_mul(each);
     match (wanted, platform.pages_available()) {
@@ -153,7 +157,7 @@ fn empty(ring: &Ring, seq: u64) {
     }
     ring.pages[0].seq.store(seq, Ordering::Relaxed);
     ring.pages[1].seq.store(seq + 1, Ordering::Relaxed);
-    relink(ring, 1);
+    relink(ring, 1, 0);
 }
 
 fn clear(page: &BufPage) {
@@ -163,12 +167,14 @@ fn clear(page: &BufPage) {
 }
 
 /// Links pages 1.. to a ring with page 1 as its head, page 0 as reader page, page `used` as tail and commit page.
-pub(super) fn relink(ring: &Ring, used: usize) {
+/// `pages_lost` is what the counter of that name says.
+pub(super) fn relink(ring: &Ring, used: usize, pages_lost: u64) {
     let count = ring.pages.len();
     for (index, page) in ring.pages.iter().enumerate() {
         let next = if index + 1 < count { index + 1 } else { 1 };
         let flag = if index + 1 == count { HEAD } else { 0 };
-        page.next.store(link(next, flag), Ordering::Relaxed);
+        let next = Link::new(next, flag, pages_lost);
+        page.next.store(next.0, Ordering::Relaxed);
         let prev = if index > 1 { index - 1 } else { count - 1 };
         page.prev.store(prev, Ordering::Relaxed);
     }
@@ -270,6 +276,9 @@ impl<P: Platform> CpuBuffer<P> {
         let mut removed: Vec<BufPage> = reserved(now.saturating_sub(pages))?;
         let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), order)?;
         let result = self.exclusive(|reader, ring| {
+            if pages >= MAX_COUNT {
+                return Err(TraceError::NoMemory);
+            }
             if ring.pages.len() != now + 1 || ring.order != order {
                 // Someone else has changed it since we looked.
                 return Err(TraceError::Busy);
@@ -290,7 +299,7 @@ impl<P: Platform> CpuBuffer<P> {
             list.append(&mut old);
             list.append(&mut added);
             ring.pages = core::mem::take(&mut list).into_boxed_slice();
-            relink(ring, used);
+            relink(ring, used, self.pages_lost.get());
             reader.page = 0;
             reader.head_hint = 1;
             reader.base = head_seq(ring, used)
@@ -310,7 +319,8 @@ impl<P: Platform> CpuBuffer<P> {
         let mut at = ring.next(reader_page);
         for _ in 1..ring.pages.len() {
             let prev = ring.pages[at].prev.load(Ordering::Relaxed);
-            if ring.pages[prev].next.load(Ordering::Relaxed) == link(at, HEAD) {
+            let to = ring.pages[prev].link();
+            if to.index() == at && to.flags() == HEAD {
                 break;
             }
             at = ring.next(at);
@@ -378,7 +388,7 @@ impl<P: Platform> CpuBuffer<P> {
             if shape.ring.capacity() < count {
                 return Err(TraceError::StateShape);
             }
-            let head = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
+            let (head, _) = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
             let commit = ring.commit.load(Ordering::Acquire);
             shape.reader = ring.pages[reader.page].buf.page_ref(ring.order);
             shape.reader_read = reader.read as u32;
@@ -410,7 +420,7 @@ impl<P: Platform> CpuBuffer<P> {
             shape.committed = self.committed.get();
             shape.overrun = self.lost(reader);
             shape.commit_overrun = self.commit_overrun.get();
-            shape.dropped = self.dropped.get();
+            shape.dropped = self.dropped_events();
             shape.read_events = reader.read_events;
             shape.pages_read = reader.pages_read;
             shape.pages_lost = self.pages_lost.get();

@@ -6,13 +6,13 @@
 //! `reserve_fast`, [`Reservation::write`], [`Reservation::commit`] with `end_write`. Whatever is rarer is called out of line:
 //! the first event of a page, a full page, a long time since the event before, a write that was interrupted.
 
+use super::link::{HEAD, Link, UPDATE};
 use super::{
-    BEGUN_ONE, BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, FLAGS, HEAD, Level, RECYCLED_ONE,
-    ReserveError, Ring, UPDATE, link,
+    BEGUN_ONE, BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, Level, RECYCLED_ONE, ReserveError, Ring,
 };
 use crate::page::{self, DELTA_LIMIT, EVENT_HEADER_SIZE, MIN_EVENT_SIZE, TIME_EVENT_SIZE};
 use crate::platform::Platform;
-use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
@@ -75,13 +75,6 @@ enum Try<'b> {
     Got(Slot<'b>),
     Again,
     Full,
-}
-
-/// What a compare-and-exchange on a link found there: the flags, or that the link leads elsewhere by now.
-#[derive(PartialEq, Eq)]
-enum Found {
-    Flags(usize),
-    Moved,
 }
 
 /// A reserved event, not visible yet. Fill it, then [`commit`](Reservation::commit) it; dropping it discards it.
@@ -155,11 +148,12 @@ impl<P: Platform> CpuBuffer<P> {
     #[inline(always)]
     fn begin(&self, level: Level, len: usize) -> Result<(&Ring, u64), ReserveError> {
         let Some(bit) = self.enter(level) else {
-            return Err(self.refused(ReserveError::Recursion));
+            self.dropped.add(1);
+            return Err(ReserveError::Recursion);
         };
         if self.disabled.load(Ordering::SeqCst) != 0 {
             self.leave(bit);
-            return Err(self.refused(ReserveError::Disabled));
+            return Err(self.shut_out());
         }
         // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
         // `try_leave` (I5).
@@ -173,9 +167,9 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     #[cold]
-    fn refused(&self, why: ReserveError) -> ReserveError {
-        self.dropped.add(1);
-        why
+    fn shut_out(&self) -> ReserveError {
+        self.refused.add(1);
+        ReserveError::Disabled
     }
 
     /// Marks the context as writing, with the bit that is returned; `None` if it is writing, and the one spare bit is taken
@@ -550,8 +544,8 @@ impl<P: Platform> CpuBuffer<P> {
     /// The event did not fit the tail page `index`, where it would have stood at `start`: goes to the next page.
     fn move_tail<'b>(&self, ring: &'b Ring, index: usize, start: usize, size: usize) -> Try<'b> {
         let page = &ring.pages[index];
-        let to_next = page.next.load(Ordering::Acquire);
-        let next = to_next >> 2;
+        let to_next = page.link();
+        let next = to_next.index();
         let commit = ring.commit.load(Ordering::Relaxed);
         if next == commit {
             // Nested writes have come all the way around (I3).
@@ -559,7 +553,7 @@ impl<P: Platform> CpuBuffer<P> {
             self.reset_tail(ring, page, start, size);
             return Try::Full;
         }
-        if to_next & FLAGS != 0 {
+        if to_next.flags() != 0 {
             let taking = ring.taking.load(Ordering::SeqCst);
             if commit != taking {
                 if !self.overwrite.load(Ordering::Relaxed) {
@@ -567,7 +561,7 @@ impl<P: Platform> CpuBuffer<P> {
                     self.reset_tail(ring, page, start, size);
                     return Try::Full;
                 }
-                if !self.move_head(ring, index, next) {
+                if !self.move_head(ring, index, to_next) {
                     return self.start_over(ring, page, start, size);
                 }
             } else if commit != ring.tail.load(Ordering::Relaxed) {
@@ -591,38 +585,32 @@ impl<P: Platform> CpuBuffer<P> {
         Try::Again
     }
 
-    /// The tail, on page `index`, has come to the head page `next`: its events are lost, the page after it becomes the head.
-    /// False if someone else has moved the head, and all is to be looked at again.
-    fn move_head(&self, ring: &Ring, index: usize, next: usize) -> bool {
+    /// The tail, on page `index`, has come to the head page, to which `to_head` leads: its events are lost, the page after it
+    /// becomes the head. False if someone else has moved the head, and all is to be looked at again.
+    fn move_head(&self, ring: &Ring, index: usize, to_head: Link) -> bool {
         let page = &ring.pages[index];
-        let old_head = &ring.pages[next];
+        let old_head = &ring.pages[to_head.index()];
         let entries = old_head.entry_count();
-        // From here to the end no reader can swap the page out.
-        let found = exchange(page, next, HEAD, UPDATE);
-        match found {
-            Found::Flags(HEAD) => {
-                self.overrun.add(entries);
-                self.pages_lost.add(1);
-            }
-            // We have interrupted another writer right here: it has counted, or will.
-            Found::Flags(UPDATE) => {}
-            _ => return false,
+        let update = to_head.with(UPDATE);
+        // From here to the end no reader can swap the page out. The version tells that nobody has moved the head since
+        // `to_head` was read, so `entries` are those of the page that is lost.
+        let found = exchange(&page.next, to_head.with(HEAD), update);
+        if found != to_head.with(HEAD) && found != update {
+            return false;
         }
-        let new_head = ring.next(next);
-        match exchange(old_head, new_head, 0, HEAD) {
-            Found::Flags(0) => {
-                // Nested writers may have moved the head further on and taken HEAD from this link again; then we have just put
-                // it back, wrongly. They have moved the tail too, so one can tell.
-                let tail = ring.tail.load(Ordering::Relaxed);
-                if tail != index && tail != next {
-                    exchange(old_head, new_head, HEAD, 0);
-                }
-            }
-            Found::Flags(HEAD) => {}
-            _ => return false,
+        // We may have interrupted another writer right here, which has set UPDATE; or been interrupted by one, which found it.
+        // Who comes first sets HEAD (I10).
+        let to_next = old_head.link();
+        let to_new_head = to_next.with(HEAD).after(to_head);
+        if !to_next.same_version(to_new_head) {
+            exchange(&old_head.next, to_next, to_new_head);
         }
-        if found == Found::Flags(HEAD) {
-            exchange(page, next, UPDATE, 0);
+        if found == to_head.with(HEAD) {
+            exchange(&page.next, update, to_head.with(0));
+            // Last, and `pages_lost` after `overrun`: when that has the version of the head's link, no UPDATE stands, and all
+            // is counted.
+            self.overrun.add(entries);
+            self.pages_lost.add(1);
         }
         true
     }
@@ -747,17 +735,10 @@ impl<P: Platform> CpuBuffer<P> {
     }
 }
 
-/// Exchanges the flags of `page`'s link to `to`; tells what stood there before.
-fn exchange(page: &BufPage, to: usize, old: usize, new: usize) -> Found {
-    match page.next.compare_exchange(
-        link(to, old),
-        link(to, new),
-        Ordering::AcqRel,
-        Ordering::Acquire,
-    ) {
-        Ok(_) => Found::Flags(old),
-        Err(now) if now >> 2 == to => Found::Flags(now & FLAGS),
-        Err(_) => Found::Moved,
+/// Exchanges a link; tells what stood there before.
+fn exchange(link: &AtomicU64, old: Link, new: Link) -> Link {
+    match link.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(found) | Err(found) => Link(found),
     }
 }
 

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::clock::ClockId;
 use crate::error::TraceError;
-use crate::event::filter::Filter;
 use crate::event::{EventDesc, Table};
 use crate::options::TraceOption;
 use crate::platform::Platform;
@@ -268,7 +267,7 @@ impl<P: Platform> Tracer<P> {
             desc.clear_masks();
             desc.set_enabled(on);
         }
-        let top_attached = core::mem::take(&mut extra.attached);
+        let top_extra = extra.clone();
         let top = top.adopt(
             &platform,
             &shared,
@@ -299,14 +298,14 @@ impl<P: Platform> Tracer<P> {
             report: Report::default(),
             troubles: Vec::new(),
         };
-        tracer.top.attach(&tracer, &top_attached, &mut troubles);
+        tracer.top.attach(events, &top_extra, &mut troubles);
         let mut named = Vec::new();
-        for (index, (name, (buffers, mut chosen))) in names.into_iter().zip(others).enumerate() {
+        for (index, (name, (buffers, chosen))) in names.into_iter().zip(others).enumerate() {
             report.events += buffers.found.events;
             report.damaged_pages += buffers.found.damaged_pages;
             report.lost_events += buffers.found.lost_events;
             report.late_events += buffers.found.late_events;
-            let attached = core::mem::take(&mut chosen.extra.attached);
+            let extra = chosen.extra.clone();
             let instance = buffers.adopt(
                 &tracer.platform,
                 &tracer.shared,
@@ -316,7 +315,7 @@ impl<P: Platform> Tracer<P> {
                 chosen,
             );
             let instance = tracer.publish(&mut named, instance);
-            instance.attach(&tracer, &attached, &mut troubles);
+            instance.attach(events, &extra, &mut troubles);
         }
         *tracer.named.lock() = named;
         tracer.report = report;
@@ -362,30 +361,28 @@ fn overwrites(cpus: &[CpuState]) -> bool {
 }
 
 impl<P: Platform> Instance<P> {
-    /// Enables events, and puts filters to them, as they were.
-    fn attach(&self, tracer: &Tracer<P>, attached: &[super::Attached], troubles: &mut Vec<String>) {
-        for saved in attached {
-            let (system, name) = (&saved.system, &saved.name);
-            let Some(event) = tracer
-                .events()
-                .iter()
-                .copied()
-                .find(|event| event.system == *system && event.name == *name)
-            else {
-                // Its records are shown in their own format; there is nothing that could be recorded of it.
-                continue;
-            };
-            if !self.is_top() && saved.enabled {
+    /// Enables events, and puts filters and triggers to them, as they were. An event that is not here any more has nothing that
+    /// could be recorded of it; its records are shown in their own format.
+    fn attach(
+        &self,
+        events: &'static [&'static EventDesc],
+        extra: &ExtraState,
+        troubles: &mut Vec<String>,
+    ) {
+        for saved in &extra.enabled {
+            let event = events.iter().find(|event| {
+                saved
+                    .split_once(':')
+                    .is_some_and(|(system, name)| event.system == system && event.name == name)
+            });
+            if let Some(event) = event.filter(|_| !self.is_top()) {
                 self.set_event_enabled(event, true);
             }
-            if let Some(text) = &saved.filter {
-                match Filter::parse(event.fields, text) {
-                    Ok(filter) => self.set_filter(event, Some(filter)),
-                    Err(_) => troubles.push(format!(
-                        "the filter of {system:.64}:{name:.64} does not fit it any more and is dropped: {text:.128}"
-                    )),
-                }
-            }
+        }
+        for lost in self.restore_conditions(events, &extra.conditions) {
+            troubles.push(format!(
+                "a filter or trigger does not fit its event any more and is dropped: {lost:.256}"
+            ));
         }
     }
 }

@@ -347,6 +347,22 @@ impl<P: Platform> Instance<P> {
         saved
     }
 
+    /// Brings counts and histograms in `saved`, one of [`save_conditions`](Self::save_conditions), up to date without allocating.
+    pub(super) fn refresh_conditions(&self, events: Events, saved: &mut [SavedConditions]) {
+        for saved in saved {
+            let event = events
+                .iter()
+                .find(|event| event.system == saved.system && event.name == saved.name);
+            let Some(state) = event.and_then(|event| self.events.get(event.index())) else {
+                continue;
+            };
+            look(&self.shared, |guard| {
+                state.triggers.get(guard)?.refresh(&mut saved.triggers);
+                Some(())
+            });
+        }
+    }
+
     /// Takes over what an earlier life saved. Returns the commands that make nothing here, each as `SYSTEM:EVENT: COMMAND`.
     pub fn restore_conditions(&self, events: Events, saved: &[SavedConditions]) -> Vec<String> {
         let mut lost = Vec::new();

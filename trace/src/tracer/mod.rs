@@ -18,9 +18,7 @@ pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
-pub use state::{
-    Attached, Boundary, CpuState, ExtraState, InstanceState, SavedOption, TracerState,
-};
+pub use state::{Boundary, CpuState, ExtraState, InstanceState, SavedOption, TracerState};
 
 use crate::error::TraceError;
 use crate::event::{Common, EventDesc, Known, Table};

@@ -5,15 +5,17 @@
 //! knows version 1 only refuses version 2 by its number.
 
 use super::cmdlines::SavedName;
+use super::conditions::SavedConditions;
 use super::instance::Instance;
 use super::{DEFAULT_KB, Tracer};
 use crate::clock::ClockId;
 use crate::error::TraceError;
-use crate::event::SavedEvent;
+use crate::event::{EventDesc, SavedEvent};
 use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::ring::Shape;
 use crate::sync::Ordering;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use handover::KState;
@@ -82,8 +84,10 @@ pub struct ExtraState {
     pub buffer_percent: Option<u8>,
     /// The snapshot's buffers, one for each CPU; none if none are allocated.
     pub snapshot: Vec<Shape>,
-    /// What is attached to events.
-    pub attached: Vec<Attached>,
+    /// The events that are recorded, each as `system:name`. Of the top instance the table of events says that.
+    pub enabled: Vec<String>,
+    /// Filters and triggers, with what they have counted.
+    pub conditions: Vec<SavedConditions>,
     /// Snapshots that had to wait for the end of a write.
     pub deferred: u64,
 }
@@ -96,20 +100,6 @@ pub struct SavedOption {
     pub name: String,
     /// Whether it is on.
     pub on: bool,
-}
-
-/// What an instance has chosen for an event. Events for which it has chosen nothing are left out.
-#[derive(Clone, Debug, PartialEq, Eq, KState)]
-#[kstate(nested)]
-pub struct Attached {
-    /// The event's group.
-    pub system: String,
-    /// The event's name.
-    pub name: String,
-    /// Whether it is recorded.
-    pub enabled: bool,
-    /// Its filter's text.
-    pub filter: Option<String>,
 }
 
 /// One CPU's buffer in a [`TracerState`].
@@ -186,7 +176,9 @@ impl<P: Platform> Tracer<P> {
         if state.instances.len() != named.len() {
             return Err(TraceError::StateShape);
         }
-        self.top.refresh(&mut state.cpus, &mut state.extra)?;
+        let events = self.events();
+        self.top
+            .refresh(events, &mut state.cpus, &mut state.extra)?;
         self.events.refresh(&mut state.events)?;
         state.tracing_on = self.tracing_on();
         state.clock = self.clock();
@@ -196,7 +188,7 @@ impl<P: Platform> Tracer<P> {
             if saved.name != instance.name() {
                 return Err(TraceError::StateShape);
             }
-            instance.refresh(&mut saved.cpus, &mut saved.extra)?;
+            instance.refresh(events, &mut saved.cpus, &mut saved.extra)?;
             saved.tracing_on = instance.tracing_on();
             saved.clock = instance.clock();
             saved.counter = instance.counter.load(Ordering::Relaxed);
@@ -228,15 +220,15 @@ impl<P: Platform> Instance<P> {
                 snapshot.push(cpu.snapshot.shape()?);
             }
         }
-        let attached = tracer.events().iter().filter_map(|event| {
-            let saved = Attached {
-                system: event.system.into(),
-                name: event.name.into(),
-                enabled: self.event_enabled(event),
-                filter: self.filter_text(event),
-            };
-            (saved.enabled || saved.filter.is_some()).then_some(saved)
-        });
+        let enabled = match self.is_top() {
+            true => Vec::new(),
+            false => tracer
+                .events()
+                .iter()
+                .filter(|event| self.event_enabled(event))
+                .map(|event| format!("{}:{}", event.system, event.name))
+                .collect(),
+        };
         Ok(ExtraState {
             options: TraceOption::ALL
                 .into_iter()
@@ -247,12 +239,18 @@ impl<P: Platform> Instance<P> {
                 .collect(),
             buffer_percent: Some(self.buffer_percent()),
             snapshot,
-            attached: attached.collect(),
+            enabled,
+            conditions: self.save_conditions(tracer.events()),
             deferred: self.deferred_snapshots(),
         })
     }
 
-    fn refresh(&self, cpus: &mut [CpuState], extra: &mut ExtraState) -> Result<(), TraceError> {
+    fn refresh(
+        &self,
+        events: &'static [&'static EventDesc],
+        cpus: &mut [CpuState],
+        extra: &mut ExtraState,
+    ) -> Result<(), TraceError> {
         let snapshots = match self.snapshot_allocated() {
             true => self.cpus.len(),
             false => 0,
@@ -267,6 +265,7 @@ impl<P: Platform> Instance<P> {
         for (saved, cpu) in extra.snapshot.iter_mut().zip(&self.cpus) {
             cpu.snapshot.describe(saved)?;
         }
+        self.refresh_conditions(events, &mut extra.conditions);
         extra.deferred = self.deferred_snapshots();
         Ok(())
     }

@@ -205,6 +205,34 @@ impl Map {
             .all(|e| e.sums.len() == self.sums && self.add_to(&e.key, &e.notes, &e.sums))
     }
 
+    /// The sums of `key` as they are now; unchanged if it has no entry.
+    pub(super) fn read_sums(&self, key: &[u64], sums: &mut [u64]) {
+        let hash = Self::hash(key);
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        for _ in 0..self.slots.len() {
+            let value = self.slots[at].load(Ordering::Acquire);
+            if value == 0 {
+                return;
+            }
+            let entry = (value as u32).wrapping_sub(1);
+            if (value >> 32) as u32 == hash && self.same_key(entry, key) {
+                let cells = self.cells(entry).iter().skip(self.words + self.notes);
+                for (to, cell) in sums.iter_mut().zip(cells) {
+                    *to = cell.load(Ordering::Relaxed);
+                }
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Hits and drops.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let (hits, drops) = (&self.hits, &self.drops);
+        (hits.load(Ordering::Relaxed), drops.load(Ordering::Relaxed))
+    }
+
     /// All entries, in no order; hits; drops.
     pub(super) fn snapshot(&self) -> (Vec<Entry>, u64, u64) {
         let mut entries = Vec::new();

@@ -315,6 +315,24 @@ impl Hist {
         }
     }
 
+    /// Brings `state`, one of [`save`](Self::save), up to date, without allocating and without changing its size: what was
+    /// counted since under keys that it does not have counts as dropped.
+    pub fn refresh(&self, state: &mut HistState) {
+        let (key, notes) = (self.spec.key_words(), self.spec.note_words());
+        let each = key + notes + 1 + self.spec.vals.len();
+        let mut counted = 0u64;
+        for entry in state.words.chunks_exact_mut(each) {
+            let (key, rest) = entry.split_at_mut(key);
+            let sums = &mut rest[notes..];
+            self.map.read_sums(key, sums);
+            counted = counted.wrapping_add(sums[0]);
+        }
+        let (hits, dropped) = self.map.totals();
+        state.paused = self.paused();
+        state.hits = counted;
+        state.dropped = dropped.wrapping_add(hits.wrapping_sub(counted));
+    }
+
     /// Takes over what an earlier life counted, into one that has counted nothing; false if that has another shape, or does
     /// not fit: then what fits is there.
     pub fn restore(&self, state: &HistState) -> bool {

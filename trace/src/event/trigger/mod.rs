@@ -358,6 +358,17 @@ impl TriggerList {
             .collect()
     }
 
+    /// Brings the counts and histograms of `saved`, one of [`save`](Self::save), up to date, without allocating and without
+    /// changing its size.
+    pub fn refresh(&self, saved: &mut [SavedTrigger]) {
+        for (saved, trigger) in saved.iter_mut().zip(&self.triggers) {
+            saved.count = trigger.count.load(Ordering::Relaxed);
+            if let (Action::Hist(hist), Some(state)) = (&trigger.action, saved.hist.first_mut()) {
+                hist.refresh(state);
+            }
+        }
+    }
+
     /// The list that an earlier life saved. Also returns the commands that make nothing here any more, because a field or an
     /// event is gone, and those whose counts do not fit.
     pub fn restore(subject: &Subject<'_>, saved: &[SavedTrigger]) -> (TriggerList, Vec<String>) {
