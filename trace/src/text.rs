@@ -83,6 +83,20 @@ pub fn write_trace<P: Platform>(
     write_buffers(tracer, instance, cpu, Instance::buffer, out)
 }
 
+/// The same of the instance's snapshot.
+///
+/// # Errors
+///
+/// That of `out`, at once.
+pub fn write_snapshot<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: Option<usize>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write_buffers(tracer, instance, cpu, Instance::snapshot_buffer, out)
+}
+
 fn write_buffers<'t, P: Platform>(
     tracer: &Tracer<P>,
     instance: &'t Instance<P>,

@@ -21,7 +21,7 @@ fn files() -> Result<TraceFs<'static, Phys>, Errno> {
 
 fn stat(kind: fs::Kind, readable: bool, writable: bool) -> Stat {
     match kind {
-        fs::Kind::Dir => Stat::dir(false),
+        fs::Kind::Dir => Stat::dir(writable),
         fs::Kind::File => Stat::file(0, readable, writable),
     }
 }
@@ -69,5 +69,17 @@ impl FileSystem for Mounted {
 
     fn write(&self, path: &str, data: &[u8], mode: WriteMode) -> Result<(), FsError> {
         Ok(files()?.write(path, data, mode == WriteMode::Truncate)?)
+    }
+
+    /// Only instances can be removed, and `rmdir` does it: `rm` has no file to remove.
+    fn remove(&self, path: &str) -> Result<(), FsError> {
+        match files()?.rmdir(path) {
+            Err(Errno::ENOTDIR) if files()?.kind(path).is_ok() => Err(Errno::EPERM.into()),
+            result => Ok(result?),
+        }
+    }
+
+    fn mkdir(&self, path: &str) -> Result<(), FsError> {
+        Ok(files()?.mkdir(path)?)
     }
 }

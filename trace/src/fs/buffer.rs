@@ -34,6 +34,20 @@ pub(super) fn sub_buffer_bytes<P: Platform>(instance: &Instance<P>) -> usize {
     buffer.map_or(4096, |buffer| buffer.page_size())
 }
 
+/// `buffer_subbuf_size_kb`: rounded up to a power of two of pages, as in Linux.
+pub(super) fn set_sub_buffer<P: Platform>(
+    instance: &Instance<P>,
+    data: &[u8],
+) -> Result<(), Errno> {
+    let kb = number(data)?;
+    if kb == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let order = kb.div_ceil(4).checked_next_power_of_two().map(u64::ilog2);
+    let order = order.and_then(|order| u8::try_from(order).ok());
+    Ok(instance.set_subbuf_order(order.ok_or(Errno::EINVAL)?)?)
+}
+
 /// `buffer_percent`: 0 to 100.
 pub(super) fn set_percent<P: Platform>(instance: &Instance<P>, data: &[u8]) -> Result<(), Errno> {
     match number(data)? {

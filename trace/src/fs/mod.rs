@@ -17,6 +17,7 @@
 //! | `marker` | `trace_marker`, `trace_marker_raw` |
 //! | `options` | `options/*`, `trace_options` |
 //! | [`pipe`] | `trace_pipe`, `trace_pipe_raw` |
+//! | `snapshot` | `snapshot` |
 
 mod buffer;
 mod events;
@@ -26,6 +27,7 @@ mod options;
 mod parse;
 pub mod pipe;
 mod readme;
+mod snapshot;
 
 pub use node::Kind;
 pub use pipe::{Next, Pipe};
@@ -41,7 +43,7 @@ use crate::tracer::{Instance, NOP, Tracer};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use node::{Node, Own, Place};
+use node::{Dir, Node, Own, Place};
 use parse::{number, switch, word};
 
 /// The name of an entry of a directory.
@@ -96,6 +98,49 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         Ok((node.kind(), node.readable(), node.writable()))
     }
 
+    /// Makes the instance that the directory at `path` stands for.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` for a path that there is; `EPERM` for one that is not right below `instances`; `ENOMEM`; `ENOSPC` where there are as many
+    /// instances as can be.
+    pub fn mkdir(&self, path: &str) -> Result<(), Errno> {
+        match self.resolve(path) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(Errno::ENOENT) => {
+                self.0.create_instance(self.instance_name(path)?)?;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes the instance that the directory at `path` stands for, with its buffers.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`; `EPERM` for a directory that stands for no instance; `EBUSY` for an instance in use.
+    pub fn rmdir(&self, path: &str) -> Result<(), Errno> {
+        // What is looked at is in use: only its kind is kept.
+        let kind = self.resolve(path)?.node.kind();
+        match kind {
+            Kind::File => Err(Errno::ENOTDIR),
+            Kind::Dir => self.0.remove_instance(self.instance_name(path)?),
+        }
+    }
+
+    /// The name of the instance at `path`, which is one right below `instances`.
+    fn instance_name<'p>(&self, path: &'p str) -> Result<&'p str, Errno> {
+        let (parent, name) = path
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .ok_or(Errno::EPERM)?;
+        match self.resolve(parent)?.node {
+            Node::Dir(Dir::Instances) => Ok(name),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
     /// A reader for a file that uses up what is read (`trace_pipe`, `trace_pipe_raw`); `None` for any other file.
     ///
     /// # Errors
@@ -131,7 +176,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
 
     fn print(&self, place: &Place<'a, P>, out: &mut dyn Write) -> fmt::Result {
         let tracer = self.0;
-        let instance = place.instance;
+        let instance = &*place.instance;
         match place.node {
             Node::TracingOn => writeln!(out, "{}", u8::from(instance.tracing_on())),
             Node::CurrentTracer => writeln!(out, "{}", tracer.current_tracer()),
@@ -144,13 +189,13 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::BufferSize(cpu) => buffer::print_size(instance, cpu, out),
             Node::BufferTotal => buffer::print_total(instance, out),
             Node::BufferPercent => writeln!(out, "{}", instance.buffer_percent()),
+            Node::SubBufSize => writeln!(out, "{}", buffer::sub_buffer_bytes(instance) / 1024),
+            Node::Snapshot(cpu) => snapshot::print(tracer, instance, cpu, out),
             Node::Trace(cpu) => print_trace(tracer, instance, cpu, out),
             Node::Stats(cpu) => buffer::print_stats(instance, cpu, out),
             Node::SavedCmdlines => {
-                for (pid, name) in tracer.saved_cmdlines() {
-                    writeln!(out, "{pid} {}", name.as_str())?;
-                }
-                Ok(())
+                let mut names = tracer.saved_cmdlines();
+                names.try_for_each(|(pid, name)| writeln!(out, "{pid} {}", name.as_str()))
             }
             Node::Readme => out.write_str(readme::README),
             Node::HeaderPage => page::write_header_page(buffer::sub_buffer_bytes(instance), out),
@@ -194,6 +239,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     pub fn write(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Errno> {
         let tracer = self.0;
         let Place { instance, node } = self.resolve(path)?;
+        let instance = &*instance;
         match node {
             Node::Dir(_) => Err(Errno::EISDIR),
             Node::TracingOn => {
@@ -216,12 +262,14 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::SetEvent => events::set(tracer, instance, data, truncate),
             Node::BufferSize(cpu) => Ok(instance.resize(cpu, number(data)?)?),
             Node::BufferPercent => buffer::set_percent(instance, data),
+            Node::SubBufSize => buffer::set_sub_buffer(instance, data),
             Node::Trace(cpu) => {
                 if truncate {
                     instance.clear(cpu)?;
                 }
                 Ok(())
             }
+            Node::Snapshot(cpu) => snapshot::write(instance, cpu, data),
             Node::TraceMarker => marker::mark(instance, data),
             Node::TraceMarkerRaw => marker::mark_raw(instance, data),
             Node::Enable(system) => {

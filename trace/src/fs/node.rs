@@ -7,6 +7,7 @@ use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::tracer::{Instance, Tracer};
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Directory or file.
@@ -34,6 +35,7 @@ pub(super) enum Node {
     Option(TraceOption),
     BufferTotal,
     BufferPercent,
+    SubBufSize,
     SavedCmdlines,
     PrintkFormats,
     Readme,
@@ -42,6 +44,7 @@ pub(super) enum Node {
     /// `None`: of all CPUs.
     BufferSize(Option<usize>),
     Trace(Option<usize>),
+    Snapshot(Option<usize>),
     Pipe(Option<usize>),
     PipeRaw(usize),
     Stats(usize),
@@ -63,6 +66,7 @@ pub(super) enum Node {
 pub(super) enum Dir {
     /// Of the tracer, or of an instance.
     Root,
+    Instances,
     Options,
     Events,
     System(&'static str),
@@ -106,7 +110,8 @@ impl Node {
     pub(super) fn writable(&self) -> bool {
         matches!(
             self,
-            Node::TracingOn
+            Node::Dir(Dir::Instances)
+                | Node::TracingOn
                 | Node::CurrentTracer
                 | Node::SetEvent
                 | Node::TraceMarker
@@ -115,8 +120,10 @@ impl Node {
                 | Node::TraceOptions
                 | Node::Option(_)
                 | Node::BufferPercent
+                | Node::SubBufSize
                 | Node::BufferSize(_)
                 | Node::Trace(_)
+                | Node::Snapshot(_)
                 | Node::Enable(_)
                 | Node::EventEnable(_)
                 | Node::SystemFilter(_)
@@ -130,10 +137,11 @@ impl Node {
 const FTRACE: &str = "ftrace";
 
 /// What each instance has.
-const ROOT: [(&str, Node); 17] = [
+const ROOT: [(&str, Node); 19] = [
     ("available_tracers", Node::AvailableTracers),
     ("buffer_percent", Node::BufferPercent),
     ("buffer_size_kb", Node::BufferSize(None)),
+    ("buffer_subbuf_size_kb", Node::SubBufSize),
     ("buffer_total_size_kb", Node::BufferTotal),
     ("current_tracer", Node::CurrentTracer),
     ("error_log", Node::ErrorLog),
@@ -141,6 +149,7 @@ const ROOT: [(&str, Node); 17] = [
     ("options", Node::Dir(Dir::Options)),
     ("per_cpu", Node::Dir(Dir::PerCpu)),
     ("set_event", Node::SetEvent),
+    ("snapshot", Node::Snapshot(None)),
     ("trace", Node::Trace(None)),
     ("trace_clock", Node::TraceClock),
     ("trace_marker", Node::TraceMarker),
@@ -151,9 +160,10 @@ const ROOT: [(&str, Node); 17] = [
 ];
 
 /// What only the top directory has.
-const TOP: [(&str, Node); 4] = [
+const TOP: [(&str, Node); 5] = [
     ("README", Node::Readme),
     ("available_events", Node::AvailableEvents),
+    ("instances", Node::Dir(Dir::Instances)),
     ("printk_formats", Node::PrintkFormats),
     ("saved_cmdlines", Node::SavedCmdlines),
 ];
@@ -164,9 +174,10 @@ const EVENTS: [(&str, Node); 3] = [
     ("header_page", Node::HeaderPage),
 ];
 
-fn cpu_files(cpu: usize) -> [(&'static str, Node); 5] {
+fn cpu_files(cpu: usize) -> [(&'static str, Node); 6] {
     [
         ("buffer_size_kb", Node::BufferSize(Some(cpu))),
+        ("snapshot", Node::Snapshot(Some(cpu))),
         ("stats", Node::Stats(cpu)),
         ("trace", Node::Trace(Some(cpu))),
         ("trace_pipe", Node::Pipe(Some(cpu))),
@@ -201,9 +212,26 @@ fn pick<T: Copy>(files: &[(&str, T)], name: &str) -> Option<T> {
     found.map(|(_, node)| *node)
 }
 
+/// An instance that cannot be removed meanwhile.
+pub(super) enum Held<'t, P: Platform> {
+    Top(&'t Instance<P>),
+    Named(Arc<Instance<P>>),
+}
+
+impl<P: Platform> core::ops::Deref for Held<'_, P> {
+    type Target = Instance<P>;
+
+    fn deref(&self) -> &Instance<P> {
+        match self {
+            Held::Top(instance) => instance,
+            Held::Named(instance) => instance,
+        }
+    }
+}
+
 /// A node of an instance's tree.
 pub(super) struct Place<'t, P: Platform> {
-    pub(super) instance: &'t Instance<P>,
+    pub(super) instance: Held<'t, P>,
     pub(super) node: Node,
 }
 
@@ -213,7 +241,7 @@ pub(super) fn resolve<'t, P: Platform>(
     path: &str,
 ) -> Result<Place<'t, P>, Errno> {
     let mut place = Place {
-        instance: tracer.top(),
+        instance: Held::Top(tracer.top()),
         node: Node::Dir(Dir::Root),
     };
     for name in path
@@ -223,7 +251,13 @@ pub(super) fn resolve<'t, P: Platform>(
         let Node::Dir(dir) = place.node else {
             return Err(Errno::ENOTDIR);
         };
-        place.node = step(tracer.events(), place.instance, dir, name).ok_or(Errno::ENOENT)?;
+        if let Dir::Instances = dir {
+            place.instance = Held::Named(tracer.instance(name).ok_or(Errno::ENOENT)?);
+            place.node = Node::Dir(Dir::Root);
+        } else {
+            let node = step(tracer.events(), &place.instance, dir, name);
+            place.node = node.ok_or(Errno::ENOENT)?;
+        }
     }
     // `trace/` asks for a directory.
     if path.ends_with('/') && place.node.kind() == Kind::File {
@@ -241,6 +275,8 @@ fn step<P: Platform>(
     match dir {
         Dir::Root if instance.is_top() => pick(&ROOT, name).or_else(|| pick(&TOP, name)),
         Dir::Root => pick(&ROOT, name),
+        // Its names are instances: see `resolve`.
+        Dir::Instances => None,
         Dir::Options => TraceOption::parse(name).map(Node::Option),
         Dir::Events if name == FTRACE => Some(Node::Dir(Dir::Ftrace)),
         Dir::Events => pick(&EVENTS, name).or_else(|| {
@@ -293,6 +329,11 @@ pub(super) fn list<P: Platform>(
             add_all(&ROOT);
             if place.instance.is_top() {
                 add_all(&TOP);
+            }
+        }
+        Dir::Instances => {
+            for instance in tracer.instances() {
+                add(instance.name(), Node::Dir(Dir::Root));
             }
         }
         Dir::Options => {

@@ -8,6 +8,7 @@
 //! - `trace_pipe` goes on at the first event. `trace_pipe_raw` waits until `buffer_percent` of the ring is filled,
 //!   then hands out all there is; while `tracing_on` is 0 it does not wait for more.
 
+use super::node::Held;
 use crate::errno::Errno;
 use crate::page::Missed;
 use crate::platform::Platform;
@@ -31,7 +32,7 @@ pub enum Next {
 /// A reader of `trace_pipe` or `trace_pipe_raw`.
 pub struct Pipe<'t, P: Platform> {
     tracer: &'t Tracer<P>,
-    instance: &'t Instance<P>,
+    instance: Held<'t, P>,
     cpus: core::ops::Range<usize>,
     kind: Kind,
     /// Something was read.
@@ -56,11 +57,7 @@ struct Text {
 
 impl<'t, P: Platform> Pipe<'t, P> {
     /// A reader of the text of all CPUs, or of one.
-    pub(super) fn text(
-        tracer: &'t Tracer<P>,
-        instance: &'t Instance<P>,
-        cpu: Option<usize>,
-    ) -> Self {
+    pub(super) fn text(tracer: &'t Tracer<P>, instance: Held<'t, P>, cpu: Option<usize>) -> Self {
         let cpus = cpu.map_or(0..instance.nr_cpus(), |cpu| cpu..cpu + 1);
         Pipe {
             tracer,
@@ -72,7 +69,7 @@ impl<'t, P: Platform> Pipe<'t, P> {
     }
 
     /// A reader of one CPU's pages.
-    pub(super) fn raw(tracer: &'t Tracer<P>, instance: &'t Instance<P>, cpu: usize) -> Self {
+    pub(super) fn raw(tracer: &'t Tracer<P>, instance: Held<'t, P>, cpu: usize) -> Self {
         Pipe {
             tracer,
             instance,
@@ -94,7 +91,7 @@ impl<'t, P: Platform> Pipe<'t, P> {
                 let Some(buffer) = self.instance.buffer(self.cpus.start) else {
                     return Ok(Next::End);
                 };
-                if *waiting && !filled(self.instance, buffer) {
+                if *waiting && !filled(&self.instance, buffer) {
                     false
                 } else {
                     let found = read_page(buffer, out)?;
@@ -102,7 +99,7 @@ impl<'t, P: Platform> Pipe<'t, P> {
                     found
                 }
             }
-            Kind::Text(text) => text.next(self.tracer, self.instance, &self.cpus, out)?,
+            Kind::Text(text) => text.next(self.tracer, &self.instance, &self.cpus, out)?,
         };
         self.read |= found;
         Ok(if found {
@@ -122,7 +119,7 @@ impl<'t, P: Platform> Pipe<'t, P> {
             .filter_map(|cpu| self.instance.buffer(cpu));
         self.ended()
             || buffers.any(|buffer| match self.kind {
-                Kind::Raw(_) => filled(self.instance, buffer),
+                Kind::Raw(_) => filled(&self.instance, buffer),
                 Kind::Text(_) => !buffer.is_empty(),
             })
     }
@@ -237,7 +234,7 @@ impl Text {
 impl<P: Platform> core::fmt::Debug for Pipe<'_, P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Pipe")
-            .field("instance", self.instance)
+            .field("instance", &*self.instance)
             .field("cpus", &self.cpus)
             .finish_non_exhaustive()
     }

@@ -23,7 +23,8 @@ tracing mini-HOWTO of Baton: the files work as in Linux's tracefs.
   buffer_subbuf_size_kb     KiB of a sub-buffer, the piece in which a buffer is read; a change empties the buffers
   buffer_total_size_kb      KiB of all buffers
   current_tracer            the tracer
-  events/                   enable, filter and the like, for all events, a system's, or one
+  error_log                 what was wrong with filters and triggers; a write empties it
+  events/                   enable, filter, trigger, hist, format, id: for all events, a system's, or one
   instances/                mkdir and rmdir make and remove sets of buffers
   options/                  one file for each option: 0 or 1
   per_cpu/cpu<N>/           the buffer of one CPU: trace, trace_pipe, trace_pipe_raw, snapshot, stats, buffer_size_kb
