@@ -5,6 +5,7 @@ use trace::event::filter::{Filter, FilterErrorKind, MAX_TEXT, PRINT_FIELDS, Reco
 use trace::event::{Common, EventDesc, Kind};
 
 mod events {
+    #[allow(dead_code)]
     pub fn tracer() -> Option<&'static trace::Tracer<trace::testing::TestPlatform>> {
         None
     }

@@ -10,6 +10,7 @@ use trace::event::trigger::{AVAILABLE, Actions, Subject, TriggerList};
 use trace::event::{Common, EventDesc};
 
 mod events {
+    #[allow(dead_code)]
     pub fn tracer() -> Option<&'static trace::Tracer<trace::testing::TestPlatform>> {
         None
     }

@@ -20,7 +20,7 @@ mod record;
 mod table;
 pub mod trigger;
 
-pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
+pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, List, Str};
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
     write_unknown,
@@ -118,6 +118,8 @@ pub struct Arg {
     pub field: &'static str,
     /// Names for values, printed instead (`__print_symbolic`); a value that has none is printed as hex.
     pub symbols: &'static [(u64, &'static str)],
+    /// Names for bits, printed instead and joined by `|` (`__print_flags`); bits that have none are printed as hex.
+    pub flags: &'static [(u64, &'static str)],
 }
 
 /// An event's declaration, with its state in this kernel.

@@ -65,15 +65,21 @@ impl<'r, 'b, P: Platform> Record<'r, 'b, P> {
 
     /// Puts a string after what stands there already, and its place into the `__data_loc` field at `offset`.
     pub(super) fn put_dynamic(&mut self, offset: usize, text: &[u8]) {
+        let at = self.begin_dynamic(offset, text.len() + 1);
+        self.put(at, text);
+        self.put(at + text.len(), &[0]);
+    }
+
+    /// Takes `len` bytes after what stands there already, and puts their place into the `__data_loc` field at `offset`;
+    /// returns it.
+    pub(super) fn begin_dynamic(&mut self, offset: usize, len: usize) -> usize {
         let at = self.dynamic;
-        let len = text.len() + 1;
         self.put(
             offset,
             &((at as u32 & 0xffff) | ((len as u32) << 16)).to_ne_bytes(),
         );
-        self.put(at, text);
-        self.put(at + text.len(), &[0]);
         self.dynamic = at + len;
+        at
     }
 }
 

@@ -48,7 +48,8 @@ pub struct SavedField {
     pub size: u32,
     /// Whether it is signed.
     pub signed: bool,
-    /// 0 integer, 1 array of integers, 2 characters, 3 `__data_loc` string.
+    /// 0 integer, 1 array of integers, 2 characters, 3 `__data_loc` string, 4 + log2(n) `__data_loc` array of integers of n
+    /// bytes.
     pub kind: u8,
 }
 
@@ -67,6 +68,7 @@ impl SavedField {
                 1 => Kind::Array((size / count.unwrap_or(1).max(1)).max(1)),
                 2 => Kind::Chars,
                 3 => Kind::Str,
+                4..=7 => Kind::Dynamic(1 << (self.kind - 4)),
                 _ => Kind::Int,
             },
         }
@@ -236,6 +238,7 @@ fn save(id: u16, desc: &EventDesc) -> SavedEvent {
                     Kind::Array(_) => 1,
                     Kind::Chars | Kind::Rest => 2,
                     Kind::Str => 3,
+                    Kind::Dynamic(each) => 4 + each.trailing_zeros() as u8,
                 },
             })
             .collect(),

@@ -366,7 +366,7 @@ fn value_of(fields: &[FieldDesc], name: &str) -> Option<Value> {
             size,
             signed: field.proto.signed,
         }),
-        Kind::Array(_) => Value::Array,
+        Kind::Array(_) | Kind::Dynamic(_) => Value::Array,
         Kind::Chars => Value::Text(Text::Chars { offset, size }),
         Kind::Str => Value::Text(Text::Str { offset }),
         Kind::Rest => Value::Text(Text::Rest { offset }),

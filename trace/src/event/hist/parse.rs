@@ -162,7 +162,9 @@ impl Parser<'_> {
                     Kind::Chars => Source::Chars { offset, size },
                     Kind::Str => Source::Str { offset },
                     Kind::Rest => Source::Rest { offset },
-                    Kind::Array(_) => return Err(self.wrong(part, "Couldn't find field")),
+                    Kind::Array(_) | Kind::Dynamic(_) => {
+                        return Err(self.wrong(part, "Couldn't find field"));
+                    }
                 }
             }
             None => match name {
