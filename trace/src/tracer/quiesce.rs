@@ -69,8 +69,13 @@ impl Domain {
 
     /// Frees what has been taken away, now or at a later call. Not from within a slow path.
     fn retire(&self, object: Arc<dyn Waits>) {
+        self.garbage.lock().push(object);
+        self.collect();
+    }
+
+    /// Frees what waits, if every CPU is seen outside of the slow path.
+    pub(super) fn collect(&self) {
         let mut waiting = core::mem::take(&mut *self.garbage.lock());
-        waiting.push(object);
         if self.quiet() {
             drop(waiting);
         } else {
