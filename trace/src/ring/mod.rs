@@ -570,8 +570,17 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Whether no write is under way.
+    ///
+    /// Where the writers' accesses are not ordered by `barrier_all`, this is a modification (of nothing): one that a
+    /// writer's own either comes before, and is seen, or comes after, and then it sees what `shut` did.
     fn is_quiet(&self) -> bool {
-        self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
+        let writers = self.writers.shared();
+        let now = if P::LOCALITY.is_pinned() {
+            writers.load(Ordering::SeqCst)
+        } else {
+            writers.fetch_add(0, Ordering::SeqCst)
+        };
+        now & CONTEXTS == 0
     }
 
     /// What refused writes leave behind. To be called with the ring to oneself.
