@@ -273,3 +273,18 @@ fn names_of_tasks_are_taken_down() {
     assert_eq!(t.task_name(1).as_str(), "init");
     assert_eq!(t.task_name(77).as_str(), "<...>");
 }
+
+#[test]
+fn a_record_that_cannot_be_looked_at_is_counted() {
+    let _alone = alone();
+    let t = tracer();
+    let desc = &events::text::DESC;
+    t.create_instance("a")
+        .unwrap()
+        .set_event_enabled(desc, true);
+    t.record(desc, None, desc.size, 5000, |_| {});
+    assert_eq!(t.oversized(), 1);
+    t.record(desc, None, desc.size, 2, |r| r.put(12, b"x\0"));
+    assert_eq!(t.oversized(), 1);
+    assert_eq!(t.instance("a").unwrap().stats(0).unwrap().entries, 1);
+}

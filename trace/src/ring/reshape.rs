@@ -19,7 +19,7 @@ use handover::page::PageRef;
 pub struct Gap {
     /// Position of the page: 0 the reader page, 1 the head page, and so on.
     pub position: u32,
-    /// How many are missing; `u64::MAX` where that is not known.
+    /// How many are missing, 0 for none; `u64::MAX` where that is not known.
     pub lost: u64,
 }
 
@@ -365,7 +365,7 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`], [`TraceError::Busy`].
     pub fn shape(&self) -> Result<Shape, TraceError> {
         let pages = self.pages();
-        let gaps = self.locked(|reader, _| reader.gaps.len());
+        let gaps = self.locked(|reader, _| reader.gaps.len() + 1);
         let mut shape = Shape {
             ring: reserved(pages)?,
             gaps: reserved(gaps)?,
@@ -403,6 +403,18 @@ impl<P: Platform> CpuBuffer<P> {
                     shape.used = position as u32;
                 }
                 at = ring.next(at);
+            }
+            // What was lost before the reader page and not told yet. Always there, so that the size stays.
+            let untold = match reader.lost {
+                Missed::None => 0,
+                Missed::Count(n) => n,
+                Missed::Unknown => u64::MAX,
+            };
+            if shape.gaps.len() < shape.gaps.capacity() {
+                shape.gaps.push(Gap {
+                    position: 0,
+                    lost: untold,
+                });
             }
             let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
             for (seq, lost) in &reader.gaps {

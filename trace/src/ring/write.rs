@@ -427,13 +427,16 @@ impl<P: Platform> CpuBuffer<P> {
         };
         // The clock is trusted to be monotonic on one CPU; an earlier life's, or a caller's time, may not be.
         ts = ts.max(after);
+        if !clean {
+            // One that was interrupted before its reservation has left its time there only.
+            ts = ts.max(before);
+        }
         let mut delta = 0;
         let mut stamp = Stamp::Short;
         let mut size = request.size;
         if w == 0 {
             // The first event of a page has the page's own stamp.
         } else if !clean {
-            ts = ts.max(before);
             stamp = Stamp::Absolute;
             size += TIME_EVENT_SIZE;
         } else {
@@ -445,7 +448,8 @@ impl<P: Platform> CpuBuffer<P> {
         }
         // Point B.
         self.before_stamp.set(ts);
-        request.own = Some((ts, after));
+        // Else what made the stamps differ still counts.
+        request.own = clean.then_some((ts, after));
         barrier();
         // Point C: from here on the bytes are ours.
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
@@ -827,6 +831,15 @@ impl<P: Platform> CpuBuffer<P> {
         self.end_slow(ring, bit);
     }
 
+    /// Makes the stamps different: `write_stamp` the later of both and `more`, the other one 0.
+    fn part_stamps(&self, more: u64) {
+        let before = self.before_stamp.get();
+        self.before_stamp.set(0);
+        barrier();
+        let after = self.write_stamp.get();
+        self.write_stamp.set(before.max(after).saturating_add(more));
+    }
+
     fn take_back(&self, ring: &Ring, slot: Slot<'_>, size: usize) {
         let page = slot.page;
         page.entries.sub(1);
@@ -835,8 +848,7 @@ impl<P: Platform> CpuBuffer<P> {
         if (write & COUNT_MASK) as usize == end && ring.tail.load(Ordering::Relaxed) == slot.index {
             // Ours is the last: give the bytes back. `write_stamp` is of an event that is gone; with the stamps made
             // different first, the next event, and one that comes in between, takes an absolute stamp.
-            self.before_stamp.set(0);
-            barrier();
+            self.part_stamps(0);
             let taken = (end - slot.start) as u64;
             if page.write.cmpxchg(write, write - taken) {
                 return;
@@ -849,11 +861,7 @@ impl<P: Platform> CpuBuffer<P> {
             // Zero would make it the end of the page. So one unit of time goes by here for who decodes the page, and has to
             // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
             delta = 1;
-            let before = self.before_stamp.get();
-            self.before_stamp.set(0);
-            barrier();
-            let after = self.write_stamp.get();
-            self.write_stamp.set(before.max(after).saturating_add(1));
+            self.part_stamps(1);
         }
         words[slot.event / 4 + 1].store((size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
         words[slot.event / 4].store(

@@ -135,6 +135,17 @@ impl<P: Platform> Buffers<P> {
         })
     }
 
+    /// Nothing to take over.
+    fn empty(platform: &P, nr_cpus: usize, now: u64, size_kb: u64) -> Result<Self, TraceError> {
+        Ok(Buffers {
+            cpus: Vec::new(),
+            fresh: fresh_cpus(platform, nr_cpus, size_kb, 0)?,
+            oldest: None,
+            start: now,
+            found: Report::default(),
+        })
+    }
+
     /// Takes the pages over. Cannot fail.
     fn adopt(
         self,
@@ -214,13 +225,14 @@ impl<P: Platform> Tracer<P> {
     /// emptied and [reported](Tracer::report), with its events counted as overrun; the others are kept. A CPU that the state does
     /// not know gets a new buffer; the buffer of one that is not there any more is kept for reading. An instance whose
     /// description cannot be is given up as a whole, without touching its pages, and [told](Tracer::troubles); so is a filter or
-    /// a trigger that does not fit its event any more. All else is kept.
+    /// a trigger that does not fit its event any more. All else is kept. If it is the top instance, it begins empty, as long as
+    /// there are others to be kept; else nothing is adopted.
     ///
     /// The events' numbers stay. Events that are declared here in the same form are enabled as they were.
     ///
     /// # Errors
     ///
-    /// Those `State...` of [`TraceError`] about the top instance or the events, [`TraceError::NoMemory`] and those of
+    /// Those `State...` of [`TraceError`] about the events, or about the top instance if it is the only one, [`TraceError::NoMemory`] and those of
     /// [`Tracer::new`]. Then nothing has been adopted or changed, and no page of the state was freed.
     pub fn adopt(
         platform: P,
@@ -233,16 +245,40 @@ impl<P: Platform> Tracer<P> {
         if state.current_tracer != NOP {
             return Err(TraceError::StateTracer);
         }
-        let mut taken = Taken::default();
-        taken.add(&state.cpus, &state.extra)?;
         let (table, enabled) = Table::adopt(events, state.events)?;
-        let mut extra = state.extra;
-        let overwrite = overwrites(&state.cpus);
-        let now = now_on(&platform, state.clock, state.counter);
-        let snapshot = core::mem::take(&mut extra.snapshot);
-        let top = Buffers::look(&platform, nr_cpus, now, state.cpus, snapshot)?;
-
         let mut troubles = Vec::new();
+        let mut taken = Taken::default();
+        let mut extra = state.extra;
+        let mut chosen = Chosen {
+            on: state.tracing_on,
+            clock: state.clock,
+            counter: state.counter,
+            boundaries: state.boundaries,
+            overwrite: overwrites(&state.cpus),
+            extra: ExtraState::default(),
+        };
+        let kb = match pages_for(state.instance_kb, 0) {
+            Some(_) if state.instance_kb > 0 => state.instance_kb,
+            _ => super::DEFAULT_KB,
+        };
+        let now = now_on(&platform, chosen.clock, chosen.counter);
+        let top = taken.add(&state.cpus, &extra).and_then(|()| {
+            let snapshot = core::mem::take(&mut extra.snapshot);
+            Buffers::look(&platform, nr_cpus, now, state.cpus, snapshot)
+        });
+        let top = match top {
+            Ok(top) => top,
+            Err(why) if state.instances.is_empty() => return Err(why),
+            Err(why) => {
+                troubles.push(format!(
+                    "the top instance's buffers are given up and start empty: {why}"
+                ));
+                chosen.boundaries.clear();
+                Buffers::empty(&platform, nr_cpus, now, kb)?
+            }
+        };
+        chosen.extra = extra;
+
         let mut names: Vec<String> = Vec::new();
         let mut others = Vec::new();
         for mut saved in state.instances {
@@ -267,21 +303,14 @@ impl<P: Platform> Tracer<P> {
             desc.clear_masks();
             desc.set_enabled(on);
         }
-        let top_extra = extra.clone();
+        let top_extra = chosen.extra.clone();
         let top = top.adopt(
             &platform,
             &shared,
             (TOP, String::new()),
             events.len(),
             generation,
-            Chosen {
-                on: state.tracing_on,
-                clock: state.clock,
-                counter: state.counter,
-                boundaries: state.boundaries,
-                extra,
-                overwrite,
-            },
+            chosen,
         );
         let mut tracer = Tracer {
             platform,
@@ -291,10 +320,7 @@ impl<P: Platform> Tracer<P> {
             shared,
             slots: no_slots(),
             named: Mutex::new(Vec::new()),
-            instance_kb: match pages_for(state.instance_kb, 0) {
-                Some(_) if state.instance_kb > 0 => state.instance_kb,
-                _ => super::DEFAULT_KB,
-            },
+            instance_kb: kb,
             report: Report::default(),
             troubles: Vec::new(),
         };

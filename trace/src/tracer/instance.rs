@@ -77,6 +77,8 @@ pub struct Instance<P: Platform> {
 pub(super) struct Shared {
     pub(super) domain: Domain,
     pub(super) cmdlines: super::cmdlines::Cmdlines,
+    /// Records that the slow path could not take.
+    pub(super) oversized: AtomicU64,
 }
 
 /// What an instance begins with.

@@ -5,6 +5,7 @@ use super::quiesce::{Domain, Place};
 use super::{Tracer, cmdlines::Cmdlines};
 use crate::errno::Errno;
 use crate::platform::Platform;
+use crate::sync::AtomicU64;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -19,6 +20,7 @@ pub(super) fn shared(nr_cpus: usize) -> Arc<Shared> {
     Arc::new(Shared {
         domain: Domain::new(nr_cpus),
         cmdlines: Cmdlines::new(),
+        oversized: AtomicU64::new(0),
     })
 }
 

@@ -34,7 +34,8 @@ impl<P: Platform> Tracer<P> {
     /// time stamp counter) or now. Called by what [`define_events!`](crate::define_events) makes. An event that cannot be
     /// recorded is counted.
     ///
-    /// Where several instances, a filter or a trigger look at it, a record of more than 4096 bytes is left out.
+    /// Where several instances, a filter or a trigger look at it, a record of more than 4096 bytes is left out, and
+    /// [counted](Self::oversized).
     #[inline(always)]
     pub fn record(
         &self,
@@ -84,7 +85,7 @@ impl<P: Platform> Tracer<P> {
                 return;
             };
             let context = self.platform.context();
-            with_scratch(size + dynamic, |bytes| {
+            let done = with_scratch(size + dynamic, |bytes| {
                 fill(&mut Record::begin_in(bytes, desc.id(), size, &context));
                 let passing = Passing {
                     desc,
@@ -96,6 +97,9 @@ impl<P: Platform> Tracer<P> {
                 };
                 self.distribute(&guard, &passing);
             });
+            if done.is_none() {
+                self.shared.oversized.fetch_add(1, Ordering::Relaxed);
+            }
         });
     }
 
@@ -116,6 +120,11 @@ impl<P: Platform> Tracer<P> {
                 instance.pass(guard, event);
             }
         }
+    }
+
+    /// Records that were left out because they are too long to be looked at.
+    pub fn oversized(&self) -> u64 {
+        self.shared.oversized.load(Ordering::Relaxed)
     }
 
     /// The name of task `pid` as it was when it recorded, or as the machine knows it.
