@@ -4,7 +4,9 @@
 
 mod basic;
 mod event;
+mod filter;
 mod instances;
+mod trigger;
 
 use tests::{Guest, tracefile};
 
