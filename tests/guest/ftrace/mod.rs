@@ -5,7 +5,9 @@
 mod basic;
 mod conditions;
 mod event;
+mod filter;
 mod instances;
+mod trigger;
 
 use tests::{Guest, tracefile};
 
