@@ -143,19 +143,23 @@ fn instances_come_and_go_under_writers() {
     let desc = &events::number::DESC;
     t.set_event_enabled(desc, true);
     let stop = std::sync::atomic::AtomicBool::new(false);
+    let start = std::sync::Barrier::new(3);
     std::thread::scope(|scope| {
         for cpu in 0..2 {
-            let (t, stop) = (&t, &stop);
+            let (t, stop, start) = (&t, &stop, &start);
             scope.spawn(move || {
                 t.platform().set_cpu(cpu);
                 let mut a = 0;
+                number(t, a);
+                start.wait();
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                     number(t, a);
                     a += 1;
                 }
             });
         }
-        for round in 0..200 {
+        start.wait();
+        for round in 0..100 {
             let instance = t.create_instance("short").unwrap();
             instance.set_event_enabled(desc, true);
             let filter = Filter::parse(desc.fields, "a & 1").unwrap();

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 
 /// How often a CPU's count is looked at before it is given up for this time.
 #[cfg(not(feature = "loom"))]
-const LOOKS: u32 = 1 << 20;
+const LOOKS: u32 = 1 << 16;
 /// The model checker tries each of them.
 #[cfg(feature = "loom")]
 const LOOKS: u32 = 2;
