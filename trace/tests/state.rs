@@ -12,6 +12,30 @@ use trace::ring::CpuBuffer;
 use trace::testing::TestPlatform;
 use trace::{ClockId, Config, Context, Instance, Tracer, TracerState};
 
+/// Counts the allocations of each thread.
+struct Counting;
+
+std::thread_local! {
+    static ALLOCATIONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+// SAFETY: all is passed on to the system's allocator.
+unsafe impl std::alloc::GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: as above.
+        unsafe { std::alloc::System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 #[allow(dead_code)]
 fn no_tracer() -> Option<&'static Tracer<TestPlatform>> {
     None
@@ -95,7 +119,9 @@ fn leave(
     let mut state = old.state().unwrap();
     let size = encoded_size(&state);
     late(&old);
+    let before = ALLOCATIONS.get();
     old.refresh_state(&mut state).unwrap();
+    assert_eq!(ALLOCATIONS.get(), before, "nothing is allocated any more");
     assert_eq!(encoded_size(&state), size, "the room was measured before");
     let mut stream = vec![0; size + STREAM_OVERHEAD];
     let mut writer = StreamWriter::new(&mut stream);

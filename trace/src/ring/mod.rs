@@ -23,7 +23,27 @@
 //!   commit page and the pages' commit words up to what is written: an event becomes visible when everything that it
 //!   interrupted has been committed too.
 //! - **Consuming** takes the head page out of the ring and puts the (read and emptied) reader page in its place, by
-//!   one compare-and-exchange on the link with its HEAD flag: it fails when a writer has moved the head meanwhile.
+//!   one compare-and-exchange on the link with its HEAD flag: it fails when a writer has moved the head meanwhile. The link
+//!   carries the version of the head (see `link`), so that it fails too when the head has gone all the way around since
+//!   the reader looked, and so that the losses counted up to then are those before the page that was taken.
+//!
+//! # What a reader gets
+//!
+//! Events one by one ([`CpuBuffer::consume`]), whole pages ([`CpuBuffer::read_page`], for `trace_pipe_raw`), or a look at all
+//! that is there without taking it ([`CpuBuffer::iter`]). A raw page is a copy in Linux's format: of the rest of a page that was
+//! read in part, or of the committed part of one that is still written to, with a time stamp that its first delta counts from.
+//! Losses come right before the first event behind them: as [`Missed`](crate::page::Missed) with the event, or in the raw page's
+//! commit word, bit 31, with their number after the data (bit 30) where 8 bytes are free there. A full buffer that does not
+//! overwrite loses nothing of what it holds; what it refuses is counted in `dropped_events`, and told nowhere else, as in Linux.
+//!
+//! # What changes the ring
+//!
+//! Resizing, clearing, another sub-buffer order (`reshape`), exchanging the contents with a snapshot's (`swap`), giving the
+//! pages back (`retire`): all take the reader lock, shut the buffer to new writes, wait until none is under way, and then
+//! have the ring to themselves for some hundred instructions. Writes that come meanwhile are refused and counted; a nested write
+//! that came to one that was just about to be refused may have left its commit to it, so the commit is made up for first. The pages
+//! never move; a snapshot exchanges two rings with their counters, so that its cost does not depend on their size. Where nobody may
+//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all.
 //!
 //! # Time
 //!
@@ -37,24 +57,26 @@
 //!
 //! # What it costs
 //!
-//! `cargo bench -p trace`, Intel Xeon (model 167, virtual machine), best of 400 rounds, in ns and instructions an event; the
-//! floor is `rdtsc` and plain stores of the stamp and the payload to a flat array. Before: every read-modify-write locked, the
-//! reservation out of line, a consuming read that copied its page. Now: [`LocalU64`] without locks where the platform
-//! promises that a writer stays on its CPU ([`Locality`](crate::platform::Locality)), the usual way inlined.
+//! `cargo bench -p trace`, Intel Xeon (virtual machine of two CPUs, shared), best of 400 rounds, in ns and instructions an event;
+//! the floor is `rdtsc` and plain stores of the stamp and the payload to a flat array.
 //!
-//! | | floor | before | now | now / floor | bbqueue |
+//! | | floor | ring | ring / floor | bbqueue | rtrb |
 //! | --- | --- | --- | --- | --- | --- |
-//! | 0 bytes | 7.4, 19 | 41.2, 256 | 10.6, 89 | 1.44 | 28.1, 63 |
-//! | 16 bytes | 7.7, 21 | 50.8, 355 | 11.3, 102 | 1.47 | 29.3, 65 |
-//! | 64 bytes | 7.9, 27 | 63.4, 563 | 12.7, 131 | 1.60 | 30.7, 71 |
-//! | nested, 16 bytes | 7.7, 21 | 48.9, 332 | 11.7, 117 | 1.53 | |
-//! | consuming read, 16 bytes | 7.7, 21 | 184, 7729 | 17.3, 266 | 2.26 | |
-//! | event of two u64 | 7.7, 21 | 61.9, 602 | 19.1, 248 | 2.50 | |
-//! | event, disabled | 7.7, 21 | 0.33, 9 | 0.33, 9 | 0.04 | |
+//! | 0 bytes | 9.5, 19 | 9.6, 88 | 1.01 | 9.6, 63 | 9.5, 28 |
+//! | 16 bytes | 9.5, 21 | 10.0, 108 | 1.06 | 9.6, 65 | 9.5, 33 |
+//! | 64 bytes | 9.5, 27 | 11.9, 130 | 1.25 | 9.7, 71 | 9.5, 45 |
+//! | nested, 16 bytes | 9.5, 21 | 10.7, 115 | 1.13 | | |
+//! | consuming read, 16 bytes | 9.5, 21 | 15.4, 277 | 1.62 | | |
+//! | event of two u64 | 9.5, 21 | 17.1, 250 | 1.81 | | |
+//! | event, disabled | 9.5, 21 | 0.55, 9 | 0.06 | | |
 //!
-//! Without the promise, a write of 16 bytes takes 27.5 ns, for two locked instructions. What is left is the number of
-//! instructions: about 80 beyond the floor's in 14 cycles or so, of which the payload's stores are one for each 4 bytes, so that a
-//! reader may load each word while it is overwritten.
+//! Two CPUs, each with a buffer of its own, record 1.98 times as many events a second as one.
+//!
+//! On another machine (model 167, `rdtsc` 7.4 ns) the 16 bytes took 11.3 ns, 1.47 times the floor: there, the stores of the
+//! floor and its `rdtsc` overlap more. Before [`LocalU64`] had no locks and the usual way was inlined, it was 50.8. Without the
+//! platform's promise that a writer stays on its CPU ([`Locality`](crate::platform::Locality)), a write of 16 bytes takes two locked
+//! instructions, 16 ns more. What is left beyond the floor is the number of instructions, of which the payload's stores are one
+//! for each 4 bytes, so that a reader may load each word while it is overwritten.
 //!
 //! # Invariants
 //!
@@ -70,6 +92,10 @@
 //! - **I7** `seq` of the head page is `base + pages_lost + pages_read`.
 //! - **I8** Numbers (`seq`, indices) of one ring mean nothing in another: whoever keeps some from one hold of the reader lock to
 //!   the next keeps `epoch` too, and gives up when it has changed.
+//! - **I9** Of two reader locks, the one of the buffer at the lower address is taken first; no other lock under one.
+//! - **I10** The version in the link to the head page is the number of times that the head was moved. `pages_lost` reaches it
+//!   when all moves are done and counted (UPDATE taken away, `overrun` added to), so the reader swaps only when both are equal.
+//!   Of writers who interrupt each other in one move, the first sets HEAD; a link that has the new version already has had it.
 
 mod adopt;
 mod link;
@@ -570,8 +596,17 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Whether no write is under way.
+    ///
+    /// Where the writers' accesses are not ordered by `barrier_all`, this is a modification (of nothing): one that a
+    /// writer's own either comes before, and is seen, or comes after, and then it sees what `shut` did.
     fn is_quiet(&self) -> bool {
-        self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
+        let writers = self.writers.shared();
+        let now = if P::LOCALITY.is_pinned() {
+            writers.load(Ordering::SeqCst)
+        } else {
+            writers.fetch_add(0, Ordering::SeqCst)
+        };
+        now & CONTEXTS == 0
     }
 
     /// What refused writes leave behind. To be called with the ring to oneself.

@@ -267,7 +267,12 @@ impl<P: Platform> Instance<P> {
         }
         let _control = self.control.lock();
         let before = self.clock.swap(clock as u8, Ordering::Relaxed);
-        let cleared = self.clear_all();
+        let cleared = self.clear_all().and_then(|()| {
+            self.cpus
+                .iter()
+                .filter(|cpu| !cpu.snapshot.is_retired())
+                .try_for_each(|cpu| cpu.snapshot.clear())
+        });
         if cleared.is_err() {
             self.clock.store(before, Ordering::Relaxed);
         }

@@ -107,13 +107,18 @@ impl<P: Platform> Tracer<P> {
             return Err(Errno::EBUSY);
         }
         let instance = named.remove(at);
+        let slot = instance.slot;
         for event in self.events() {
-            event.clear_slot(instance.slot);
+            event.clear_slot(slot);
         }
-        let place = &self.slots[usize::from(instance.slot) - 1];
+        let place = &self.slots[usize::from(slot) - 1];
         // The slot's count is the last one then: what frees the pages is that nobody can look at them any more.
         drop(instance);
         place.put(None, &self.shared.domain);
+        // A trigger that was still at work may have switched an event there.
+        for event in self.events() {
+            event.clear_slot(slot);
+        }
         Ok(())
     }
 

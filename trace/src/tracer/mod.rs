@@ -1,4 +1,20 @@
-//! The tracer: the buffers of all CPUs, the events, and what is switched on.
+//! The tracer: the events, and the instances that record them.
+//!
+//! An [`Instance`] is a set of per-CPU buffers with its own sizes, clock, options, choice of events, filters, triggers and
+//! snapshot; the top directory of tracefs shows the first of them. An event has a bit for each instance that wants something of
+//! it: no bit, and nothing is done.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `instance` | one instance: buffers, switch, clock, sizes |
+//! | `instances` | making and removing them by name |
+//! | `record` | the way of an event into the buffers |
+//! | `conditions` | filters and triggers, as files set and show them |
+//! | `snapshot` | the second set of buffers |
+//! | `choices` | options |
+//! | `cmdlines` | the names of tasks that recorded |
+//! | `quiesce` | when what writers find by pointers may be freed |
+//! | `state`, `adopt` | the crossing |
 
 mod adopt;
 mod choices;
@@ -178,6 +194,13 @@ impl<P: Platform> Tracer<P> {
     /// The name of the current tracer.
     pub fn current_tracer(&self) -> &'static str {
         NOP
+    }
+}
+
+impl<P: Platform> Drop for Tracer<P> {
+    /// What waits to be freed would hold itself: an instance holds what all instances share, and that holds what waits.
+    fn drop(&mut self) {
+        self.shared.domain.collect();
     }
 }
 
