@@ -47,7 +47,10 @@ while (($# > 0)); do
             (($# > 1)) || wrong "$1 needs a value"
             shift
             ;;
-        --smp=* | --mem=* | --append=* | --file=* | --kernel=*) ;;
+        --smp=* | --mem=*)
+            [[ ${1#*=} =~ ^[0-9]+$ ]] || wrong "${1%%=*} needs a number, not \"${1#*=}\""
+            ;;
+        --append=* | --file=* | --kernel=*) ;;
         *) wrong "\"$1\" is not an option" ;;
     esac
     shift

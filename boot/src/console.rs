@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,12 +12,6 @@ use signal_hook::iterator::Signals;
 
 use crate::machine::{Ended, Running};
 use crate::protocol;
-
-/// How long the console may be silent, without a prompt, before the script's next line goes out anyway: a
-/// command may be waiting for that very line. Longer than any firmware is silent on its way to a prompt.
-const SILENCE: Duration = Duration::from_secs(30);
-/// How many times that the last line's prompt is waited for before the machine is ended: a command may take long.
-const LAST_SILENCES: u32 = 20;
 
 /// Finds prompts in a stream of output: [`protocol::PROMPT`] at the start of a line.
 ///
@@ -58,74 +51,31 @@ impl PromptWatch {
     }
 }
 
-/// What the reader of the output tells the writer of the input.
+/// What the reader of the output tells the writer of the input: how many prompts there were.
 #[derive(Default)]
 struct Seen {
-    state: Mutex<SeenState>,
+    prompts: Mutex<u64>,
     changed: Condvar,
 }
 
-struct SeenState {
-    prompts: u64,
-    last_output: Instant,
-}
-
-impl Default for SeenState {
-    fn default() -> Self {
-        Self {
-            prompts: 0,
-            last_output: Instant::now(),
-        }
-    }
-}
-
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, SeenState> {
-        // A thread that panicked left plain counters behind, which are good.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // A thread that panicked left a plain counter behind, which is good.
+        self.prompts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn output(&self, prompts: u64) {
-        let mut state = self.lock();
-        state.prompts += prompts;
-        state.last_output = Instant::now();
-        drop(state);
+        *self.lock() += prompts;
         self.changed.notify_all();
     }
 
-    /// Waits for a prompt after the first `known` ones, and longer than for one between two lines.
-    fn wait_for_last_prompt(&self, known: u64) {
-        for _ in 0..LAST_SILENCES {
-            if self.wait_for_prompt(known) > known {
-                break;
-            }
-            self.lock().last_output = Instant::now();
-        }
-    }
-
-    /// Waits for a prompt after the first `known` ones, and returns how many there are then.
+    /// Waits for a prompt after the first `known` ones, and returns how many there are then. It takes as long as it takes:
+    /// firmware, a replaced kernel, or a command that is at work would eat what comes earlier.
     fn wait_for_prompt(&self, known: u64) -> u64 {
-        let mut state = self.lock();
-        loop {
-            if state.prompts > known {
-                return state.prompts;
-            }
-            let silent = state.last_output.elapsed();
-            // The first prompt is waited for as long as it takes: firmware eats what comes earlier.
-            if known > 0 && silent >= SILENCE {
-                return known;
-            }
-            let (next, _) = self
-                .changed
-                .wait_timeout(
-                    state,
-                    SILENCE
-                        .saturating_sub(silent)
-                        .max(Duration::from_millis(10)),
-                )
-                .unwrap_or_else(PoisonError::into_inner);
-            state = next;
-        }
+        *self
+            .changed
+            .wait_while(self.lock(), |prompts| *prompts <= known)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,8 +84,8 @@ impl Seen {
 ///
 /// Each line is held back until the guest asks for it with a prompt, since firmware, a kernel that is
 /// being replaced, and a machine that starts again would lose it. Within a line all bytes go as they
-/// come. When the input has ended and the last line's prompt is there, nobody can say anything more to the
-/// machine, and it ends, too.
+/// come; the input's end is the end of its last line. When that line's prompt is there, nobody can say anything more to
+/// the machine, and it ends, too.
 pub fn feed_script(mut running: Running) -> Result<Ended> {
     let signals = Ending::watch(&running)?;
     let mut to_guest = running
@@ -152,7 +102,7 @@ pub fn feed_script(mut running: Running) -> Result<Ended> {
     thread::spawn(
         move || match feed(&mut io::stdin().lock(), &mut to_guest, &feeder_seen) {
             Ok(prompts) => {
-                feeder_seen.wait_for_last_prompt(prompts);
+                feeder_seen.wait_for_prompt(prompts);
                 eprintln!("boot: the input has ended, and with it the machine");
                 // QEMU ends with status 0. It may have ended by itself in this moment.
                 let _ = kill_process(pid, Signal::TERM);
@@ -194,7 +144,13 @@ fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<u6
     let mut inside_line = false;
     loop {
         let count = match from.read(&mut buffer) {
-            Ok(0) => return Ok(prompts),
+            Ok(0) => {
+                if inside_line {
+                    to.write_all(b"\n")?;
+                    to.flush()?;
+                }
+                return Ok(prompts);
+            }
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -294,7 +250,7 @@ mod tests {
             feed(&mut script.as_slice(), &mut writer, &feeder_seen).unwrap();
         });
         let mut got = Vec::new();
-        for expected in [&b"first\r\n"[..], b"\x00\xff\x1b[A binary\n", b"rest"] {
+        for expected in [&b"first\r\n"[..], b"\x00\xff\x1b[A binary\n", b"rest\n"] {
             // Nothing can have come before its prompt.
             seen.output(1);
             let mut piece = vec![0; expected.len()];

@@ -105,8 +105,19 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("boot: {error:#}");
-            ExitCode::from(STATUS_FAILED)
+            let usage = error.is::<WrongOption>();
+            ExitCode::from(if usage { STATUS_USAGE } else { STATUS_FAILED })
         }
+    }
+}
+
+/// Marks an error as one of what the person typed.
+#[derive(Debug)]
+struct WrongOption(&'static str);
+
+impl std::fmt::Display for WrongOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "wrong value for {}", self.0)
     }
 }
 
@@ -115,12 +126,14 @@ fn run(options: &Options) -> Result<Ended> {
         Some(kernel) => kernel.clone(),
         None => kernel::build(&boot::workspace())?,
     };
-    let mut initrd = Initrd::new(&kernel, &options.append)?;
+    let initrd = Initrd::new(&kernel, &options.append);
+    let mut initrd = if options.kernel.is_some() {
+        initrd.context(WrongOption("--kernel"))?
+    } else {
+        initrd?
+    };
     for argument in &options.file {
-        let (host, name) = host_and_name(argument)?;
-        let content = fs::read(&host)
-            .with_context(|| format!("{} cannot be read (--file)", host.display()))?;
-        initrd.add(&name, content)?;
+        add_file(&mut initrd, argument).context(WrongOption("--file"))?;
     }
     let firmware = if options.uefi {
         Firmware::Uefi
@@ -157,6 +170,12 @@ fn run(options: &Options) -> Result<Ended> {
     } else {
         console::feed_script(running)
     }
+}
+
+fn add_file(initrd: &mut Initrd, argument: &str) -> Result<()> {
+    let (host, name) = host_and_name(argument)?;
+    let content = fs::read(&host).with_context(|| format!("{} cannot be read", host.display()))?;
+    initrd.add(&name, content)
 }
 
 /// Splits `HOST[:NAME]`; without a name the file keeps its own.

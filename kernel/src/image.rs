@@ -148,6 +148,9 @@ impl<'a> Image<'a> {
         if elf.ehdr.e_machine != abi::EM_X86_64 {
             return Err(ImageError::Machine(elf.ehdr.e_machine));
         }
+        if elf.ehdr.version != u32::from(abi::EV_CURRENT) {
+            return Err(ImageError::Malformed("its e_version is not 1"));
+        }
         if elf.ehdr.e_type != abi::ET_EXEC {
             return Err(ImageError::Type(elf.ehdr.e_type));
         }
@@ -432,6 +435,10 @@ mod tests {
             (|f| f[4] = 1, ImageError::Class),
             (|f| f[5] = 2, ImageError::Class),
             (|f| f[18] = 183, ImageError::Machine(183)),
+            (
+                |f| f[20] = 9,
+                ImageError::Malformed("its e_version is not 1"),
+            ),
             (|f| f[16] = 3, ImageError::Type(3)),
             (
                 |f| phdr(f, 1, abi::PT_LOAD, 7, 0x1000, TEXT, 0x800, 0x800),

@@ -284,6 +284,44 @@ fn backtrace(report: &mut Report, rip: Option<u64>, mut rbp: u64) {
     tell_repeated(report, repeated);
 }
 
+/// Puts the return addresses of the callers into `out`, the nearest first; returns how many there are. In any context.
+#[inline(never)]
+pub fn callers(out: &mut [u64]) -> usize {
+    let mut rbp: u64;
+    // SAFETY: copies a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp) };
+    let mut n = 0;
+    while n < out.len() && rbp.is_multiple_of(8) && stacks::holds(rbp, 16) {
+        // SAFETY: both words lie inside a mapped stack.
+        let (next, back) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
+        if back == 0 {
+            break;
+        }
+        out[n] = back;
+        n += 1;
+        // As in `backtrace`.
+        if next <= rbp {
+            break;
+        }
+        rbp = next;
+    }
+    n
+}
+
+/// Writes the name of the function that a return address is in, or the address.
+///
+/// # Errors
+///
+/// That of `out`.
+pub fn write_function(address: u64, out: &mut dyn Write) -> fmt::Result {
+    let (text, text_end) = text_range();
+    let found = address.wrapping_sub(1);
+    match symbol(found).filter(|_| (text..text_end).contains(&found)) {
+        Some((name, _)) => write!(out, "{:#}", rustc_demangle::demangle(name)),
+        None => write!(out, "{address:#x}"),
+    }
+}
+
 fn tell_repeated(report: &mut Report, times: u64) {
     if times > 0 {
         let _ = writeln!(report, "     the line above {times} times more");

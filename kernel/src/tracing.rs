@@ -7,6 +7,7 @@ use crate::machine::{clock, cpu, traps};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::error::Error;
@@ -15,11 +16,9 @@ use handover::state::{Desc, KState, StreamWriter, encoded_size, for_each_page};
 use kernel::cmdline::parse_size;
 use spin::Once;
 use trace::fs::TraceFs;
+use trace::tracer::DEFAULT_KB;
 use trace::{Config, TracerState};
 use trace::{Context, Platform, Tracer};
-
-/// KiB of each CPU's buffer, unless `trace_buf_size=` says otherwise: Linux's default.
-const DEFAULT_KB: u64 = 1408;
 
 static TRACER: Once<Tracer<Phys>> = Once::new();
 
@@ -98,6 +97,14 @@ impl Platform for Phys {
         Some(memory::free_pages().saturating_sub(memory::reserve_pages()))
     }
 
+    fn callers(&self, out: &mut [u64]) -> usize {
+        crate::report::callers(out)
+    }
+
+    fn symbol(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        crate::report::write_function(address, out)
+    }
+
     fn marker_ip(&self) -> u64 {
         marker_ip as *const () as u64
     }
@@ -114,7 +121,7 @@ pub fn init(received: &Received) {
     phase("restore");
     let adopted = received
         .restore::<TracerState>(SUBSYSTEM)
-        .and_then(|state| match adopt(state) {
+        .and_then(|state| match adopt(received, state) {
             Ok(tracer) => Some(tracer),
             Err(why) => {
                 received.trouble(format!("trace: {why}; the buffers start empty"));
@@ -137,22 +144,56 @@ pub fn init(received: &Received) {
             report.damaged_pages, report.lost_events
         ));
     }
+    for sentence in tracer.troubles() {
+        received.trouble(format!("trace: {sentence}"));
+    }
     tell_phases(tracer);
 }
 
-/// Takes the predecessor's buffers over, if each of their pages was preserved as what it is said to be.
-fn adopt(state: TracerState) -> Result<Tracer<Phys>, String> {
+/// Takes the predecessor's buffers over, if each of their pages was preserved as what it is said to be. An instance with a page
+/// that was not is given up alone.
+fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, String> {
     let mut stray = None;
+    let mut given_up = Vec::new();
     memory::with_preserved(|map| {
+        let good = |page: PageRef| map.block_at(page.pa) == Some(page);
+        state.instances.retain(|instance| {
+            let mut stray = None;
+            for_each_page(instance, |page| {
+                if !good(page) {
+                    stray = Some(page.pa);
+                }
+            });
+            if let Some(pa) = stray {
+                given_up.push((instance.name.clone(), pa));
+            }
+            stray.is_none()
+        });
         for_each_page(&state, |page| {
-            if map.block_at(page.pa) != Some(page) {
+            if !good(page) {
                 stray = Some(page.pa);
             }
         });
         Ok(())
     })?;
-    if let Some(pa) = stray {
-        return Err(format!("the sub-buffer at {pa:#x} was not preserved"));
+    for (name, pa) in given_up {
+        received.trouble(format!(
+            "trace: the instance {name:.64} is given up, with its events: its sub-buffer at {pa:#x} was not preserved"
+        ));
+    }
+    match stray {
+        Some(pa) if state.instances.is_empty() => {
+            return Err(format!("the sub-buffer at {pa:#x} was not preserved"));
+        }
+        Some(pa) => {
+            received.trouble(format!(
+                "trace: the sub-buffer at {pa:#x} was not preserved"
+            ));
+            // The library gives the top instance up then, and keeps the others.
+            state.cpus.clear();
+            state.extra.snapshot.clear();
+        }
+        None => {}
     }
     Tracer::adopt(Phys, cpu::MAX_CPUS, generation(), state, events::ALL).map_err(|e| e.to_string())
 }

@@ -4,6 +4,7 @@ mod booting;
 mod crossing;
 mod damage;
 mod faults;
+mod ftrace;
 mod images;
 mod memory;
 mod tracing;

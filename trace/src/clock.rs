@@ -10,11 +10,11 @@ pub enum ClockId {
     /// Nanoseconds, cheap, of this CPU.
     #[default]
     Local = 0,
-    /// Nanoseconds, the same on all CPUs. Here that is `local` too.
+    /// Nanoseconds that never go back, whichever CPU asks: slower, for all CPUs share a word.
     Global = 1,
     /// Counts events, over all CPUs.
     Counter = 2,
-    /// Nanoseconds since the machine's start.
+    /// Nanoseconds since the machine's start. Nothing adjusts the clock here, so that it is `local`.
     Mono = 3,
     /// As `mono`, and counting while the machine sleeps.
     Boot = 4,

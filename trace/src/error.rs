@@ -20,6 +20,10 @@ pub enum TraceError {
     },
     /// A buffer size of nothing.
     Size,
+    /// A sub-buffer of `2^n` pages, which cannot be.
+    Order(u8),
+    /// The buffer was retired: it has no pages.
+    Retired,
     /// The same event was declared twice.
     EventTwice {
         /// `system:name`.
@@ -60,6 +64,10 @@ pub enum TraceError {
     StateEvent(u16),
     /// State to be refreshed was made before the tracer changed its shape (size, events).
     StateShape,
+    /// Saved state has an instance with a name that cannot be, or that another one has.
+    StateName,
+    /// Saved state has more instances than there can be.
+    StateInstances,
     /// The saved state names a tracer that this kernel does not have.
     StateTracer,
 }
@@ -77,6 +85,8 @@ impl fmt::Display for TraceError {
                 write!(f, "a tracer serves 1 to {max} CPUs, not {given}")
             }
             Size => write!(f, "a trace buffer of size 0 cannot be"),
+            Order(order) => write!(f, "a sub-buffer of 2^{order} pages cannot be"),
+            Retired => write!(f, "the trace buffer was removed"),
             EventTwice { system, name } => {
                 write!(f, "the event {system}:{name} is declared twice")
             }
@@ -103,6 +113,8 @@ impl fmt::Display for TraceError {
                 f,
                 "the trace buffers changed their shape after their state was described"
             ),
+            StateName => write!(f, "its name cannot be, or another instance has it"),
+            StateInstances => write!(f, "there are more instances than there can be"),
             StateTracer => write!(f, "the saved trace state names a tracer that is not here"),
         }
     }
@@ -116,6 +128,7 @@ impl From<TraceError> for Errno {
         match e {
             TraceError::NoMemory => Errno::ENOMEM,
             TraceError::Busy => Errno::EBUSY,
+            TraceError::Retired => Errno::ENODEV,
             _ => Errno::EINVAL,
         }
     }

@@ -10,7 +10,8 @@
 //! | [`page`] | the bytes of a sub-buffer, and a decoder that trusts none of them |
 //! | [`ring`] | the lock-free ring of sub-buffers |
 //! | [`mod@event`] | declarations, layouts, `format` files, numbers |
-//! | [`tracer`] | all CPUs' buffers, switches, clocks, the crossing |
+//! | [`tracer`] | instances: buffers, switches, clocks, filters, snapshots; the record path; the crossing |
+//! | [`options`] | the options of an instance |
 //! | [`text`] | the `trace` file |
 //! | [`fs`] | the files, by path |
 //! | [`platform`] | what the machine has to offer |
@@ -19,8 +20,8 @@
 //!
 //! - No hardware is touched but through [`Platform`]; all of the crate runs on the host.
 //! - A writer takes no lock, waits for nobody, and allocates nothing. Locks are between readers and whoever resizes.
-//! - `unsafe` is in `ring`: `ring::subbuf` for page memory, and the accesses to the ring's shape; and in [`local`], for
-//!   its instructions.
+//! - `unsafe` is in `ring`: `ring::subbuf` for page memory, and the accesses to the ring's shape; in [`local`], for
+//!   its instructions; and in `tracer::quiesce`, for what writers find by pointers.
 //! - What lies in a page is believed nowhere, neither from an earlier life nor from a writer that may be overwriting it.
 #![no_std]
 
@@ -36,6 +37,7 @@ pub mod error;
 pub mod event;
 pub mod fs;
 pub mod local;
+pub mod options;
 pub mod page;
 pub mod platform;
 pub mod ring;
@@ -49,4 +51,4 @@ pub use clock::ClockId;
 pub use errno::Errno;
 pub use error::TraceError;
 pub use platform::{Context, Locality, Platform};
-pub use tracer::{Boundary, Config, Tracer, TracerState};
+pub use tracer::{Boundary, Config, Instance, Tracer, TracerState};

@@ -31,6 +31,8 @@ pub const COMMIT_MASK: u64 = 0xf_ffff;
 pub const MISSED_EVENTS: u64 = 1 << 31;
 /// Bit of `commit`: the number of missed events stands after the data.
 pub const MISSED_STORED: u64 = 1 << 30;
+/// Bytes of the stored number of missed events.
+pub const MISSED_SIZE: usize = 8;
 
 /// Largest `type_len` of a data event with its length in the header.
 pub const TYPE_LEN_MAX: u32 = 28;

@@ -124,6 +124,17 @@ pub trait Platform: Memory + Send + Sync + 'static {
         None
     }
 
+    /// Puts the return addresses of the callers into `out`, the nearest first; returns how many. In any context.
+    fn callers(&self, out: &mut [u64]) -> usize {
+        let _ = out;
+        0
+    }
+
+    /// Writes the name of the function at `address`, as the `trace` file shows a caller.
+    fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "0x{address:x}")
+    }
+
     /// The address that stands as `ip` in the events of `trace_marker`.
     fn marker_ip(&self) -> u64 {
         0

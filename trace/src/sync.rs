@@ -6,14 +6,15 @@
 pub(crate) use core::hint::spin_loop;
 #[cfg(not(feature = "loom"))]
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence,
+    fence,
 };
 
 #[cfg(feature = "loom")]
 pub(crate) use loom::hint::spin_loop;
 #[cfg(feature = "loom")]
 pub(crate) use loom::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 
 /// The checker never reorders what the compiler must not.
@@ -22,7 +23,7 @@ pub(crate) fn compiler_fence(_: Ordering) {}
 
 /// For statics.
 pub(crate) mod fixed {
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 }
 
 /// A spin lock. Only readers and set-up take one; no lock stands in a writer's way.
@@ -48,5 +49,12 @@ impl<T> Mutex<T> {
 
     pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
         self.0.try_lock().ok()
+    }
+}
+
+#[cfg(feature = "loom")]
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Mutex::new(T::default())
     }
 }

@@ -5,15 +5,20 @@
 //!
 //! Beside Linux's lines stands one where a life of the kernel begins: `#### generation 1 (kexec) starts here ####`.
 
-use crate::event::{self, Common, Known, PRINT_ID, flags, write_bytes, write_known, write_unknown};
+use crate::event::{
+    self, Common, Known, PRINT_ID, RAW_DATA_ID, STACK_ID, flags, write_bytes, write_known,
+    write_unknown,
+};
+use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
-use crate::ring::CpuIter;
-use crate::tracer::{Boundary, Tracer, split};
+use crate::ring::{CpuBuffer, CpuIter};
+use crate::tracer::{Boundary, Instance, STACK_AT, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-const HEADER: &str = "\
+/// `print_func_help_header_irq`: with the column of flags.
+const HEADER_FLAGS: &str = "\
 #                                _-----=> irqs-off/BH-disabled
 #                               / _----=> need-resched
 #                              | / _---=> hardirq/softirq
@@ -24,27 +29,11 @@ const HEADER: &str = "\
 #              | |         |   |||||     |         |
 ";
 
-/// A task's name, at most 15 bytes as Linux keeps it.
-struct Comm {
-    bytes: [u8; 15],
-    len: usize,
-}
-
-impl Write for Comm {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        for c in s.chars() {
-            let end = self.len + c.len_utf8();
-            if end > self.bytes.len() {
-                // Nothing after a character that did not fit.
-                self.len = self.len.max(self.bytes.len() - 3);
-                break;
-            }
-            c.encode_utf8(&mut self.bytes[self.len..end]);
-            self.len = end;
-        }
-        Ok(())
-    }
-}
+/// `print_func_help_header`: without it.
+const HEADER: &str = "\
+#           TASK-PID     CPU#     TIMESTAMP  FUNCTION
+#              | |         |         |         |
+";
 
 /// The event that a CPU's iterator stands at: its payload is copied out, so that the iterators can be merged.
 struct Pending {
@@ -80,26 +69,51 @@ impl<P: Platform> Source<'_, P> {
     }
 }
 
-/// Writes the trace of one CPU, or of all merged by time, as it is when the call begins.
+/// Writes the trace of one CPU of `instance`, or of all merged by time, as it is when the call begins.
 ///
 /// # Errors
 ///
 /// That of `out`, at once.
 pub fn write_trace<P: Platform>(
     tracer: &Tracer<P>,
+    instance: &Instance<P>,
     cpu: Option<usize>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write_buffers(tracer, instance, cpu, Instance::buffer, out)
+}
+
+/// The same of the instance's snapshot.
+///
+/// # Errors
+///
+/// That of `out`, at once.
+pub fn write_snapshot<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: Option<usize>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write_buffers(tracer, instance, cpu, Instance::snapshot_buffer, out)
+}
+
+fn write_buffers<'t, P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &'t Instance<P>,
+    cpu: Option<usize>,
+    buffer_of: impl Fn(&'t Instance<P>, usize) -> Option<&'t CpuBuffer<P>>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let chosen = match cpu {
         Some(cpu) => cpu..cpu + 1,
-        None => 0..tracer.nr_cpus(),
+        None => 0..instance.nr_cpus(),
     };
     let mut entries = 0;
     let mut written = 0;
     let mut overrun = 0;
     let mut sources = Vec::new();
     for cpu in chosen {
-        let Some(buffer) = tracer.buffer(cpu) else {
+        let Some(buffer) = buffer_of(instance, cpu) else {
             continue;
         };
         let stats = buffer.stats();
@@ -119,17 +133,24 @@ pub fn write_trace<P: Platform>(
             started: false,
         });
     }
-    writeln!(out, "# tracer: {}", tracer.current_tracer())?;
-    let cpus = tracer.nr_cpus();
-    write!(
-        out,
-        "#\n# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#\n"
-    )?;
-    out.write_str(HEADER)?;
+    write!(out, "# tracer: {}\n#\n", tracer.current_tracer())?;
+    if instance.option(TraceOption::ContextInfo) {
+        let cpus = instance.nr_cpus();
+        writeln!(
+            out,
+            "# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#"
+        )?;
+        out.write_str(match instance.option(TraceOption::IrqInfo) {
+            true => HEADER_FLAGS,
+            false => HEADER,
+        })?;
+    }
     for source in &mut sources {
         source.advance();
     }
-    let boundaries = tracer.boundaries();
+    // Linux tells where a buffer begins only if any has lost events, and not for the first line of all.
+    let annotate = overrun > 0 && instance.option(TraceOption::Annotate);
+    let boundaries = instance.boundaries();
     let mut boundaries = boundaries.iter().peekable();
     let mut first = true;
     loop {
@@ -153,17 +174,13 @@ pub fn write_trace<P: Platform>(
         if let Some(boundary) = passed {
             write_boundary(boundary, out)?;
         }
-        match next.lost {
-            Missed::None => {}
-            Missed::Unknown => writeln!(out, "CPU:{} [LOST EVENTS]", source.cpu)?,
-            Missed::Count(n) => writeln!(out, "CPU:{} [LOST {n} EVENTS]", source.cpu)?,
-        }
-        if overrun > 0 && !source.started && !first {
+        write_lost(source.cpu, next.lost, out)?;
+        if annotate && !source.started && !first {
             writeln!(out, "##### CPU {} buffer started ####", source.cpu)?;
         }
         source.started = true;
         first = false;
-        write_entry(tracer, source.cpu, next.ts, &next.payload, out)?;
+        write_entry(tracer, instance, source.cpu, next.ts, &next.payload, out)?;
         source.advance();
     }
     // Lives that have recorded nothing yet; in an empty trace there is nothing to set apart.
@@ -172,9 +189,18 @@ pub fn write_trace<P: Platform>(
         .try_for_each(|boundary| write_boundary(boundary, out))
 }
 
-fn write_boundary(boundary: &Boundary, out: &mut dyn Write) -> fmt::Result {
+pub(crate) fn write_boundary(boundary: &Boundary, out: &mut dyn Write) -> fmt::Result {
     let generation = boundary.generation;
     writeln!(out, "#### generation {generation} (kexec) starts here ####")
+}
+
+/// The line that tells of events lost before the next one of `cpu`, if any were.
+pub(crate) fn write_lost(cpu: usize, lost: Missed, out: &mut dyn Write) -> fmt::Result {
+    match lost {
+        Missed::None => Ok(()),
+        Missed::Unknown => writeln!(out, "CPU:{cpu} [LOST EVENTS]"),
+        Missed::Count(n) => writeln!(out, "CPU:{cpu} [LOST {n} EVENTS]"),
+    }
 }
 
 /// Writes the line of one event.
@@ -184,25 +210,15 @@ fn write_boundary(boundary: &Boundary, out: &mut dyn Write) -> fmt::Result {
 /// That of `out`.
 pub fn write_entry<P: Platform>(
     tracer: &Tracer<P>,
+    instance: &Instance<P>,
     cpu: usize,
     ts: u64,
     payload: &[u8],
     out: &mut dyn Write,
 ) -> fmt::Result {
     let common = split(payload).unwrap_or_default();
-    let mut comm = Comm {
-        bytes: [0; 15],
-        len: 0,
-    };
-    tracer.platform().comm(common.pid, &mut comm);
-    let name = core::str::from_utf8(&comm.bytes[..comm.len]).unwrap_or("<...>");
-    write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
-    write_flags(&common, out)?;
-    if tracer.clock().in_ns() {
-        let us = ts / 1000;
-        write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)?;
-    } else {
-        write!(out, " {ts:12}: ")?;
+    if instance.option(TraceOption::ContextInfo) {
+        write_context(tracer, instance, cpu, ts, &common, out)?;
     }
     match tracer.event_by_id(common.id) {
         _ if common.id == PRINT_ID => {
@@ -211,6 +227,22 @@ pub fn write_entry<P: Platform>(
             let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
             let text = &text[..end];
             write_bytes(out, text.strip_suffix(b"\n").unwrap_or(text))?;
+        }
+        _ if common.id == STACK_ID => {
+            out.write_str("<stack trace>")?;
+            let callers = payload.get(STACK_AT..).unwrap_or(&[]);
+            for caller in callers.as_chunks().0 {
+                out.write_str("\n => ")?;
+                tracer.platform().symbol(u64::from_ne_bytes(*caller), out)?;
+            }
+        }
+        _ if common.id == RAW_DATA_ID => {
+            let data = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
+            let (id, data) = data.split_first_chunk().unwrap_or((&[0; 4], &[]));
+            write!(out, "# {:x} buf:", u32::from_ne_bytes(*id))?;
+            for byte in data {
+                write!(out, " {byte:02x}")?;
+            }
         }
         Some(Known::Declared(desc)) => {
             write!(out, "{}: ", desc.name)?;
@@ -223,6 +255,29 @@ pub fn write_entry<P: Platform>(
         None => write!(out, "Unknown type {}", common.id)?,
     }
     out.write_char('\n')
+}
+
+/// What stands before the event's own text.
+fn write_context<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: usize,
+    ts: u64,
+    common: &Common,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let name = tracer.task_name(common.pid);
+    let name = name.as_str();
+    write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
+    if instance.option(TraceOption::IrqInfo) {
+        write_flags(common, out)?;
+    }
+    if instance.clock().in_ns() {
+        let us = ts / 1000;
+        write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)
+    } else {
+        write!(out, " {ts:12}: ")
+    }
 }
 
 /// The five characters of what the CPU was doing.

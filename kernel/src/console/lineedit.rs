@@ -37,6 +37,9 @@ const BELL: &[u8] = b"\x07";
 pub enum Event {
     /// Nothing but editing.
     None,
+    /// The line was typed to its end, but characters of it did not fit: running what is left could do something else than
+    /// was meant. The line is dropped, a newline is printed. Call [`LineEditor::start`].
+    TooLong,
     /// A line is complete; the cursor stands at the start of the next row. Call [`LineEditor::start`] after running it.
     Line(String),
     /// Ctrl-c: the line is dropped, `^C` and a newline are printed. Call [`LineEditor::start`].
@@ -66,6 +69,8 @@ pub struct LineEditor {
     tabbed: bool,
     /// The byte before was a CR: an LF belongs to it.
     after_cr: bool,
+    /// Characters were refused since the line last got shorter.
+    overflowed: bool,
     /// What comes is pasted, as the terminal says: a tab in it is text.
     pasting: bool,
 }
@@ -104,6 +109,7 @@ impl LineEditor {
         self.cursor = 0;
         self.recalled = None;
         self.tabbed = false;
+        self.overflowed = false;
         self.show(out);
     }
 
@@ -206,6 +212,8 @@ impl LineEditor {
 
     fn remove(&mut self, from: usize, to: usize) {
         self.line.drain(from..to);
+        // Who shortens the line has heard the bell.
+        self.overflowed &= from == to;
         self.cursor = from;
     }
 
@@ -232,6 +240,7 @@ impl LineEditor {
         let text = c.encode_utf8(&mut utf8);
         let at_end = self.cursor == self.line.len();
         if !self.insert_text(text) {
+            self.overflowed = true;
             out(BELL);
             return;
         }
@@ -252,7 +261,11 @@ impl LineEditor {
         self.cursor = 0;
         self.shown = Shown::default();
         self.recalled = None;
-        Event::Line(core::mem::take(&mut self.line))
+        let line = core::mem::take(&mut self.line);
+        if core::mem::take(&mut self.overflowed) {
+            return Event::TooLong;
+        }
+        Event::Line(line)
     }
 
     /// Up (`older`) and down.

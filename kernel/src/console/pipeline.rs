@@ -141,6 +141,19 @@ impl Sink for Rest<'_> {
             }
         }
     }
+
+    fn poll(&self) -> Result<(), Stop> {
+        if self.env.interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        // Behind a redirect nobody reads what the stage before it makes.
+        let to_redirect = self.stages.iter().position(|s| s.redirect.is_some());
+        let readers = &self.stages[..to_redirect.map_or(self.stages.len(), |at| at + 1)];
+        if readers.iter().any(|stage| stage.done) {
+            return Err(Stop::Enough);
+        }
+        Ok(())
+    }
 }
 
 /// Polls ctrl-c for a write that goes straight to a file.
@@ -155,5 +168,12 @@ impl Sink for Polled<'_> {
             return Err(Stop::Interrupted);
         }
         self.out.write(bytes)
+    }
+
+    fn poll(&self) -> Result<(), Stop> {
+        match self.env.interrupted() {
+            true => Err(Stop::Interrupted),
+            false => Ok(()),
+        }
     }
 }

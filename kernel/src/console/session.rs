@@ -2,6 +2,7 @@
 
 use super::complete;
 use super::lineedit::{Event, LineEditor};
+use super::parse::MAX_LINE_BYTES;
 use super::shell::{Env, Shell};
 
 /// What ctrl-d on an empty line answers.
@@ -56,7 +57,16 @@ impl<'a> Session<'a> {
                 self.shell.history.push(&line);
                 status = Some(self.shell.run(&line));
             }
-            Event::Interrupt => self.shell.set_at_line_start(),
+            Event::TooLong => {
+                self.shell.set_at_line_start();
+                status = Some(self.shell.refuse(format_args!(
+                    "a line of more than {MAX_LINE_BYTES} bytes was typed; it was not run"
+                )));
+            }
+            Event::Interrupt => {
+                self.shell.set_at_line_start();
+                self.shell.interrupt();
+            }
             Event::Eof => {
                 self.env.print(EOF_HINT);
                 self.shell.set_at_line_start();

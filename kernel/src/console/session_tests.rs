@@ -100,3 +100,28 @@ proptest! {
         typed(&bytes);
     }
 }
+
+#[test]
+fn a_line_that_does_not_fit_is_not_run_in_part() {
+    let line = |n: usize| [b"echo ".as_slice(), &vec![b'q'; n], b" > /tmp/x\r"].concat();
+    let (seen, status) = typed(&line(MAX_LINE_BYTES));
+    assert!(seen.contains("it was not run"), "{seen}");
+    assert_eq!(status, Some(2));
+    // Who takes characters back until it fits, has it run.
+    let shortened = [
+        b"echo ".as_slice(),
+        &vec![b'q'; MAX_LINE_BYTES],
+        b"\x15echo short\r",
+    ];
+    let (seen, status) = typed(&shortened.concat());
+    assert!(seen.contains("\nshort\n"), "{seen}");
+    assert_eq!(status, Some(0));
+    // The longest line that fits.
+    assert_eq!(typed(&line(MAX_LINE_BYTES - 14)).1, Some(0));
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_has_the_status_of_an_interrupted_line() {
+    let (seen, _) = typed(b"ec\x03status\r");
+    assert!(seen.contains("\n130\n"), "{seen}");
+}

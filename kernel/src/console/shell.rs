@@ -89,11 +89,22 @@ impl<'a> Shell<'a> {
         match parsed {
             Ok(parsed) => self.run_line(&parsed),
             Err(error) => {
-                self.console().message("baton", &error);
-                self.status = STATUS_USAGE;
+                self.refuse(error);
             }
         }
         self.status
+    }
+
+    /// Says why a line is not run at all, and gives its status.
+    pub fn refuse(&mut self, why: impl core::fmt::Display) -> i32 {
+        self.console().message("baton", &why);
+        self.status = STATUS_USAGE;
+        self.status
+    }
+
+    /// Ctrl-c at the prompt: as if a line had been interrupted.
+    pub fn interrupt(&mut self) {
+        self.status = STATUS_INTERRUPTED;
     }
 
     fn console(&self) -> Console<'_> {

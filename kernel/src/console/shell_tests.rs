@@ -56,13 +56,21 @@ impl FileSystem for Marker {
     fn stat(&self, path: &str) -> Result<Stat, Errno> {
         Ok(match path {
             "" => Stat::dir(false),
-            "marker" | "picky" => Stat::file(0, true, true),
+            "marker" | "picky" | "pipe" => Stat::file(0, true, true),
             "locked" => Stat::file(0, true, false),
             _ => return Err(Errno::ENOENT),
         })
     }
 
-    fn read(&self, _path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+        if path == "pipe" {
+            out.write(b"one\n")?;
+            out.write(b"two\n")?;
+            // Nothing more comes, as from a quiet `trace_pipe`.
+            loop {
+                out.poll()?;
+            }
+        }
         // Ends only when the reader has had enough.
         loop {
             out.write(b"y\n")?;
@@ -269,6 +277,8 @@ fn lines_and_what_they_print() {
         ("spin | head -n 2 | cat", "x\nx\n", 0),
         ("cat /dev/marker | head -n 1", "y\n", 0),
         ("head -n 1 /dev/marker /dev/marker | grep -c y", "2\n", 0),
+        ("head -n 2 /dev/pipe", "one\ntwo\n", 0),
+        ("cat /dev/pipe | cat | head -n 2 | cat", "one\ntwo\n", 0),
         ("spin | true", "", 0),
         ("spin | false", "", 1),
         ("pwd; cd /rom; pwd; cat open", "/\n/rom\nno newline", 0),
@@ -378,6 +388,19 @@ fn files_in_tmp() {
         (
             &["mkdir -p /tmp/d/e; echo a > /tmp/d/f; rm -r /tmp/d; ls /tmp"],
             "",
+            0,
+        ),
+        (
+            &[
+                "mkdir /tmp/d /tmp/e; echo a > /tmp/e/f",
+                "rmdir /tmp/d /tmp/e /tmp/e/f /tmp /tmp/none",
+                "ls /tmp",
+            ],
+            "rmdir: /tmp/e: Directory not empty (ENOTEMPTY)\n\
+             rmdir: /tmp/e/f: Not a directory (ENOTDIR)\n\
+             rmdir: /tmp: Device or resource busy (EBUSY)\n\
+             rmdir: /tmp/none: No such file or directory (ENOENT)\n\
+             e\n",
             0,
         ),
         (
@@ -499,6 +522,8 @@ fn ctrl_c_ends_the_whole_line() {
         "spin | cat | grep z; echo no",
         "spin | wc -l || echo no",
         "cat /dev/marker; echo no",
+        "cat /dev/pipe; echo no",
+        "cat /dev/pipe | grep none > /tmp/x; echo no",
         "head -n 1000000 /dev/marker /dev/marker > /dev/marker; echo no",
     ] {
         let env = TestEnv::default();

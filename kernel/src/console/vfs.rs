@@ -45,6 +45,11 @@ pub enum Stop {
 pub trait Sink {
     /// Takes all of `bytes`, or says that no more is wanted. One call is one `write(2)` where the sink is a file.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop>;
+
+    /// Whether more is wanted at all: asked by who waits for something to write, and before anything is used up for it.
+    fn poll(&self) -> Result<(), Stop> {
+        Ok(())
+    }
 }
 
 /// A sink into memory, with a limit; for commands that need a file as a whole, and for tests.
@@ -468,6 +473,14 @@ impl<'a> Mounts<'a> {
             return Err(Errno::EBUSY.into());
         }
         self.at(path, Errno::EBUSY, |fs, rest| fs.remove(rest))
+    }
+
+    /// Removes an empty directory. `ENOTDIR` for a file; `EBUSY` for a mount point and its parents.
+    pub fn rmdir(&self, path: &str) -> Result<(), FsError> {
+        match self.stat(path)?.kind {
+            Kind::Dir => self.remove(path),
+            Kind::File => Err(Errno::ENOTDIR.into()),
+        }
     }
 
     /// Makes a directory.

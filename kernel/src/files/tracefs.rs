@@ -1,11 +1,12 @@
 //! `/sys/kernel/tracing`: the trace library's files in the kernel's tree.
 
 use crate::memory::Phys;
+use crate::power;
 use crate::tracing::tracer;
 use alloc::vec::Vec;
 use kernel::console::vfs::{DirEntry, FileSystem, FmtSink, FsError, Sink, Stat, WriteMode};
 use trace::errno::Errno;
-use trace::fs::{self, TraceFs};
+use trace::fs::{self, Next, Pipe, TraceFs};
 
 /// The mounted tree.
 pub static TRACEFS: Mounted = Mounted;
@@ -20,8 +21,23 @@ fn files() -> Result<TraceFs<'static, Phys>, Errno> {
 
 fn stat(kind: fs::Kind, readable: bool, writable: bool) -> Stat {
     match kind {
-        fs::Kind::Dir => Stat::dir(false),
+        fs::Kind::Dir => Stat::dir(writable),
         fs::Kind::File => Stat::file(0, readable, writable),
+    }
+}
+
+/// Hands on what the pipe gives, and sleeps where there is nothing yet, until it ends or the reader has had enough.
+fn follow(mut pipe: Pipe<'_, Phys>, out: &mut dyn Sink) -> Result<(), FsError> {
+    let mut piece = Vec::new();
+    loop {
+        // Asked before anything is used up.
+        out.poll()?;
+        piece.clear();
+        match pipe.next(&mut piece)? {
+            Next::Data => out.write(&piece)?,
+            Next::Wait => power::wait(|| pipe.ready() || out.poll().is_err()),
+            Next::End => return Ok(()),
+        }
     }
 }
 
@@ -43,6 +59,9 @@ impl FileSystem for Mounted {
     }
 
     fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+        if let Some(pipe) = files()?.pipe(path)? {
+            return follow(pipe, out);
+        }
         let mut text = FmtSink::new(out);
         files()?.read(path, &mut text)?;
         Ok(text.finish()?)
@@ -50,5 +69,17 @@ impl FileSystem for Mounted {
 
     fn write(&self, path: &str, data: &[u8], mode: WriteMode) -> Result<(), FsError> {
         Ok(files()?.write(path, data, mode == WriteMode::Truncate)?)
+    }
+
+    /// Only instances can be removed, and `rmdir` does it: `rm` has no file to remove.
+    fn remove(&self, path: &str) -> Result<(), FsError> {
+        match files()?.rmdir(path) {
+            Err(Errno::ENOTDIR) if files()?.kind(path).is_ok() => Err(Errno::EPERM.into()),
+            result => Ok(result?),
+        }
+    }
+
+    fn mkdir(&self, path: &str) -> Result<(), FsError> {
+        Ok(files()?.mkdir(path)?)
     }
 }

@@ -1,27 +1,20 @@
 //! Linux's own buffers, where this host has them.
 
-use crate::{Cost, ROUNDS, USUAL, cost, payload, row};
+use crate::{Cost, ROUNDS, USUAL, cost, lttng, payload, row};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
 /// The rows; one that cannot be measured says why.
 pub fn rows(floor: Cost) {
-    lttng();
+    match lttng::cost() {
+        Ok(cost) => row("LTTng-UST, 16 bytes", cost, floor),
+        Err(why) => println!("{:<48} left out: {why}", "LTTng-UST"),
+    }
     match marker() {
         Ok(cost) => row("Linux trace_marker_raw less /dev/null", cost, floor),
         Err(why) => println!("{:<48} left out: {why}", "Linux trace_marker_raw"),
     }
-}
-
-fn lttng() {
-    let header = Path::new("/usr/include/lttng/tracepoint.h");
-    let why = if header.exists() {
-        "a tracepoint provider in C, under a running session, has to measure it"
-    } else {
-        "not installed here"
-    };
-    println!("{:<48} left out: {why}", "LTTng-UST");
 }
 
 /// A write of an event to the kernel's ring buffer, less the same write to where nothing is done with it.

@@ -10,6 +10,7 @@
 
 mod host;
 mod linux;
+mod lttng;
 mod steps;
 
 use bbqueue::BBQueue;
@@ -247,7 +248,28 @@ fn rtrb<const N: usize>() -> Cost {
     )
 }
 
-/// Events that `cpus` threads record together in a second, each in a buffer of its own.
+/// Keeps this thread on one of the CPUs that the program may use.
+fn pin(which: usize) {
+    // SAFETY: the sets are of the size that is told, and plain bits.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of::<libc::cpu_set_t>();
+        if libc::sched_getaffinity(0, size, &mut allowed) != 0 {
+            return;
+        }
+        let cpus = 0..libc::CPU_SETSIZE as usize;
+        if let Some(cpu) = cpus
+            .filter(|cpu| libc::CPU_ISSET(*cpu, &allowed))
+            .nth(which)
+        {
+            let mut one: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut one);
+            libc::sched_setaffinity(0, size, &one);
+        }
+    }
+}
+
+/// Events that `cpus` threads record together in a second, each on a CPU and in a buffer of its own.
 fn rate(cpus: usize) -> f64 {
     const LONG: usize = 100 * EVENTS;
     let buffers: Vec<_> = (0..cpus).map(|_| buffer()).collect();
@@ -259,12 +281,15 @@ fn rate(cpus: usize) -> f64 {
         std::thread::scope(|scope| {
             let threads: Vec<_> = buffers
                 .iter()
-                .map(|buffer| {
-                    scope.spawn(|| {
+                .enumerate()
+                .map(|(cpu, buffer)| {
+                    let (start, bytes) = (&start, &bytes);
+                    scope.spawn(move || {
+                        pin(cpu);
                         start.wait();
                         let began = Instant::now();
                         for _ in 0..LONG {
-                            write(buffer, Level::Task, &bytes);
+                            write(buffer, Level::Task, bytes);
                         }
                         began.elapsed().as_secs_f64()
                     })

@@ -14,6 +14,8 @@ pub enum Kind {
     Chars,
     /// A `__data_loc` string.
     Str,
+    /// A `__data_loc` array of integers, of as many bytes each.
+    Dynamic(usize),
     /// Characters up to the end of the record (`ftrace:print` only).
     Rest,
 }
@@ -82,6 +84,17 @@ const fn int(c_type: &'static str, size: usize, signed: bool) -> FieldProto {
     }
 }
 
+/// An array of any number of integers up to [`MAX_STRING`] bytes; written `[T]` in a declaration.
+#[derive(Clone, Copy, Debug)]
+pub struct List<T>(core::marker::PhantomData<T>);
+
+impl<T> List<T> {
+    /// What of it is recorded.
+    fn cut(arg: &[T]) -> &[T] {
+        &arg[..arg.len().min(MAX_STRING / size_of::<T>().max(1))]
+    }
+}
+
 macro_rules! int_fields {
     ($($t:ty, $c:literal, $signed:literal;)*) => {$(
         impl Field for $t {
@@ -107,6 +120,28 @@ macro_rules! int_fields {
             fn put<P: Platform>(arg: [$t; N], offset: usize, record: &mut Record<'_, '_, P>) {
                 for (i, value) in arg.iter().enumerate() {
                     record.put(offset + i * size_of::<$t>(), &value.to_ne_bytes());
+                }
+            }
+        }
+
+        impl Field for List<$t> {
+            type Arg<'a> = &'a [$t];
+            const PROTO: FieldProto = FieldProto {
+                kind: Kind::Dynamic(size_of::<$t>()),
+                ..int(concat!("__data_loc ", $c, "[]"), 4, $signed)
+            };
+
+            #[inline]
+            fn dynamic(arg: &[$t]) -> usize {
+                size_of_val(List::<$t>::cut(arg))
+            }
+
+            #[inline]
+            fn put<P: Platform>(arg: &[$t], offset: usize, record: &mut Record<'_, '_, P>) {
+                let arg = List::<$t>::cut(arg);
+                let at = record.begin_dynamic(offset, size_of_val(arg));
+                for (i, value) in arg.iter().enumerate() {
+                    record.put(at + i * size_of::<$t>(), &value.to_ne_bytes());
                 }
             }
         }

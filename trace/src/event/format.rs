@@ -66,25 +66,49 @@ pub fn write_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result {
     out.write_char('\n')
 }
 
-/// Writes the `format` file of `ftrace:print`.
+/// The format file of `ftrace:print`, the event of `trace_marker`.
 pub(crate) fn write_marker_format(out: &mut dyn Write) -> fmt::Result {
     write_common(out, "print", super::PRINT_ID)?;
-    for (c_type, name, count, offset, size) in [
-        ("unsigned long", "ip", None, COMMON_SIZE, 8),
-        ("char", "buf", Some(0), COMMON_SIZE + 8, 0),
-    ] {
-        let field = View {
-            name,
-            c_type,
-            count,
-            offset,
-            size,
-            signed: false,
-            kind: Kind::Int,
-        };
-        write_field(out, &field)?;
-    }
+    write_own(out, "unsigned long", "ip", None, COMMON_SIZE, 8)?;
+    write_own(out, "char", "buf", Some(0), COMMON_SIZE + 8, 0)?;
     out.write_str("\nprint fmt: \"%ps: %s\", (void *)REC->ip, REC->buf\n")
+}
+
+/// The format file of `ftrace:raw_data`, the event of `trace_marker_raw`.
+pub(crate) fn write_raw_marker_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "raw_data", super::RAW_DATA_ID)?;
+    write_own(out, "unsigned int", "id", None, COMMON_SIZE, 4)?;
+    write_own(out, "char", "buf", Some(0), COMMON_SIZE + 4, 0)?;
+    out.write_str("\nprint fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n")
+}
+
+/// The format file of `ftrace:kernel_stack`, what the trigger `stacktrace` records.
+pub(crate) fn write_stack_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "kernel_stack", super::STACK_ID)?;
+    write_own(out, "int", "size", None, COMMON_SIZE, 4)?;
+    write_own(out, "unsigned long", "caller", Some(0), COMMON_SIZE + 8, 0)?;
+    out.write_str("\nprint fmt: \"\\t=> %ps\\n\", (void *)REC->caller[0]\n")
+}
+
+/// A field of an event that no kernel declares.
+fn write_own(
+    out: &mut dyn Write,
+    c_type: &str,
+    name: &str,
+    count: Option<usize>,
+    offset: usize,
+    size: usize,
+) -> fmt::Result {
+    let field = View {
+        name,
+        c_type,
+        count,
+        offset,
+        size,
+        signed: false,
+        kind: Kind::Int,
+    };
+    write_field(out, &field)
 }
 
 fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
@@ -119,9 +143,12 @@ pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result 
     for arg in desc.print.args {
         out.write_str(", ")?;
         let kind = find(desc, arg.field).map(|f| f.kind);
-        if !arg.symbols.is_empty() {
-            write!(out, "__print_symbolic(REC->{}", arg.field)?;
-            for (value, symbol) in arg.symbols {
+        if !arg.symbols.is_empty() || !arg.flags.is_empty() {
+            match arg.flags.is_empty() {
+                true => write!(out, "__print_symbolic(REC->{}", arg.field)?,
+                false => write!(out, "__print_flags(REC->{}, \"|\"", arg.field)?,
+            }
+            for (value, symbol) in arg.symbols.iter().chain(arg.flags) {
                 write!(out, ", {{ {value}, ")?;
                 write_quoted(out, symbol)?;
                 out.write_str(" }")?;
@@ -135,6 +162,13 @@ pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result 
                 let count = find(desc, arg.field).and_then(|f| f.count).unwrap_or(0);
                 write!(out, "__print_array(REC->{}, {count}, {size})", arg.field)?;
             }
+            Some(Kind::Dynamic(size)) => {
+                let name = arg.field;
+                write!(
+                    out,
+                    "__print_array(__get_dynamic_array({name}), __get_dynamic_array_len({name}) / {size}, {size})"
+                )?;
+            }
             _ => write!(out, "REC->{}", arg.field)?,
         }
     }
@@ -146,7 +180,7 @@ fn find(desc: &EventDesc, name: &str) -> Option<View<'static>> {
 }
 
 /// The integer at `offset`, sign-extended where it is signed.
-fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
+pub(super) fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
     let bytes = payload.get(offset..offset.checked_add(size)?)?;
     Some(match (size, signed) {
         (1, false) => u64::from(bytes[0]),
@@ -386,6 +420,9 @@ fn write_arg(
                     None => write!(out, "0x{unsigned:x}"),
                 };
             }
+            if !arg.flags.is_empty() {
+                return write_bits(out, mask(value, field), arg.flags);
+            }
             match spec.conversion {
                 b'c' => {
                     let c = char::from(value as u8);
@@ -398,7 +435,7 @@ fn write_arg(
                 _ => spec.int(out, value, field),
             }
         }
-        Kind::Array(each) => write_array(out, field, each, payload),
+        Kind::Array(each) | Kind::Dynamic(each) => write_array(out, field, each, payload),
         Kind::Chars | Kind::Str | Kind::Rest => match text_of(payload, field) {
             Some(text) => spec.text(out, text),
             None => overflow(out),
@@ -406,13 +443,36 @@ fn write_arg(
     }
 }
 
+/// Names of bits, joined: `trace_print_flags_seq` in `trace_output.c`.
+fn write_bits(out: &mut dyn Write, mut value: u64, names: &[(u64, &str)]) -> fmt::Result {
+    let mut first = true;
+    for (bits, name) in names {
+        if value & bits == *bits && *bits != 0 {
+            write!(out, "{}{name}", if first { "" } else { "|" })?;
+            first = false;
+            value &= !bits;
+        }
+    }
+    match value {
+        0 => Ok(()),
+        rest => write!(out, "{}0x{rest:x}", if first { "" } else { "|" }),
+    }
+}
+
 fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8]) -> fmt::Result {
+    let (at, size) = match field.kind {
+        Kind::Dynamic(_) => match int_at(payload, field.offset, 4, false) {
+            Some(place) => ((place & 0xffff) as usize, (place >> 16) as usize),
+            None => return out.write_str("<OVERFLOW>"),
+        },
+        _ => (field.offset, field.size),
+    };
     out.write_char('{')?;
-    for i in 0..field.size / each.max(1) {
+    for i in 0..size / each.max(1) {
         if i > 0 {
             out.write_char(',')?;
         }
-        match int_at(payload, field.offset + i * each, each, false) {
+        match int_at(payload, at + i * each, each, false) {
             Some(value) => write!(out, "0x{value:x}")?,
             None => return out.write_str("<OVERFLOW>}"),
         }
@@ -441,7 +501,7 @@ pub(crate) fn write_unknown(
                 Some(value) => write!(out, "0x{value:x} ({value})")?,
                 None => out.write_str("<OVERFLOW>")?,
             },
-            Kind::Array(each) => write_array(out, &view, each, payload)?,
+            Kind::Array(each) | Kind::Dynamic(each) => write_array(out, &view, each, payload)?,
             _ => match text_of(payload, &view) {
                 Some(text) => write_bytes(out, text)?,
                 None => out.write_str("<OVERFLOW>")?,

@@ -8,8 +8,10 @@
 ///
 /// `ALL` lists the descriptions. `tracer` names a function without arguments that returns
 /// `Option<&'static Tracer<P>>`, by an absolute path (`crate::...`). Fields are `bool`, integers, arrays of integers,
-/// `str` (a string of up to 1024 bytes) and `[char; N]` (a string in `N` bytes). A name for a value is printed instead of it where
-/// the argument carries a table.
+/// `str` (a string of up to 1024 bytes), `[char; N]` (a string in `N` bytes), and `[T]` for integers `T` (a slice of up to 1024 bytes).
+/// A name for a value is printed instead of it where the argument carries a table: `status { 0 => "good" }`; names for its
+/// bits, joined by `|`, where it carries one of those: `mode | { 1 => "READ", 2 => "WRITE" }`. An `i8` is printed by `%hhd` and an
+/// `i16` by `%hd`: libtraceevent shows them unsigned with `%d`.
 ///
 /// ```
 /// # mod tracing { pub fn tracer() -> Option<&'static trace::Tracer<trace::testing::TestPlatform>> { None } }
@@ -38,7 +40,7 @@ macro_rules! define_events {
         $(
             $(#[$meta:meta])*
             event $system:ident : $name:ident ( $($field:ident : $ty:tt),* $(,)? ) {
-                print($format:literal $(, $arg:ident $({ $($value:literal => $symbol:literal),* $(,)? })?)* $(,)?)
+                print($format:literal $(, $arg:ident $({ $($value:literal => $symbol:literal),* $(,)? })? $(| { $($bit:literal => $flag:literal),* $(,)? })?)* $(,)?)
             }
         )*
     ) => {
@@ -61,6 +63,7 @@ macro_rules! define_events {
                         args: &[$($crate::event::Arg {
                             field: stringify!($arg),
                             symbols: &[$($(($value, $symbol)),*)?],
+                            flags: &[$($(($bit, $flag)),*)?],
                         }),*],
                     },
                 );
@@ -146,6 +149,7 @@ macro_rules! event {
 #[macro_export]
 macro_rules! __field_type {
     (str) => { $crate::event::Str };
+    ([$t:ident]) => { $crate::event::List<$t> };
     ([char; $n:literal]) => { $crate::event::Chars<$n> };
     ($t:tt) => { $t };
 }
@@ -159,6 +163,9 @@ macro_rules! __field_arg {
     };
     ([char; $n:literal]) => {
         &str
+    };
+    ([$t:ident]) => {
+        &[$t]
     };
     ($t:tt) => {
         $t

@@ -10,21 +10,28 @@
 //! A string field is a `__data_loc char[]`: a u32 with the string's offset in the record (low 16 bits) and its
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
+pub mod complaint;
 mod field;
+pub mod filter;
 mod format;
+pub mod hist;
 mod macros;
 mod record;
 mod table;
+pub mod trigger;
 
-pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, Str};
-pub(crate) use format::{write_bytes, write_known, write_marker_format, write_unknown};
+pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, List, Str};
+pub(crate) use format::{
+    write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
+    write_unknown,
+};
 pub use format::{write_format, write_print_format};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
 pub(crate) use table::{Known, Table};
 
-use crate::sync::fixed::{AtomicBool, AtomicU16, Ordering};
+use crate::sync::fixed::{AtomicU16, AtomicU64, Ordering};
 
 /// What the macro's code needs.
 #[doc(hidden)]
@@ -34,8 +41,12 @@ pub mod __private {
 
 /// Bytes of the fields that every record begins with.
 pub const COMMON_SIZE: usize = 8;
+/// The number of `ftrace:kernel_stack`, what the trigger `stacktrace` records.
+pub const STACK_ID: u16 = 4;
 /// The number of `ftrace:print`, the events of `trace_marker`.
 pub const PRINT_ID: u16 = 5;
+/// The number of the event of `trace_marker_raw`: `TRACE_RAW_DATA` of Linux before 6.12, which put another before it.
+pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
 pub const MAX_STRING: usize = 1024;
 
@@ -107,6 +118,8 @@ pub struct Arg {
     pub field: &'static str,
     /// Names for values, printed instead (`__print_symbolic`); a value that has none is printed as hex.
     pub symbols: &'static [(u64, &'static str)],
+    /// Names for bits, printed instead and joined by `|` (`__print_flags`); bits that have none are printed as hex.
+    pub flags: &'static [(u64, &'static str)],
 }
 
 /// An event's declaration, with its state in this kernel.
@@ -125,7 +138,16 @@ pub struct EventDesc {
     /// Of the layout: differs where a record of the one would be misread as one of the other.
     pub fingerprint: u64,
     id: AtomicU16,
-    enabled: AtomicBool,
+    /// Its place among the declared events.
+    index: AtomicU16,
+    /// A bit for each instance slot in which something is to be done when the event happens.
+    wanted: AtomicU64,
+    /// A bit for each instance slot in which it is recorded.
+    on: AtomicU64,
+    /// A bit for each instance slot in which a filter or a trigger wants to see it first.
+    special: AtomicU64,
+    /// A bit for each instance slot in which a trigger sees it though it is not recorded.
+    soft: AtomicU64,
 }
 
 impl EventDesc {
@@ -149,19 +171,70 @@ impl EventDesc {
             size: field::end(fields),
             fingerprint: field::fingerprint(system, name, fields),
             id: AtomicU16::new(0),
-            enabled: AtomicBool::new(false),
+            index: AtomicU16::new(0),
+            wanted: AtomicU64::new(0),
+            on: AtomicU64::new(0),
+            special: AtomicU64::new(0),
+            soft: AtomicU64::new(0),
         }
     }
 
-    /// Whether it is recorded: one relaxed load.
+    /// Whether anything is to be done when it happens, in any instance: one relaxed load.
     #[inline(always)]
     pub fn enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed) != 0
     }
 
-    /// Switches it on or off.
+    /// Switches its recording in the top instance on or off.
     pub fn set_enabled(&self, on: bool) {
-        self.enabled.store(on, Ordering::Relaxed);
+        self.set_enabled_in(0, on);
+    }
+
+    /// Whether it is recorded in the instance of slot `slot`.
+    pub(crate) fn enabled_in(&self, slot: u8) -> bool {
+        self.on.load(Ordering::Relaxed) & bit(slot) != 0
+    }
+
+    /// Switches its recording in the instance of slot `slot` on or off.
+    pub(crate) fn set_enabled_in(&self, slot: u8, on: bool) {
+        set_bit(&self.on, slot, on);
+        // What triggers want to see stays wanted.
+        if on || self.soft.load(Ordering::Relaxed) & bit(slot) == 0 {
+            set_bit(&self.wanted, slot, on);
+        }
+    }
+
+    /// Whether the top instance alone wants it, and has neither a filter nor a trigger for it.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) == 1 && self.special.load(Ordering::Relaxed) == 0
+    }
+
+    /// The slots in which something is to be done.
+    pub(crate) fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Says whether there is a filter or a trigger in the instance of slot `slot`; `soft` if it is a trigger, which sees the event
+    /// though it is off. Called under the instance's lock.
+    pub(crate) fn set_special(&self, slot: u8, special: bool, soft: bool) {
+        set_bit(&self.special, slot, special);
+        set_bit(&self.soft, slot, soft);
+        set_bit(&self.wanted, slot, soft || self.enabled_in(slot));
+    }
+
+    /// Forgets the choices of one instance.
+    pub(crate) fn clear_slot(&self, slot: u8) {
+        for mask in [&self.wanted, &self.on, &self.special, &self.soft] {
+            set_bit(mask, slot, false);
+        }
+    }
+
+    /// Forgets the choices of all instances.
+    pub(crate) fn clear_masks(&self) {
+        for mask in [&self.wanted, &self.on, &self.special, &self.soft] {
+            mask.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Its number; 0 as long as no tracer knows it.
@@ -169,7 +242,28 @@ impl EventDesc {
         self.id.load(Ordering::Relaxed)
     }
 
+    /// Its place among the declared events of the tracer that numbered it last.
+    pub(crate) fn index(&self) -> usize {
+        usize::from(self.index.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn set_id(&self, id: u16) {
         self.id.store(id, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_index(&self, index: u16) {
+        self.index.store(index, Ordering::Relaxed);
+    }
+}
+
+fn bit(slot: u8) -> u64 {
+    1 << (slot & 63)
+}
+
+fn set_bit(mask: &AtomicU64, slot: u8, on: bool) {
+    if on {
+        mask.fetch_or(bit(slot), Ordering::Relaxed);
+    } else {
+        mask.fetch_and(!bit(slot), Ordering::Relaxed);
     }
 }

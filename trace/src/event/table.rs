@@ -48,7 +48,8 @@ pub struct SavedField {
     pub size: u32,
     /// Whether it is signed.
     pub signed: bool,
-    /// 0 integer, 1 array of integers, 2 characters, 3 `__data_loc` string.
+    /// 0 integer, 1 array of integers, 2 characters, 3 `__data_loc` string, 4 + log2(n) `__data_loc` array of integers of n
+    /// bytes.
     pub kind: u8,
 }
 
@@ -67,6 +68,7 @@ impl SavedField {
                 1 => Kind::Array((size / count.unwrap_or(1).max(1)).max(1)),
                 2 => Kind::Chars,
                 3 => Kind::Str,
+                4..=7 => Kind::Dynamic(1 << (self.kind - 4)),
                 _ => Kind::Int,
             },
         }
@@ -165,6 +167,10 @@ impl Table {
                 desc.set_id(*id);
             }
         }
+        for (index, desc) in self.declared.iter().enumerate() {
+            // At most MAX_EVENTS.
+            desc.set_index(index as u16);
+        }
     }
 
     pub(crate) fn get(&self, id: u16) -> Option<&Known> {
@@ -200,7 +206,7 @@ impl Table {
                 return Err(TraceError::StateShape);
             }
             if let Known::Declared(desc) = known {
-                event.enabled = desc.enabled();
+                event.enabled = desc.enabled_in(0);
             }
         }
         Ok(())
@@ -216,7 +222,7 @@ fn save(id: u16, desc: &EventDesc) -> SavedEvent {
         system: desc.system.into(),
         name: desc.name.into(),
         fingerprint: desc.fingerprint,
-        enabled: desc.enabled(),
+        enabled: desc.enabled_in(0),
         fields: desc
             .fields
             .iter()
@@ -232,6 +238,7 @@ fn save(id: u16, desc: &EventDesc) -> SavedEvent {
                     Kind::Array(_) => 1,
                     Kind::Chars | Kind::Rest => 2,
                     Kind::Str => 3,
+                    Kind::Dynamic(each) => 4 + each.trailing_zeros() as u8,
                 },
             })
             .collect(),

@@ -5,44 +5,46 @@
 //!
 //! - a write that is refused has changed nothing (Linux: a truncating write to `set_event` has already cleared it, and the words
 //!   before the wrong one have taken effect);
-//! - `trace_marker` makes one event of each line, and of each 1024 bytes of a longer line, so that nothing is cut off.
+//! - `trace_marker` makes one event of each line, and of each 1024 bytes of a longer line, so that nothing is cut off;
+//! - of Linux's options there are those that have something to change here ([`TraceOption`](crate::options::TraceOption));
+//! - `trace_pipe_raw` ends as `trace_pipe` does ([`pipe`]).
+//!
+//! | module | files |
+//! | --- | --- |
+//! | `node` | which files there are |
+//! | `buffer` | sizes, `stats` |
+//! | `events` | `set_event`, `events/**` |
+//! | `marker` | `trace_marker`, `trace_marker_raw` |
+//! | `options` | `options/*`, `trace_options` |
+//! | [`pipe`] | `trace_pipe`, `trace_pipe_raw` |
+//! | `snapshot` | `snapshot` |
 
+mod buffer;
+mod events;
+mod marker;
 mod node;
-mod set_event;
+mod options;
+mod parse;
+pub mod pipe;
+mod readme;
+mod snapshot;
 
 pub use node::Kind;
-use node::Node;
+pub use pipe::{Next, Pipe};
 
 use crate::clock::ClockId;
 use crate::errno::Errno;
-use crate::event::{self, EventDesc};
+use crate::event;
+use crate::options::TraceOption;
 use crate::page;
 use crate::platform::Platform;
-use crate::ring::ReserveError;
 use crate::text;
-use crate::tracer::{NOP, Tracer};
+use crate::tracer::{Instance, NOP, Tracer};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-
-/// The text of `README`.
-const README: &str = "\
-tracing mini-HOWTO of Baton: the files work as in Linux's tracefs.
-
-  echo 0 > tracing_on                       stops recording; echo 1 goes on
-  echo 1 > events/enable                    records every event
-  echo 'irq:*' > set_event                  records these events only; >> adds, !irq:* takes away
-  cat trace                                 shows the buffers and leaves them as they are
-  echo > trace                              empties them
-  echo text > trace_marker                  puts a text into the trace
-
- files:
-  tracing_on current_tracer available_tracers trace trace_marker trace_clock
-  available_events set_event buffer_size_kb buffer_total_size_kb README
-  events/enable events/header_page events/header_event
-  events/<system>/enable events/<system>/<event>/{enable,format,id}
-  per_cpu/cpu<N>/{trace,stats,buffer_size_kb}
-";
+use node::{Dir, Node, Own, Place};
+use parse::{number, switch, word};
 
 /// The name of an entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub struct DirEntry {
     pub name: String,
     /// Directory or file.
     pub kind: Kind,
-    /// Whether it can be written to.
+    /// Whether it can be written to; of a directory, whether names can be made and removed in it.
     pub writable: bool,
 }
 
@@ -73,8 +75,8 @@ impl<P: Platform> fmt::Debug for TraceFs<'_, P> {
 }
 
 impl<'a, P: Platform> TraceFs<'a, P> {
-    fn resolve(&self, path: &str) -> Result<Node<'a>, Errno> {
-        node::resolve(self.0.events(), self.0.nr_cpus(), path)
+    fn resolve(&self, path: &str) -> Result<Place<'a, P>, Errno> {
+        node::resolve(self.0, path)
     }
 
     /// What is in the directory at `path`.
@@ -83,7 +85,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// `ENOENT`, `ENOTDIR`.
     pub fn list(&self, path: &str) -> Result<Vec<DirEntry>, Errno> {
-        node::list(self.0.events(), self.0.nr_cpus(), self.resolve(path)?)
+        node::list(self.0, &self.resolve(path)?)
     }
 
     /// What is at `path`: its kind, and whether it can be read and written.
@@ -92,8 +94,65 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// `ENOENT`, `ENOTDIR`.
     pub fn kind(&self, path: &str) -> Result<(Kind, bool, bool), Errno> {
-        let node = self.resolve(path)?;
+        let node = self.resolve(path)?.node;
         Ok((node.kind(), node.readable(), node.writable()))
+    }
+
+    /// Makes the instance that the directory at `path` stands for.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` for a path that there is; `EPERM` for one that is not right below `instances`; `ENOMEM`; `ENOSPC` where there are as many
+    /// instances as can be.
+    pub fn mkdir(&self, path: &str) -> Result<(), Errno> {
+        match self.resolve(path) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(Errno::ENOENT) => {
+                self.0.create_instance(self.instance_name(path)?)?;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes the instance that the directory at `path` stands for, with its buffers.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`; `EPERM` for a directory that stands for no instance; `EBUSY` for an instance in use.
+    pub fn rmdir(&self, path: &str) -> Result<(), Errno> {
+        // What is looked at is in use: only its kind is kept.
+        let kind = self.resolve(path)?.node.kind();
+        match kind {
+            Kind::File => Err(Errno::ENOTDIR),
+            Kind::Dir => self.0.remove_instance(self.instance_name(path)?),
+        }
+    }
+
+    /// The name of the instance at `path`, which is one right below `instances`.
+    fn instance_name<'p>(&self, path: &'p str) -> Result<&'p str, Errno> {
+        let (parent, name) = path
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .ok_or(Errno::EPERM)?;
+        match self.resolve(parent)?.node {
+            Node::Dir(Dir::Instances) => Ok(name),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    /// A reader for a file that uses up what is read (`trace_pipe`, `trace_pipe_raw`); `None` for any other file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`.
+    pub fn pipe(&self, path: &str) -> Result<Option<Pipe<'a, P>>, Errno> {
+        let Place { instance, node } = self.resolve(path)?;
+        Ok(match node {
+            Node::Pipe(cpu) => Some(Pipe::text(self.0, instance, cpu)),
+            Node::PipeRaw(cpu) => Some(Pipe::raw(self.0, instance, cpu)),
+            _ => None,
+        })
     }
 
     /// Writes the content of the file at `path` to `out`. If `out` answers with an error, it has had enough: that ends the
@@ -101,107 +160,73 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// # Errors
     ///
-    /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be read.
+    /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be read, or is read by a [`pipe`](TraceFs::pipe).
     pub fn read(&self, path: &str, out: &mut dyn Write) -> Result<(), Errno> {
-        let node = self.resolve(path)?;
-        if node.kind() == Kind::Dir {
+        let place = self.resolve(path)?;
+        if place.node.kind() == Kind::Dir {
             return Err(Errno::EISDIR);
         }
-        if !node.readable() {
+        if !place.node.readable() || matches!(place.node, Node::Pipe(_) | Node::PipeRaw(_)) {
             return Err(Errno::EINVAL);
         }
         // See above for what an error means.
-        let _ = self.print(node, out);
+        let _ = self.print(&place, out);
         Ok(())
     }
 
-    fn print(&self, node: Node<'a>, out: &mut dyn Write) -> fmt::Result {
+    fn print(&self, place: &Place<'a, P>, out: &mut dyn Write) -> fmt::Result {
         let tracer = self.0;
-        match node {
-            Node::TracingOn => writeln!(out, "{}", u8::from(tracer.tracing_on())),
+        let instance = &*place.instance;
+        match place.node {
+            Node::TracingOn => writeln!(out, "{}", u8::from(instance.tracing_on())),
             Node::CurrentTracer => writeln!(out, "{}", tracer.current_tracer()),
             Node::AvailableTracers => writeln!(out, "{NOP}"),
-            Node::AvailableEvents => list_events(tracer.events(), |_| true, out),
-            Node::SetEvent => list_events(tracer.events(), EventDesc::enabled, out),
-            Node::TraceClock => {
-                for (i, clock) in ClockId::ALL.into_iter().enumerate() {
-                    let space = if i > 0 { " " } else { "" };
-                    let name = clock.name();
-                    if clock == tracer.clock() {
-                        write!(out, "{space}[{name}]")?;
-                    } else {
-                        write!(out, "{space}{name}")?;
-                    }
-                }
-                out.write_char('\n')
+            Node::AvailableEvents => events::list(tracer, |_| true, out),
+            Node::SetEvent => events::list(tracer, |event| instance.event_enabled(event), out),
+            Node::TraceClock => print_clocks(instance, out),
+            Node::TraceOptions => options::print(instance, out),
+            Node::Option(option) => writeln!(out, "{}", u8::from(instance.option(option))),
+            Node::BufferSize(cpu) => buffer::print_size(instance, cpu, out),
+            Node::BufferTotal => buffer::print_total(instance, out),
+            Node::BufferPercent => writeln!(out, "{}", instance.buffer_percent()),
+            Node::SubBufSize => writeln!(out, "{}", buffer::sub_buffer_bytes(instance) / 1024),
+            Node::Snapshot(cpu) => snapshot::print(tracer, instance, cpu, out),
+            Node::Trace(cpu) => print_trace(tracer, instance, cpu, out),
+            Node::Stats(cpu) => buffer::print_stats(instance, cpu, out),
+            Node::SavedCmdlines => {
+                let mut names = tracer.saved_cmdlines();
+                names.try_for_each(|(pid, name)| writeln!(out, "{pid} {}", name.as_str()))
             }
-            Node::BufferSize(None) => {
-                let mut sizes = (0..tracer.nr_cpus()).filter_map(|cpu| tracer.size_kb(cpu));
-                let first = sizes.next().unwrap_or(0);
-                if sizes.all(|size| size == first) {
-                    writeln!(out, "{first}")
-                } else {
-                    out.write_str("X\n")
-                }
-            }
-            Node::BufferSize(Some(cpu)) => writeln!(out, "{}", tracer.size_kb(cpu).unwrap_or(0)),
-            Node::BufferTotal => {
-                let sizes = (0..tracer.nr_cpus()).filter_map(|cpu| tracer.size_kb(cpu));
-                writeln!(out, "{}", sizes.fold(0u64, u64::saturating_add))
-            }
-            Node::Trace(cpu) => text::write_trace(tracer, cpu, out),
-            Node::Stats(cpu) => self.print_stats(cpu, out),
-            Node::Readme => out.write_str(README),
-            Node::HeaderPage => {
-                let size = tracer.buffer(0).map_or(4096, |buffer| buffer.page_size());
-                page::write_header_page(size, out)
-            }
+            Node::Readme => out.write_str(readme::README),
+            Node::HeaderPage => page::write_header_page(buffer::sub_buffer_bytes(instance), out),
             Node::HeaderEvent => page::write_header_event(out),
-            Node::Enable(system) => {
-                let mut of_system = tracer
-                    .events()
-                    .iter()
-                    .filter(|event| system.is_none_or(|system| event.system == system));
-                let first = of_system.next().map(|event| event.enabled());
-                out.write_str(match first {
-                    Some(first) if of_system.any(|event| event.enabled() != first) => "X\n",
-                    Some(true) => "1\n",
-                    Some(false) => "0\n",
-                    None => "?\n",
-                })
+            Node::Enable(system) => events::print_enable(tracer, instance, system, out),
+            Node::EventEnable(event) => {
+                let on = u8::from(instance.event_enabled(event));
+                let soft = instance.event_is_soft(tracer.events(), event);
+                writeln!(out, "{on}{}", if soft { "*" } else { "" })
             }
-            Node::EventEnable(event) => writeln!(out, "{}", u8::from(event.enabled())),
+            Node::EventFilter(event) => instance.print_filter(event, out),
+            Node::SystemFilter(system) => instance.print_system_filter(system, out),
+            Node::EventTrigger(event) => instance.print_trigger(event, out),
+            Node::EventHist(event) => instance.print_hist(event, out),
+            Node::ErrorLog => instance.write_error_log(out),
             Node::EventFormat(event) => event::write_format(event, out),
             Node::EventId(event) => writeln!(out, "{}", event.id()),
-            Node::MarkerFormat => event::write_marker_format(out),
-            Node::MarkerId => writeln!(out, "{}", event::PRINT_ID),
-            Node::TraceMarker | Node::Dir(_) => Ok(()),
+            Node::OwnFormat(Own::Print) => event::write_marker_format(out),
+            Node::OwnFormat(Own::RawData) => event::write_raw_marker_format(out),
+            Node::OwnFormat(Own::Stack) => event::write_stack_format(out),
+            Node::OwnId(Own::Stack) => writeln!(out, "{}", event::STACK_ID),
+            Node::OwnId(Own::Print) => writeln!(out, "{}", event::PRINT_ID),
+            Node::OwnId(Own::RawData) => writeln!(out, "{}", event::RAW_DATA_ID),
+            // No event of this kernel points to a format string. The others are not read here.
+            Node::PrintkFormats
+            | Node::Pipe(_)
+            | Node::PipeRaw(_)
+            | Node::TraceMarker
+            | Node::TraceMarkerRaw
+            | Node::Dir(_) => Ok(()),
         }
-    }
-
-    /// Linux's `tracing_stats_read`.
-    fn print_stats(&self, cpu: usize, out: &mut dyn Write) -> fmt::Result {
-        let tracer = self.0;
-        let Some(stats) = tracer.stats(cpu) else {
-            return Ok(());
-        };
-        writeln!(out, "entries: {}", stats.entries)?;
-        writeln!(out, "overrun: {}", stats.overrun)?;
-        writeln!(out, "commit overrun: {}", stats.commit_overrun)?;
-        writeln!(out, "bytes: {}", stats.bytes)?;
-        for (name, ts) in [
-            ("oldest event ts", stats.oldest_ts),
-            ("now ts", tracer.peek_now()),
-        ] {
-            if tracer.clock().in_ns() {
-                let us = ts / 1000;
-                writeln!(out, "{name}: {:5}.{:06}", us / 1_000_000, us % 1_000_000)?;
-            } else {
-                writeln!(out, "{name}: {ts}")?;
-            }
-        }
-        writeln!(out, "dropped events: {}", stats.dropped_events)?;
-        writeln!(out, "read events: {}", stats.read_events)
     }
 
     /// Writes `data` to the file at `path`. `truncate` says that the file was opened as by `>`, not by `>>`.
@@ -210,16 +235,15 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be written and for wrong data; `ERANGE` for a number that is
     /// too large; `ENOMEM` for a buffer size that cannot be had; `EBUSY` where a write to the buffer does not end; `EBADF`
-    /// for `trace_marker` while `tracing_on` is 0. After an error nothing has changed.
+    /// for a marker while `tracing_on` is 0, and for one that there is no room for. After an error nothing has changed.
     pub fn write(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Errno> {
         let tracer = self.0;
-        let node = self.resolve(path)?;
-        if node.kind() == Kind::Dir {
-            return Err(Errno::EISDIR);
-        }
+        let Place { instance, node } = self.resolve(path)?;
+        let instance = &*instance;
         match node {
+            Node::Dir(_) => Err(Errno::EISDIR),
             Node::TracingOn => {
-                tracer.set_tracing_on(number(data)? != 0);
+                instance.set_tracing_on(number(data)? != 0);
                 Ok(())
             }
             Node::CurrentTracer => match word(data)? {
@@ -228,109 +252,83 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             },
             Node::TraceClock => {
                 let clock = ClockId::parse(word(data)?).ok_or(Errno::EINVAL)?;
-                Ok(tracer.set_clock(clock)?)
+                Ok(instance.set_clock(clock)?)
             }
-            Node::SetEvent => set_event::write(tracer.events(), data, truncate),
-            Node::BufferSize(cpu) => Ok(tracer.resize(cpu, number(data)?)?),
+            Node::TraceOptions => options::write(instance, data),
+            Node::Option(option) => {
+                instance.set_option(option, switch(data)?);
+                Ok(())
+            }
+            Node::SetEvent => events::set(tracer, instance, data, truncate),
+            Node::BufferSize(cpu) => Ok(instance.resize(cpu, number(data)?)?),
+            Node::BufferPercent => buffer::set_percent(instance, data),
+            Node::SubBufSize => buffer::set_sub_buffer(instance, data),
             Node::Trace(cpu) => {
                 if truncate {
-                    tracer.clear(cpu)?;
+                    instance.clear(cpu)?;
                 }
                 Ok(())
             }
-            Node::TraceMarker => self.mark(data),
+            Node::Snapshot(cpu) => snapshot::write(instance, cpu, data),
+            Node::TraceMarker => marker::mark(instance, data),
+            Node::TraceMarkerRaw => marker::mark_raw(instance, data),
             Node::Enable(system) => {
-                let on = switch(data)?;
-                for event in tracer.events() {
-                    if system.is_none_or(|system| event.system == system) {
-                        event.set_enabled(on);
-                    }
-                }
+                events::enable(tracer, instance, system, switch(data)?);
                 Ok(())
             }
             Node::EventEnable(event) => {
-                event.set_enabled(switch(data)?);
+                instance.set_event_enabled(event, switch(data)?);
+                Ok(())
+            }
+            Node::EventFilter(event) => instance.write_filter(event, text_of(data)?),
+            Node::SystemFilter(system) => {
+                instance.write_system_filter(tracer.events(), system, text_of(data)?)
+            }
+            Node::EventTrigger(event) => {
+                instance.write_trigger(tracer.events(), event, text_of(data)?, truncate)
+            }
+            Node::ErrorLog => {
+                if truncate {
+                    instance.clear_error_log();
+                }
                 Ok(())
             }
             _ => Err(Errno::EINVAL),
         }
     }
-
-    fn mark(&self, data: &[u8]) -> Result<(), Errno> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        if !self.0.tracing_on() {
-            return Err(Errno::EBADF);
-        }
-        let data = data.strip_suffix(b"\n").unwrap_or(data);
-        for mut line in data.split(|b| *b == b'\n') {
-            loop {
-                let (part, rest) = split_text(line);
-                match self.0.mark(part) {
-                    Ok(()) => {}
-                    Err(ReserveError::TooLarge { .. }) => return Err(Errno::EINVAL),
-                    // It is counted as dropped.
-                    Err(_) => return Err(Errno::EBUSY),
-                }
-                if rest.is_empty() {
-                    break;
-                }
-                line = rest;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The first [`event::MAX_STRING`] bytes, not split within a UTF-8 character, and the rest.
-fn split_text(text: &[u8]) -> (&[u8], &[u8]) {
-    if text.len() <= event::MAX_STRING {
-        return (text, &[]);
-    }
-    let mut at = event::MAX_STRING;
-    // A character has at most three continuation bytes; more is not UTF-8.
-    while at > event::MAX_STRING - 3 && text[at] & 0xc0 == 0x80 {
-        at -= 1;
-    }
-    text.split_at(at)
+/// What is written to `filter` and `trigger`.
+fn text_of(data: &[u8]) -> Result<&str, Errno> {
+    core::str::from_utf8(data).map_err(|_| Errno::EINVAL)
 }
 
-fn list_events(
-    events: &[&EventDesc],
-    mut chosen: impl FnMut(&EventDesc) -> bool,
+fn print_clocks<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) -> fmt::Result {
+    for (i, clock) in ClockId::ALL.into_iter().enumerate() {
+        let space = if i > 0 { " " } else { "" };
+        let name = clock.name();
+        if clock == instance.clock() {
+            write!(out, "{space}[{name}]")?;
+        } else {
+            write!(out, "{space}{name}")?;
+        }
+    }
+    out.write_char('\n')
+}
+
+fn print_trace<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    for event in events {
-        if chosen(event) {
-            writeln!(out, "{}:{}", event.system, event.name)?;
-        }
+    let pause = instance.option(TraceOption::PauseOnTrace) && instance.tracing_on();
+    if pause {
+        instance.set_tracing_on(false);
     }
-    Ok(())
-}
-
-/// The text without white space around it.
-fn word(data: &[u8]) -> Result<&str, Errno> {
-    Ok(core::str::from_utf8(data)
-        .map_err(|_| Errno::EINVAL)?
-        .trim())
-}
-
-/// A decimal number, as Linux's `kstrtoul`: a sign `+` may stand before it, nothing but white space around it.
-fn number(data: &[u8]) -> Result<u64, Errno> {
-    let text = word(data)?;
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Errno::EINVAL);
+    let result = text::write_trace(tracer, instance, cpu, out);
+    if pause {
+        instance.set_tracing_on(true);
     }
-    digits.parse().map_err(|_| Errno::ERANGE)
-}
-
-/// `0` or `1`.
-fn switch(data: &[u8]) -> Result<bool, Errno> {
-    match number(data)? {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(Errno::EINVAL),
-    }
+    result
 }

@@ -3,7 +3,11 @@
 use super::DirEntry;
 use crate::errno::Errno;
 use crate::event::EventDesc;
+use crate::options::TraceOption;
+use crate::platform::Platform;
+use crate::tracer::{Instance, Tracer};
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Directory or file.
@@ -15,48 +19,82 @@ pub enum Kind {
     File,
 }
 
-/// What stands behind a path.
+/// What stands behind a path, whichever instance's it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Node<'a> {
-    Dir(Dir<'a>),
+pub(super) enum Node {
+    Dir(Dir),
     TracingOn,
     CurrentTracer,
     AvailableTracers,
     AvailableEvents,
     SetEvent,
     TraceMarker,
+    TraceMarkerRaw,
     TraceClock,
+    TraceOptions,
+    Option(TraceOption),
     BufferTotal,
+    BufferPercent,
+    SubBufSize,
+    SavedCmdlines,
+    PrintkFormats,
     Readme,
     HeaderPage,
     HeaderEvent,
     /// `None`: of all CPUs.
     BufferSize(Option<usize>),
     Trace(Option<usize>),
+    Snapshot(Option<usize>),
+    Pipe(Option<usize>),
+    PipeRaw(usize),
     Stats(usize),
     /// `None`: of all systems.
-    Enable(Option<&'a str>),
-    EventEnable(&'a EventDesc),
-    EventFormat(&'a EventDesc),
-    EventId(&'a EventDesc),
-    MarkerFormat,
-    MarkerId,
+    Enable(Option<&'static str>),
+    EventEnable(&'static EventDesc),
+    EventFormat(&'static EventDesc),
+    EventId(&'static EventDesc),
+    SystemFilter(&'static str),
+    EventFilter(&'static EventDesc),
+    EventTrigger(&'static EventDesc),
+    EventHist(&'static EventDesc),
+    ErrorLog,
+    OwnFormat(Own),
+    OwnId(Own),
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dir<'a> {
+pub(super) enum Dir {
+    /// Of the tracer, or of an instance.
     Root,
+    Instances,
+    Options,
     Events,
-    System(&'a str),
-    Event(&'a EventDesc),
-    /// `events/ftrace` and `events/ftrace/print`, which no kernel declares.
+    System(&'static str),
+    Event(&'static EventDesc),
+    /// `events/ftrace`, which no kernel declares.
     Ftrace,
-    Print,
+    Own(Own),
     PerCpu,
     Cpu(usize),
 }
 
-impl Node<'_> {
+/// The events of `events/ftrace`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Own {
+    Print,
+    RawData,
+    Stack,
+}
+
+impl Own {
+    const ALL: [(&'static str, Own); 3] = [
+        ("kernel_stack", Own::Stack),
+        ("print", Own::Print),
+        ("raw_data", Own::RawData),
+    ];
+}
+
+impl Node {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Node::Dir(_) => Kind::Dir,
@@ -65,155 +103,244 @@ impl Node<'_> {
     }
 
     pub(super) fn readable(&self) -> bool {
-        !matches!(self, Node::TraceMarker)
+        !matches!(self, Node::TraceMarker | Node::TraceMarkerRaw)
     }
 
+    /// Of a directory: whether names can be made and removed in it.
     pub(super) fn writable(&self) -> bool {
         matches!(
             self,
-            Node::TracingOn
+            Node::Dir(Dir::Instances)
+                | Node::TracingOn
                 | Node::CurrentTracer
                 | Node::SetEvent
                 | Node::TraceMarker
+                | Node::TraceMarkerRaw
                 | Node::TraceClock
+                | Node::TraceOptions
+                | Node::Option(_)
+                | Node::BufferPercent
+                | Node::SubBufSize
                 | Node::BufferSize(_)
                 | Node::Trace(_)
+                | Node::Snapshot(_)
                 | Node::Enable(_)
                 | Node::EventEnable(_)
+                | Node::SystemFilter(_)
+                | Node::EventFilter(_)
+                | Node::EventTrigger(_)
+                | Node::ErrorLog
         )
     }
 }
 
 const FTRACE: &str = "ftrace";
-const PRINT: &str = "print";
 
-const ROOT: [(&str, Node<'static>); 13] = [
-    ("README", Node::Readme),
-    ("available_events", Node::AvailableEvents),
+/// What each instance has.
+const ROOT: [(&str, Node); 19] = [
     ("available_tracers", Node::AvailableTracers),
+    ("buffer_percent", Node::BufferPercent),
     ("buffer_size_kb", Node::BufferSize(None)),
+    ("buffer_subbuf_size_kb", Node::SubBufSize),
     ("buffer_total_size_kb", Node::BufferTotal),
     ("current_tracer", Node::CurrentTracer),
+    ("error_log", Node::ErrorLog),
     ("events", Node::Dir(Dir::Events)),
+    ("options", Node::Dir(Dir::Options)),
     ("per_cpu", Node::Dir(Dir::PerCpu)),
     ("set_event", Node::SetEvent),
+    ("snapshot", Node::Snapshot(None)),
     ("trace", Node::Trace(None)),
     ("trace_clock", Node::TraceClock),
     ("trace_marker", Node::TraceMarker),
+    ("trace_marker_raw", Node::TraceMarkerRaw),
+    ("trace_options", Node::TraceOptions),
+    ("trace_pipe", Node::Pipe(None)),
     ("tracing_on", Node::TracingOn),
 ];
 
-const EVENTS: [(&str, Node<'static>); 3] = [
+/// What only the top directory has.
+const TOP: [(&str, Node); 5] = [
+    ("README", Node::Readme),
+    ("available_events", Node::AvailableEvents),
+    ("instances", Node::Dir(Dir::Instances)),
+    ("printk_formats", Node::PrintkFormats),
+    ("saved_cmdlines", Node::SavedCmdlines),
+];
+
+const EVENTS: [(&str, Node); 3] = [
     ("enable", Node::Enable(None)),
     ("header_event", Node::HeaderEvent),
     ("header_page", Node::HeaderPage),
 ];
 
-fn cpu_files(cpu: usize) -> [(&'static str, Node<'static>); 3] {
+fn cpu_files(cpu: usize) -> [(&'static str, Node); 6] {
     [
         ("buffer_size_kb", Node::BufferSize(Some(cpu))),
+        ("snapshot", Node::Snapshot(Some(cpu))),
         ("stats", Node::Stats(cpu)),
         ("trace", Node::Trace(Some(cpu))),
+        ("trace_pipe", Node::Pipe(Some(cpu))),
+        ("trace_pipe_raw", Node::PipeRaw(cpu)),
     ]
 }
 
-fn event_files(event: &EventDesc) -> [(&'static str, Node<'_>); 3] {
+fn system_files(system: &'static str) -> [(&'static str, Node); 2] {
+    [
+        ("enable", Node::Enable(Some(system))),
+        ("filter", Node::SystemFilter(system)),
+    ]
+}
+
+fn event_files(event: &'static EventDesc) -> [(&'static str, Node); 6] {
     [
         ("enable", Node::EventEnable(event)),
+        ("filter", Node::EventFilter(event)),
         ("format", Node::EventFormat(event)),
+        ("hist", Node::EventHist(event)),
         ("id", Node::EventId(event)),
+        ("trigger", Node::EventTrigger(event)),
     ]
 }
 
-const PRINT_FILES: [(&str, Node<'static>); 2] =
-    [("format", Node::MarkerFormat), ("id", Node::MarkerId)];
+fn own_files(own: Own) -> [(&'static str, Node); 2] {
+    [("format", Node::OwnFormat(own)), ("id", Node::OwnId(own))]
+}
 
-fn pick<'a>(files: &[(&str, Node<'a>)], name: &str) -> Option<Node<'a>> {
-    files
-        .iter()
-        .find(|(file, _)| *file == name)
-        .map(|(_, node)| *node)
+fn pick<T: Copy>(files: &[(&str, T)], name: &str) -> Option<T> {
+    let found = files.iter().find(|(file, _)| *file == name);
+    found.map(|(_, node)| *node)
+}
+
+/// An instance that cannot be removed meanwhile.
+pub(super) enum Held<'t, P: Platform> {
+    Top(&'t Instance<P>),
+    Named(Arc<Instance<P>>),
+}
+
+impl<P: Platform> core::ops::Deref for Held<'_, P> {
+    type Target = Instance<P>;
+
+    fn deref(&self) -> &Instance<P> {
+        match self {
+            Held::Top(instance) => instance,
+            Held::Named(instance) => instance,
+        }
+    }
+}
+
+/// A node of an instance's tree.
+pub(super) struct Place<'t, P: Platform> {
+    pub(super) instance: Held<'t, P>,
+    pub(super) node: Node,
 }
 
 /// What stands behind `path`.
-pub(super) fn resolve<'a>(
-    events: &'a [&'static EventDesc],
-    nr_cpus: usize,
+pub(super) fn resolve<'t, P: Platform>(
+    tracer: &'t Tracer<P>,
     path: &str,
-) -> Result<Node<'a>, Errno> {
-    let mut node = Node::Dir(Dir::Root);
+) -> Result<Place<'t, P>, Errno> {
+    let mut place = Place {
+        instance: Held::Top(tracer.top()),
+        node: Node::Dir(Dir::Root),
+    };
     for name in path
         .split('/')
         .filter(|name| !name.is_empty() && *name != ".")
     {
-        let Node::Dir(dir) = node else {
+        let Node::Dir(dir) = place.node else {
             return Err(Errno::ENOTDIR);
         };
-        node = step(events, nr_cpus, dir, name).ok_or(Errno::ENOENT)?;
+        if let Dir::Instances = dir {
+            place.instance = Held::Named(tracer.instance(name).ok_or(Errno::ENOENT)?);
+            place.node = Node::Dir(Dir::Root);
+        } else {
+            let node = step(tracer.events(), &place.instance, dir, name);
+            place.node = node.ok_or(Errno::ENOENT)?;
+        }
     }
     // `trace/` asks for a directory.
-    if path.ends_with('/') && node.kind() == Kind::File {
+    if path.ends_with('/') && place.node.kind() == Kind::File {
         return Err(Errno::ENOTDIR);
     }
-    Ok(node)
+    Ok(place)
 }
 
-fn step<'a>(
-    events: &'a [&'static EventDesc],
-    nr_cpus: usize,
-    dir: Dir<'a>,
+fn step<P: Platform>(
+    events: &'static [&'static EventDesc],
+    instance: &Instance<P>,
+    dir: Dir,
     name: &str,
-) -> Option<Node<'a>> {
+) -> Option<Node> {
     match dir {
+        Dir::Root if instance.is_top() => pick(&ROOT, name).or_else(|| pick(&TOP, name)),
         Dir::Root => pick(&ROOT, name),
+        // Its names are instances: see `resolve`.
+        Dir::Instances => None,
+        Dir::Options => TraceOption::parse(name).map(Node::Option),
         Dir::Events if name == FTRACE => Some(Node::Dir(Dir::Ftrace)),
         Dir::Events => pick(&EVENTS, name).or_else(|| {
             let event = events.iter().find(|event| event.system == name)?;
             Some(Node::Dir(Dir::System(event.system)))
         }),
-        Dir::System(system) if name == "enable" => Some(Node::Enable(Some(system))),
-        Dir::System(system) => {
+        Dir::System(system) => pick(&system_files(system), name).or_else(|| {
             let event = events
                 .iter()
                 .find(|event| event.system == system && event.name == name)?;
             Some(Node::Dir(Dir::Event(event)))
-        }
+        }),
         Dir::Event(event) => pick(&event_files(event), name),
-        Dir::Ftrace => (name == PRINT).then_some(Node::Dir(Dir::Print)),
-        Dir::Print => pick(&PRINT_FILES, name),
+        Dir::Ftrace => pick(&Own::ALL, name).map(|own| Node::Dir(Dir::Own(own))),
+        Dir::Own(own) => pick(&own_files(own), name),
         Dir::PerCpu => {
             let cpu: usize = name.strip_prefix("cpu")?.parse().ok()?;
             // `cpu01` and `cpu+1` are no names.
-            (cpu < nr_cpus && format!("cpu{cpu}") == name).then_some(Node::Dir(Dir::Cpu(cpu)))
+            (cpu < instance.nr_cpus() && format!("cpu{cpu}") == name)
+                .then_some(Node::Dir(Dir::Cpu(cpu)))
         }
         Dir::Cpu(cpu) => pick(&cpu_files(cpu), name),
     }
 }
 
 /// What is in a directory.
-pub(super) fn list(
-    events: &[&'static EventDesc],
-    nr_cpus: usize,
-    node: Node<'_>,
+pub(super) fn list<P: Platform>(
+    tracer: &Tracer<P>,
+    place: &Place<'_, P>,
 ) -> Result<Vec<DirEntry>, Errno> {
-    let Node::Dir(dir) = node else {
+    let Node::Dir(dir) = place.node else {
         return Err(Errno::ENOTDIR);
     };
+    let events = tracer.events();
     let mut entries = Vec::new();
-    let mut add = |name: &str, node: Node<'_>| {
+    let mut add = |name: &str, node: Node| {
         entries.push(DirEntry {
             name: name.into(),
             kind: node.kind(),
             writable: node.writable(),
         });
     };
-    let mut add_all = |files: &[(&str, Node<'_>)]| {
+    let mut add_all = |files: &[(&str, Node)]| {
         for (name, node) in files {
             add(name, *node);
         }
     };
     match dir {
-        Dir::Root => add_all(&ROOT),
+        Dir::Root => {
+            add_all(&ROOT);
+            if place.instance.is_top() {
+                add_all(&TOP);
+            }
+        }
+        Dir::Instances => {
+            for instance in tracer.instances() {
+                add(instance.name(), Node::Dir(Dir::Root));
+            }
+        }
+        Dir::Options => {
+            for option in TraceOption::ALL {
+                add(option.name(), Node::Option(option));
+            }
+        }
         Dir::Events => {
             add_all(&EVENTS);
             add(FTRACE, Node::Dir(Dir::Ftrace));
@@ -227,16 +354,20 @@ pub(super) fn list(
             }
         }
         Dir::System(system) => {
-            add("enable", Node::Enable(Some(system)));
+            add_all(&system_files(system));
             for event in events.iter().filter(|event| event.system == system) {
                 add(event.name, Node::Dir(Dir::Event(event)));
             }
         }
         Dir::Event(event) => add_all(&event_files(event)),
-        Dir::Ftrace => add(PRINT, Node::Dir(Dir::Print)),
-        Dir::Print => add_all(&PRINT_FILES),
+        Dir::Ftrace => {
+            for (name, own) in Own::ALL {
+                add(name, Node::Dir(Dir::Own(own)));
+            }
+        }
+        Dir::Own(own) => add_all(&own_files(own)),
         Dir::PerCpu => {
-            for cpu in 0..nr_cpus {
+            for cpu in 0..place.instance.nr_cpus() {
                 add(&format!("cpu{cpu}"), Node::Dir(Dir::Cpu(cpu)));
             }
         }

@@ -1,5 +1,6 @@
 //! Taking a buffer over that another life has described. Nothing in the description or in the pages is trusted.
 
+use super::link::MAX_COUNT;
 use super::reshape::{Adopted, Shape, relink, reserved};
 use super::subbuf::{self, Room, SubBuf};
 use super::{BufPage, CpuBuffer, MIN_PAGES, Ring};
@@ -31,6 +32,8 @@ pub struct Plan<P: Platform> {
     reader: Cursor,
     reader_events: u64,
     gaps: Vec<(u64, Missed)>,
+    /// What was lost before the reader page and not told yet.
+    untold: Missed,
     found: Adopted,
 }
 
@@ -45,7 +48,7 @@ impl<P: Platform> Plan<P> {
     pub fn new(platform: P, cpu: u32, shape: Shape, now: u64) -> Result<Self, TraceError> {
         let order = shape.reader.order;
         let count = shape.ring.len();
-        if count < MIN_PAGES {
+        if !(MIN_PAGES..MAX_COUNT).contains(&count) {
             return Err(TraceError::StatePages { cpu, pages: count });
         }
         let number = |what, value| TraceError::StateNumber { cpu, what, value };
@@ -172,11 +175,7 @@ impl<P: Platform> Plan<P> {
                     .iter()
                     .filter(|gap| gap.position as usize == position)
                 {
-                    let lost = match gap.lost {
-                        u64::MAX => Missed::Unknown,
-                        n => Missed::Count(n),
-                    };
-                    gaps.push((used as u64, lost));
+                    gaps.push((used as u64, missed(gap.lost)));
                 }
                 hole = false;
                 pages.push(page);
@@ -186,6 +185,8 @@ impl<P: Platform> Plan<P> {
             }
         }
         pages.append(&mut empty);
+        let untold = shape.gaps.iter().filter(|gap| gap.position == 0);
+        let untold = untold.fold(Missed::None, |sum, gap| sum.plus(missed(gap.lost)));
         Ok(Plan {
             platform,
             order,
@@ -198,6 +199,7 @@ impl<P: Platform> Plan<P> {
             reader,
             reader_events,
             gaps,
+            untold,
             found,
         })
     }
@@ -229,15 +231,20 @@ impl<P: Platform> Plan<P> {
         }
         let ring = Ring {
             pages: pages.into_boxed_slice(),
+            order: self.order,
+            room: Room::of(self.order),
             tail: AtomicUsize::new(0),
             commit: AtomicUsize::new(0),
             taking: AtomicUsize::new(0),
         };
-        for index in 0..=used {
-            ring.pages[index].seq.store(index as u64, Ordering::Relaxed);
+        // Pages lost behind the reader page are seen as missing numbers by who only looks (I2); one does.
+        let hole = u64::from(used > 0 && shape.overrun > shape.last_overrun);
+        for index in 1..=used {
+            let seq = index as u64 + hole;
+            ring.pages[index].seq.store(seq, Ordering::Relaxed);
         }
-        relink(&ring, used);
-        let buffer = CpuBuffer::from_parts(self.platform, self.order, ring);
+        relink(&ring, used, shape.pages_lost);
+        let buffer = CpuBuffer::from_parts(self.platform, ring);
         let lost = self.found.lost_events;
         buffer
             .committed
@@ -257,15 +264,28 @@ impl<P: Platform> Plan<P> {
             reader.read_events = shape.read_events;
             reader.page_read_events = self.reader_events;
             reader.pages_read = shape.pages_read;
-            // The reader page has number 0, the head page number 1 (I7).
-            reader.base = 1u64
+            // The reader page has number 0, the head page the next one (I7).
+            reader.base = (1 + hole)
                 .wrapping_sub(shape.pages_lost)
                 .wrapping_sub(shape.pages_read);
             // What damage has cost is told by the gaps.
             reader.last_overrun = shape.last_overrun + lost;
             reader.gaps = self.gaps;
+            for (seq, _) in &mut reader.gaps {
+                *seq += hole;
+            }
+            reader.lost = self.untold;
         }
         buffer
+    }
+}
+
+/// As [`Gap`](super::Gap) encodes it.
+fn missed(lost: u64) -> Missed {
+    match lost {
+        0 => Missed::None,
+        u64::MAX => Missed::Unknown,
+        n => Missed::Count(n),
     }
 }
 

@@ -23,7 +23,27 @@
 //!   commit page and the pages' commit words up to what is written: an event becomes visible when everything that it
 //!   interrupted has been committed too.
 //! - **Consuming** takes the head page out of the ring and puts the (read and emptied) reader page in its place, by
-//!   one compare-and-exchange on the link with its HEAD flag: it fails when a writer has moved the head meanwhile.
+//!   one compare-and-exchange on the link with its HEAD flag: it fails when a writer has moved the head meanwhile. The link
+//!   carries the version of the head (see `link`), so that it fails too when the head has gone all the way around since
+//!   the reader looked, and so that the losses counted up to then are those before the page that was taken.
+//!
+//! # What a reader gets
+//!
+//! Events one by one ([`CpuBuffer::consume`]), whole pages ([`CpuBuffer::read_page`], for `trace_pipe_raw`), or a look at all
+//! that is there without taking it ([`CpuBuffer::iter`]). A raw page is a copy in Linux's format: of the rest of a page that was
+//! read in part, or of the committed part of one that is still written to, with a time stamp that its first delta counts from.
+//! Losses come right before the first event behind them: as [`Missed`](crate::page::Missed) with the event, or in the raw page's
+//! commit word, bit 31, with their number after the data (bit 30) where 8 bytes are free there. A full buffer that does not
+//! overwrite loses nothing of what it holds; what it refuses is counted in `dropped_events`, and told nowhere else, as in Linux.
+//!
+//! # What changes the ring
+//!
+//! Resizing, clearing, another sub-buffer order (`reshape`), exchanging the contents with a snapshot's (`swap`), giving the
+//! pages back (`retire`): all take the reader lock, shut the buffer to new writes, wait until none is under way, and then
+//! have the ring to themselves for some hundred instructions. Writes that come meanwhile are refused and counted; a nested write
+//! that came to one that was just about to be refused may have left its commit to it, so the commit is made up for first. The pages
+//! never move; a snapshot exchanges two rings with their counters, so that its cost does not depend on their size. Where nobody may
+//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all.
 //!
 //! # Time
 //!
@@ -37,24 +57,26 @@
 //!
 //! # What it costs
 //!
-//! `cargo bench -p trace`, Intel Xeon (model 167, virtual machine), best of 400 rounds, in ns and instructions an event; the
-//! floor is `rdtsc` and plain stores of the stamp and the payload to a flat array. Before: every read-modify-write locked, the
-//! reservation out of line, a consuming read that copied its page. Now: [`LocalU64`] without locks where the platform
-//! promises that a writer stays on its CPU ([`Locality`](crate::platform::Locality)), the usual way inlined.
+//! `cargo bench -p trace`, Intel Xeon (virtual machine of two CPUs, shared), best of 400 rounds, in ns and instructions an event;
+//! the floor is `rdtsc` and plain stores of the stamp and the payload to a flat array.
 //!
-//! | | floor | before | now | now / floor | bbqueue |
+//! | | floor | ring | ring / floor | bbqueue | rtrb |
 //! | --- | --- | --- | --- | --- | --- |
-//! | 0 bytes | 7.4, 19 | 41.2, 256 | 10.6, 89 | 1.44 | 28.1, 63 |
-//! | 16 bytes | 7.7, 21 | 50.8, 355 | 11.3, 102 | 1.47 | 29.3, 65 |
-//! | 64 bytes | 7.9, 27 | 63.4, 563 | 12.7, 131 | 1.60 | 30.7, 71 |
-//! | nested, 16 bytes | 7.7, 21 | 48.9, 332 | 11.7, 117 | 1.53 | |
-//! | consuming read, 16 bytes | 7.7, 21 | 184, 7729 | 17.3, 266 | 2.26 | |
-//! | event of two u64 | 7.7, 21 | 61.9, 602 | 19.1, 248 | 2.50 | |
-//! | event, disabled | 7.7, 21 | 0.33, 9 | 0.33, 9 | 0.04 | |
+//! | 0 bytes | 9.5, 19 | 9.6, 88 | 1.01 | 9.6, 63 | 9.5, 28 |
+//! | 16 bytes | 9.5, 21 | 10.0, 108 | 1.06 | 9.6, 65 | 9.5, 33 |
+//! | 64 bytes | 9.5, 27 | 11.9, 130 | 1.25 | 9.7, 71 | 9.5, 45 |
+//! | nested, 16 bytes | 9.5, 21 | 10.7, 115 | 1.13 | | |
+//! | consuming read, 16 bytes | 9.5, 21 | 15.4, 277 | 1.62 | | |
+//! | event of two u64 | 9.5, 21 | 17.1, 250 | 1.81 | | |
+//! | event, disabled | 9.5, 21 | 0.55, 9 | 0.06 | | |
 //!
-//! Without the promise, a write of 16 bytes takes 27.5 ns, for two locked instructions. What is left is the number of
-//! instructions: about 80 beyond the floor's in 14 cycles or so, of which the payload's stores are one for each 4 bytes, so that a
-//! reader may load each word while it is overwritten.
+//! Two CPUs, each with a buffer of its own, record 1.98 times as many events a second as one.
+//!
+//! On another machine (model 167, `rdtsc` 7.4 ns) the 16 bytes took 11.3 ns, 1.47 times the floor: there, the stores of the
+//! floor and its `rdtsc` overlap more. Before [`LocalU64`] had no locks and the usual way was inlined, it was 50.8. Without the
+//! platform's promise that a writer stays on its CPU ([`Locality`](crate::platform::Locality)), a write of 16 bytes takes two locked
+//! instructions, 16 ns more. What is left beyond the floor is the number of instructions, of which the payload's stores are one
+//! for each 4 bytes, so that a reader may load each word while it is overwritten.
 //!
 //! # Invariants
 //!
@@ -68,11 +90,21 @@
 //!   while no write is under way and none can start (`disabled`).
 //! - **I6** `committed = in the buffer + overrun + read`.
 //! - **I7** `seq` of the head page is `base + pages_lost + pages_read`.
+//! - **I8** Numbers (`seq`, indices) of one ring mean nothing in another: whoever keeps some from one hold of the reader lock to
+//!   the next keeps `epoch` too, and gives up when it has changed.
+//! - **I9** Of two reader locks, the one of the buffer at the lower address is taken first; no other lock under one.
+//! - **I10** The version in the link to the head page is the number of times that the head was moved. `pages_lost` reaches it
+//!   when all moves are done and counted (UPDATE taken away, `overrun` added to), so the reader swaps only when both are equal.
+//!   Of writers who interrupt each other in one move, the first sets HEAD; a link that has the new version already has had it.
 
 mod adopt;
+mod link;
+mod raw;
 mod read;
 mod reshape;
+mod retire;
 mod subbuf;
+mod swap;
 mod write;
 
 pub use adopt::Plan;
@@ -88,13 +120,8 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use link::Link;
 use subbuf::{Room, SubBuf};
-
-/// Flag in a link: it leads to the head page.
-const HEAD: usize = 1;
-/// Flag in a link: it leads to the page that was the head page, and a writer is moving the head on.
-const UPDATE: usize = 2;
-const FLAGS: usize = 3;
 
 /// The bits of `write` and `entries` that count; above them stands the number of times that the page was recycled.
 const COUNT_MASK: u64 = 0xf_ffff;
@@ -108,21 +135,16 @@ const BEGUN_ONE: u64 = 0x100;
 /// The smallest number of pages in the ring (beside the reader page).
 pub const MIN_PAGES: usize = 2;
 
+/// The largest order of a sub-buffer: 64 KiB.
+pub const MAX_ORDER: u8 = 4;
+
 /// How often a bounded wait looks again before it gives up.
 const WAIT_LIMIT: u32 = 50_000_000;
 
-fn link(index: usize, flags: usize) -> usize {
-    (index << 2) | flags
-}
-
-fn index_of(link: usize) -> usize {
-    link >> 2
-}
-
 /// What a page of the buffer is, beside its memory: 56 bytes.
 struct BufPage {
-    /// Link to the next page, with flags. The index changes under the reader lock only.
-    next: AtomicUsize,
+    /// A [`Link`] to the next page. The index changes under the reader lock only.
+    next: AtomicU64,
     /// Index of the page before. Written and read under the reader lock only.
     prev: AtomicUsize,
     /// Bytes reserved ([`COUNT_MASK`]); may stand above the page's size for a moment.
@@ -137,13 +159,17 @@ struct BufPage {
 impl BufPage {
     fn new(buf: SubBuf) -> Self {
         BufPage {
-            next: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
             prev: AtomicUsize::new(0),
             write: LocalU64::new(0),
             entries: LocalU64::new(0),
             seq: AtomicU64::new(0),
             buf,
         }
+    }
+
+    fn link(&self) -> Link {
+        Link(self.next.load(Ordering::Acquire))
     }
 
     #[inline(always)]
@@ -158,7 +184,12 @@ impl BufPage {
 
 /// The ring's shape. See I5 for who may touch what.
 struct Ring {
+    /// None at all in a retired buffer, else at least [`MIN_PAGES`] and the reader page.
     pages: Box<[BufPage]>,
+    /// log2 of the pages of a sub-buffer.
+    order: u8,
+    /// Event data in a sub-buffer.
+    room: Room,
     /// Index of the page that the next event goes to.
     tail: AtomicUsize,
     /// Index of the commit page.
@@ -170,7 +201,12 @@ struct Ring {
 
 impl Ring {
     fn next(&self, index: usize) -> usize {
-        index_of(self.pages[index].next.load(Ordering::Acquire))
+        self.pages[index].link().index()
+    }
+
+    #[inline(always)]
+    fn max_payload(&self) -> usize {
+        self.room.bytes() - 2 * page::EVENT_HEADER_SIZE
     }
 }
 
@@ -203,6 +239,27 @@ struct Reader {
     lost: page::Missed,
     /// Losses that are no overrun of the ring: before the page with this `seq`, this many. Ascending by `seq`.
     gaps: Vec<(u64, page::Missed)>,
+}
+
+impl Reader {
+    /// Of a ring with page 0 as its reader page, of number `seq`, and page 1 as its head.
+    fn fresh(seq: u64) -> Self {
+        Reader {
+            page: 0,
+            read: 0,
+            stamp: 0,
+            newest: 0,
+            read_events: 0,
+            page_read_events: 0,
+            pages_read: 0,
+            base: seq + 1,
+            head_hint: 1,
+            last_overrun: 0,
+            spoilt: 0,
+            lost: page::Missed::None,
+            gaps: Vec::new(),
+        }
+    }
 }
 
 /// The context that a write runs in; a later one may interrupt an earlier one.
@@ -263,7 +320,7 @@ pub enum ReserveError {
     },
     /// A write of the same context is under way already (and one more of the kind that interrupts it).
     Recursion,
-    /// The buffer is being resized or cleared.
+    /// The buffer is being resized, cleared or exchanged, or is retired.
     Disabled,
     /// The ring is full: of events that are not committed yet, or of old ones that may not be overwritten.
     Full,
@@ -279,7 +336,7 @@ impl core::fmt::Display for ReserveError {
                 )
             }
             ReserveError::Recursion => f.write_str("the event would recurse into its own context"),
-            ReserveError::Disabled => f.write_str("the buffer is being resized or cleared"),
+            ReserveError::Disabled => f.write_str("the buffer is being changed, or retired"),
             ReserveError::Full => {
                 f.write_str("the ring is full of events that cannot be overwritten")
             }
@@ -292,16 +349,14 @@ impl core::error::Error for ReserveError {}
 /// The ring buffer of one CPU. See the module's documentation.
 pub struct CpuBuffer<P: Platform> {
     platform: P,
-    /// log2 of the pages of a sub-buffer.
-    order: u8,
-    /// Event data in a sub-buffer.
-    room: Room,
     /// See I5: shared by writers and by holders of the reader lock, exclusive to a holder of both the lock and a `Quiet`.
     ring: UnsafeCell<Ring>,
     /// Not zero: no write may start.
     disabled: AtomicU32,
     /// The newest survive; otherwise a full buffer refuses new events.
     overwrite: AtomicBool,
+    /// Grows whenever the ring is exchanged for another one (I8). Written under the reader lock only.
+    epoch: AtomicU32,
 
     /// The contexts that are writing ([`CONTEXTS`]), and above that the writes ever begun ([`BEGUN_ONE`]), so that an exchange
     /// of the whole word fails if a write has come and gone. Against `disabled` it is ordered as
@@ -314,6 +369,10 @@ pub struct CpuBuffer<P: Platform> {
     overrun: LocalU64,
     commit_overrun: LocalU64,
     dropped: LocalU64,
+    /// Events refused because the buffer was shut, since ever: counted outside of any write, so that nobody may set it.
+    refused: LocalU64,
+    /// How many of `refused` were added to `dropped`, or cleared. Written with the ring to oneself.
+    refused_told: AtomicU64,
     pages_lost: LocalU64,
     pages_touched: LocalU64,
 
@@ -332,22 +391,19 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::NoMemory`]; then nothing stays allocated.
+    /// [`TraceError::NoMemory`], [`TraceError::Order`]; then nothing stays allocated.
     pub fn new(platform: P, pages: usize, order: u8) -> Result<Self, TraceError> {
-        let pages = pages.max(MIN_PAGES);
-        let list = reshape::alloc_pages(&platform, pages + 1, order)?;
-        let ring = reshape::fresh_ring(list, 0)?;
-        Ok(Self::from_parts(platform, order, ring))
+        let ring = reshape::new_ring(&platform, pages, order)?;
+        Ok(Self::from_parts(platform, ring))
     }
 
-    fn from_parts(platform: P, order: u8, ring: Ring) -> Self {
+    fn from_parts(platform: P, ring: Ring) -> Self {
         CpuBuffer {
             platform,
-            order,
-            room: Room::of(order),
+            disabled: AtomicU32::new(u32::from(ring.pages.is_empty())),
             ring: UnsafeCell::new(ring),
-            disabled: AtomicU32::new(0),
             overwrite: AtomicBool::new(true),
+            epoch: AtomicU32::new(0),
             writers: LocalU64::new(0),
             before_stamp: LocalU64::new(0),
             write_stamp: LocalU64::new(0),
@@ -355,34 +411,41 @@ impl<P: Platform> CpuBuffer<P> {
             overrun: LocalU64::new(0),
             commit_overrun: LocalU64::new(0),
             dropped: LocalU64::new(0),
+            refused: LocalU64::new(0),
+            refused_told: AtomicU64::new(0),
             pages_lost: LocalU64::new(0),
             pages_touched: LocalU64::new(0),
-            reader: Mutex::new(Reader {
-                page: 0,
-                read: 0,
-                stamp: 0,
-                newest: 0,
-                read_events: 0,
-                page_read_events: 0,
-                pages_read: 0,
-                base: 1,
-                head_hint: 1,
-                last_overrun: 0,
-                spoilt: 0,
-                lost: page::Missed::None,
-                gaps: Vec::new(),
-            }),
+            reader: Mutex::new(Reader::fresh(0)),
         }
+    }
+
+    /// log2 of the pages of a sub-buffer.
+    pub fn order(&self) -> u8 {
+        self.locked(|_, ring| ring.order)
     }
 
     /// Bytes of a sub-buffer.
     pub fn page_size(&self) -> usize {
-        subbuf::bytes(self.order)
+        subbuf::bytes(self.order())
     }
 
     /// Bytes of the largest payload.
     pub fn max_payload(&self) -> usize {
-        self.room.bytes() - 2 * page::EVENT_HEADER_SIZE
+        self.locked(|_, ring| ring.max_payload())
+    }
+
+    /// Whether the newest survive when the buffer is full, see [`set_overwrite`](Self::set_overwrite).
+    pub fn overwrite(&self) -> bool {
+        self.overwrite.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no event to consume.
+    pub fn is_empty(&self) -> bool {
+        self.locked(|reader, _| self.nothing_unread(reader))
+    }
+
+    fn nothing_unread(&self, reader: &Reader) -> bool {
+        self.committed.get() == self.lost(reader) + reader.read_events
     }
 
     /// Chooses between overwriting the oldest events (the default) and refusing new ones when the buffer is full.
@@ -390,9 +453,9 @@ impl<P: Platform> CpuBuffer<P> {
         self.overwrite.store(on, Ordering::Relaxed);
     }
 
-    /// Sub-buffers in the ring, the reader page not counted.
+    /// Sub-buffers in the ring, the reader page not counted; 0 of a retired buffer.
     pub fn pages(&self) -> usize {
-        self.locked(|_, ring| ring.pages.len() - 1)
+        self.locked(|_, ring| ring.pages.len().saturating_sub(1))
     }
 
     /// The counters now. Exact while nobody writes; else each is right for some moment during the call.
@@ -401,7 +464,7 @@ impl<P: Platform> CpuBuffer<P> {
             let mut stats = Stats {
                 overrun: self.lost(reader),
                 commit_overrun: self.commit_overrun.get(),
-                dropped_events: self.dropped.get(),
+                dropped_events: self.dropped_events(),
                 read_events: reader.read_events,
                 pages_touched: self.pages_touched.get(),
                 pages_lost: self.pages_lost.get(),
@@ -412,6 +475,9 @@ impl<P: Platform> CpuBuffer<P> {
                 .committed
                 .get()
                 .saturating_sub(stats.overrun + stats.read_events);
+            if ring.pages.is_empty() {
+                return stats;
+            }
             let reader_page = &ring.pages[reader.page].buf;
             let unread = reader_page.commit().saturating_sub(reader.read);
             stats.bytes = unread as u64;
@@ -422,7 +488,10 @@ impl<P: Platform> CpuBuffer<P> {
                 };
             }
             if ring.commit.load(Ordering::Acquire) != reader.page {
-                let head = self.find_head(reader, ring).unwrap_or(reader.head_hint);
+                let head = match self.find_head(reader, ring) {
+                    Some((head, _)) => head,
+                    None => reader.head_hint,
+                };
                 if unread == 0 && ring.pages[head].buf.commit() > 0 {
                     stats.oldest_ts = ring.pages[head].buf.time_stamp().load(Ordering::Relaxed);
                 }
@@ -440,9 +509,15 @@ impl<P: Platform> CpuBuffer<P> {
         })
     }
 
+    /// See [`Stats::dropped_events`]. Under the reader lock.
+    fn dropped_events(&self) -> u64 {
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.dropped.get() + self.refused.get().wrapping_sub(told)
+    }
+
     /// Events ever lost of those that were committed.
     fn lost(&self, reader: &Reader) -> u64 {
-        self.overrun.get() + reader.spoilt
+        self.overrun.get_acquire() + reader.spoilt
     }
 
     /// Runs `f` under the reader lock.
@@ -484,40 +559,93 @@ impl<P: Platform> CpuBuffer<P> {
     ) -> Result<R, TraceError> {
         self.platform.no_irq(|| {
             let mut reader = self.reader.lock();
-            // Either a writer sees `disabled`, or we see it in `writers`: see `Locality`.
-            self.disabled.fetch_add(1, Ordering::SeqCst);
-            if P::LOCALITY.is_pinned() {
-                self.platform.barrier_all();
-            }
+            self.shut();
+            self.barrier_all();
             let quiet = (0..WAIT_LIMIT).any(|_| {
                 spin_loop();
-                self.writers.shared().load(Ordering::SeqCst) & CONTEXTS == 0
+                self.is_quiet()
             });
             let result = if quiet {
                 // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
-                f(&mut reader, unsafe { &mut *self.ring.get() })
+                let ring = unsafe { &mut *self.ring.get() };
+                self.settle(ring);
+                f(&mut reader, ring)
             } else {
                 Err(TraceError::Busy)
             };
-            self.disabled.fetch_sub(1, Ordering::SeqCst);
+            self.open();
             result
         })
+    }
+
+    /// Lets no write start, once `barrier_all` has been called: either a writer sees `disabled` after that, or we see it in
+    /// `writers`, see [`Locality`](crate::platform::Locality).
+    fn shut(&self) {
+        self.disabled.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn barrier_all(&self) {
+        if P::LOCALITY.is_pinned() {
+            self.platform.barrier_all();
+        }
+    }
+
+    /// Takes one `shut` back.
+    fn open(&self) {
+        self.disabled.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether no write is under way.
+    ///
+    /// Where the writers' accesses are not ordered by `barrier_all`, this is a modification (of nothing): one that a
+    /// writer's own either comes before, and is seen, or comes after, and then it sees what `shut` did.
+    fn is_quiet(&self) -> bool {
+        let writers = self.writers.shared();
+        let now = if P::LOCALITY.is_pinned() {
+            writers.load(Ordering::SeqCst)
+        } else {
+            writers.fetch_add(0, Ordering::SeqCst)
+        };
+        now & CONTEXTS == 0
+    }
+
+    /// What refused writes leave behind. To be called with the ring to oneself.
+    ///
+    /// They are counted apart, since they are not kept out. And one that had said that it begins, when an interrupt's write
+    /// came and went, and found the buffer shut then, had that one's commit left to it.
+    fn settle(&self, ring: &Ring) {
+        let refused = self.refused.get();
+        let told = self.refused_told.load(Ordering::Relaxed);
+        self.refused_told.store(refused, Ordering::Relaxed);
+        self.dropped.add(refused.wrapping_sub(told));
+        if !ring.pages.is_empty() {
+            self.commit_to_write(ring);
+        }
+    }
+
+    /// See I8.
+    fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The ring is another one from here on. Under the reader lock.
+    fn next_epoch(&self) {
+        self.epoch
+            .store(self.epoch().wrapping_add(1), Ordering::Relaxed);
     }
 }
 
 impl<P: Platform> Drop for CpuBuffer<P> {
     fn drop(&mut self) {
         let pages = core::mem::take(&mut self.ring.get_mut().pages);
-        for page in pages.into_iter() {
-            page.buf.free(&self.platform, self.order);
-        }
+        reshape::free_pages(&self.platform, pages.into_iter(), self.ring.get_mut().order);
     }
 }
 
 impl<P: Platform> core::fmt::Debug for CpuBuffer<P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("CpuBuffer")
-            .field("order", &self.order)
+            .field("order", &self.order())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

@@ -1,6 +1,7 @@
 //! The readers' side: a consuming read, and an iterator that only looks.
 
-use super::{CpuBuffer, FLAGS, HEAD, Reader, Ring, index_of, link};
+use super::link::{HEAD, Link};
+use super::{BufPage, CpuBuffer, Reader, Ring};
 use crate::error::TraceError;
 use crate::page::{Cursor, Event, HEADER_SIZE, Missed};
 use crate::platform::Platform;
@@ -33,8 +34,8 @@ fn zeroed(len: usize) -> Result<Vec<u8>, TraceError> {
 }
 
 impl<P: Platform> CpuBuffer<P> {
-    /// The head page: the one that a flagged link leads to. `None` while a writer keeps moving it.
-    pub(super) fn find_head(&self, reader: &mut Reader, ring: &Ring) -> Option<usize> {
+    /// The head page: the one that a flagged link leads to; and that link. `None` while a writer keeps moving it.
+    pub(super) fn find_head(&self, reader: &mut Reader, ring: &Ring) -> Option<(usize, Link)> {
         let mut at = match reader.head_hint {
             // The hint may have become the reader page.
             hint if hint != reader.page => hint,
@@ -43,10 +44,10 @@ impl<P: Platform> CpuBuffer<P> {
         // A writer may move the head behind us: then it is found in the next round.
         for _ in 0..3 * ring.pages.len() {
             let prev = ring.pages[at].prev.load(Ordering::Relaxed);
-            let to = ring.pages[prev].next.load(Ordering::Acquire);
-            if index_of(to) == at && to & FLAGS != 0 {
+            let to = ring.pages[prev].link();
+            if to.index() == at && to.flags() != 0 {
                 reader.head_hint = at;
-                return Some(at);
+                return Some((at, to));
             }
             at = ring.next(at);
         }
@@ -56,19 +57,17 @@ impl<P: Platform> CpuBuffer<P> {
     /// The head page at a moment when no writer is moving it, with its `seq` and the number of events ever lost before it.
     fn steady_head(&self, reader: &mut Reader, ring: &Ring) -> Option<(usize, u64, u64)> {
         for _ in 0..HEAD_TRIES {
-            let head = self.find_head(reader, ring)?;
+            let (head, to) = self.find_head(reader, ring)?;
             let prev = ring.pages[head].prev.load(Ordering::Relaxed);
-            let pages_lost = self.pages_lost.get();
+            let pages_lost = self.pages_lost.get_acquire();
             let overrun = self.lost(reader);
             fence(Ordering::SeqCst);
             let seq = reader
                 .base
                 .wrapping_add(pages_lost)
                 .wrapping_add(reader.pages_read);
-            // A writer sets UPDATE before it counts, so with HEAD before and after, the counts belong to this head (I7).
-            if ring.pages[prev].next.load(Ordering::Acquire) == link(head, HEAD)
-                && self.pages_lost.get() == pages_lost
-            {
+            // All moves of the head up to this link are counted, and there was none since: the counts belong to it (I7).
+            if to.is_steady(pages_lost) && ring.pages[prev].link() == to {
                 return Some((head, seq, overrun));
             }
             spin_loop();
@@ -77,8 +76,8 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Makes the reader page one with unread events; false if there are none.
-    fn fill_reader_page(&self, reader: &mut Reader, ring: &Ring) -> bool {
-        if self.committed.get() == self.lost(reader) + reader.read_events {
+    pub(super) fn fill_reader_page(&self, reader: &mut Reader, ring: &Ring) -> bool {
+        if ring.pages.is_empty() || self.nothing_unread(reader) {
             // Empty. Else the page that is being written would become the reader page for nothing.
             return false;
         }
@@ -90,7 +89,7 @@ impl<P: Platform> CpuBuffer<P> {
             if reader.read < ring.pages[reader.page].buf.commit() {
                 return true;
             }
-            if commit == reader.page || !self.swap(reader, ring) {
+            if commit == reader.page || !self.take_head(reader, ring) {
                 return false;
             }
         }
@@ -98,7 +97,7 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Exchanges the reader page, read to its end, for the head page. The commit page is not the reader page.
-    fn swap(&self, reader: &mut Reader, ring: &Ring) -> bool {
+    fn take_head(&self, reader: &mut Reader, ring: &Ring) -> bool {
         let old = reader.page;
         let page = &ring.pages[old];
         page.write.set(0);
@@ -108,21 +107,29 @@ impl<P: Platform> CpuBuffer<P> {
         let seq = page.seq.load(Ordering::Relaxed);
         page.seq.store(NO_SEQ, Ordering::Relaxed);
         for _ in 0..HEAD_TRIES {
-            let Some(head) = self.find_head(reader, ring) else {
+            let Some((head, to)) = self.find_head(reader, ring) else {
                 break;
             };
+            // What was lost up to this head is counted (I10), and should more be lost, the exchange fails: so this is how many
+            // were lost before its first event.
+            let pages_lost = self.pages_lost.get_acquire();
+            let overrun = self.lost(reader);
+            if !to.is_steady(pages_lost) {
+                spin_loop();
+                continue;
+            }
             let after = ring.next(head);
             let before = ring.pages[head].prev.load(Ordering::Relaxed);
-            page.next.store(link(after, HEAD), Ordering::Relaxed);
+            let to_after = Link::new(after, HEAD, pages_lost);
+            page.next.store(to_after.0, Ordering::Relaxed);
             page.prev.store(before, Ordering::Relaxed);
             // Writers must know of it before the page is out of the ring.
             ring.taking.store(head, Ordering::SeqCst);
-            let overrun = self.lost(reader);
             if ring.pages[before]
                 .next
                 .compare_exchange(
-                    link(head, HEAD),
-                    link(old, 0),
+                    to.0,
+                    Link::new(old, 0, pages_lost).0,
                     Ordering::SeqCst,
                     Ordering::Relaxed,
                 )
@@ -160,66 +167,78 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`] where `payload` cannot grow; then nothing is consumed.
     pub fn consume(&self, payload: &mut Vec<u8>) -> Result<Option<(u64, Missed)>, TraceError> {
         payload.clear();
-        payload
-            .try_reserve(self.max_payload())
-            .map_err(|_| TraceError::NoMemory)?;
-        Ok(self.locked(|reader, ring| {
-            while self.fill_reader_page(reader, ring) {
-                let buf = &ring.pages[reader.page].buf;
-                // Nobody writes below the commit word, and the page is ours (I1).
-                let commit = buf.commit().min(self.room.bytes());
-                let words = &buf.words(self.room)[..commit / 4];
-                if reader.read == 0 {
-                    reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
+        loop {
+            let done = self.locked(|reader, ring| {
+                let max = ring.max_payload();
+                if payload.capacity() < max {
+                    return Err(max);
                 }
-                let mut cursor = Cursor {
-                    offset: reader.read,
-                    ts: reader.stamp,
-                };
-                match cursor.next_in(words) {
-                    Ok(Some(event)) => {
-                        reader.read = cursor.offset;
-                        reader.stamp = cursor.ts;
-                        reader.read_events += 1;
-                        reader.page_read_events += 1;
-                        for word in &words[event.payload / 4..][..event.len / 4] {
-                            payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-                        }
-                        // The unit that a discarded event adds may reach over the end of its page.
-                        reader.newest = reader.newest.max(event.ts);
-                        return Some((reader.newest, core::mem::take(&mut reader.lost)));
-                    }
-                    // Only padding was left.
-                    Ok(None) => {
-                        reader.read = commit;
-                        reader.stamp = cursor.ts;
-                    }
-                    // Memory was overwritten under us. What the page held is lost.
-                    Err(_) => {
-                        let page = &ring.pages[reader.page];
-                        let rest = page.entry_count().saturating_sub(reader.page_read_events);
-                        reader.spoilt += rest;
-                        reader.last_overrun += rest;
-                        reader.page_read_events += rest;
-                        reader.lost = reader.lost.plus(Missed::Count(rest));
-                        reader.read = commit;
-                    }
-                }
+                Ok(self.consume_to(payload, reader, ring))
+            });
+            match done {
+                Ok(done) => return Ok(done),
+                // Memory is asked for outside of the lock.
+                Err(max) => payload.try_reserve(max).map_err(|_| TraceError::NoMemory)?,
             }
-            None
-        }))
+        }
+    }
+
+    /// As `consume`, to a vector with room for any payload.
+    fn consume_to(
+        &self,
+        payload: &mut Vec<u8>,
+        reader: &mut Reader,
+        ring: &Ring,
+    ) -> Option<(u64, Missed)> {
+        while self.fill_reader_page(reader, ring) {
+            let buf = &ring.pages[reader.page].buf;
+            // Nobody writes below the commit word, and the page is ours (I1).
+            let commit = buf.commit().min(ring.room.bytes());
+            let words = &buf.words(ring.room)[..commit / 4];
+            if reader.read == 0 {
+                reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
+            }
+            let mut cursor = Cursor {
+                offset: reader.read,
+                ts: reader.stamp,
+            };
+            match cursor.next_in(words) {
+                Ok(Some(event)) => {
+                    reader.read = cursor.offset;
+                    reader.stamp = cursor.ts;
+                    reader.read_events += 1;
+                    reader.page_read_events += 1;
+                    for word in &words[event.payload / 4..][..event.len / 4] {
+                        payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                    }
+                    // The unit that a discarded event adds may reach over the end of its page.
+                    reader.newest = reader.newest.max(event.ts);
+                    return Some((reader.newest, core::mem::take(&mut reader.lost)));
+                }
+                // Only padding was left.
+                Ok(None) => {
+                    reader.read = commit;
+                    reader.stamp = cursor.ts;
+                }
+                Err(_) => reader.spoil(&ring.pages[reader.page], commit),
+            }
+        }
+        None
     }
 
     /// An iterator over the events that are in the buffer now, from the oldest on; it consumes nothing. Events that are
-    /// overwritten before it comes to them are reported as lost.
+    /// overwritten before it comes to them are reported as lost. Should the buffer be exchanged meanwhile (swapped, retired, given
+    /// another order), the iterator comes to its end.
     ///
     /// # Errors
     ///
     /// [`TraceError::NoMemory`]: it needs memory for a copy of one page.
     pub fn iter(&self) -> Result<CpuIter<'_, P>, TraceError> {
-        let data = zeroed(self.room.bytes())?;
+        let (room, epoch) = self.locked(|_, ring| (ring.room, self.epoch()));
+        let data = zeroed(room.bytes())?;
         let mut iter = CpuIter {
             buffer: self,
+            epoch,
             data,
             len: 0,
             cursor: Cursor::new(0),
@@ -235,6 +254,10 @@ impl<P: Platform> CpuBuffer<P> {
             done: false,
         };
         self.locked(|reader, ring| {
+            if ring.pages.is_empty() || self.epoch() != epoch {
+                iter.done = true;
+                return;
+            }
             iter.pages_read = reader.pages_read;
             let commit = ring.commit.load(Ordering::Acquire);
             iter.last_seq = ring.pages[commit].seq.load(Ordering::Acquire);
@@ -256,6 +279,18 @@ impl<P: Platform> CpuBuffer<P> {
     }
 }
 
+impl Reader {
+    /// Memory of the reader page was overwritten under us: what it still held is lost.
+    pub(super) fn spoil(&mut self, page: &BufPage, commit: usize) {
+        let rest = page.entry_count().saturating_sub(self.page_read_events);
+        self.spoilt += rest;
+        self.last_overrun += rest;
+        self.page_read_events += rest;
+        self.lost = self.lost.plus(Missed::Count(rest));
+        self.read = commit;
+    }
+}
+
 /// Takes all gaps before the page `seq` out of the list.
 fn take_gaps(gaps: &mut Vec<(u64, Missed)>, seq: u64) -> Missed {
     let mut sum = Missed::None;
@@ -271,6 +306,8 @@ fn take_gaps(gaps: &mut Vec<(u64, Missed)>, seq: u64) -> Missed {
 /// See [`CpuBuffer::iter`]. Holds a copy of one page.
 pub struct CpuIter<'b, P: Platform> {
     buffer: &'b CpuBuffer<P>,
+    /// The ring's that it goes over (I8).
+    epoch: u32,
     /// The current page's data.
     data: Vec<u8>,
     /// Committed bytes in `data`.
@@ -355,6 +392,10 @@ impl<P: Platform> CpuIter<'_, P> {
 
     /// One try: `None` if it has to be repeated, `Some(false)` at the end.
     fn try_load(&mut self, reader: &mut Reader, ring: &Ring) -> Option<bool> {
+        if self.buffer.epoch() != self.epoch {
+            // The ring is another one's now, or gone.
+            return Some(false);
+        }
         let want = self.next_seq;
         let seq_at = |index: usize| ring.pages[index].seq.load(Ordering::Acquire);
         let index = if seq_at(reader.page) == want {
@@ -417,7 +458,7 @@ impl<P: Platform> CpuIter<'_, P> {
         if want == self.last_seq {
             commit = commit.min(self.last_commit);
         }
-        page.buf.copy_data(self.buffer.room, commit, &mut self.data);
+        page.buf.copy_data(ring.room, commit, &mut self.data);
         let next = ring.next(index);
         fence(Ordering::Acquire);
         if page.seq.load(Ordering::Relaxed) != want {

@@ -1,11 +1,14 @@
 //! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing.
 
-use super::subbuf::SubBuf;
-use super::{BufPage, CpuBuffer, HEAD, MIN_PAGES, Ring, link};
+use super::link::{HEAD, Link, MAX_COUNT};
+use super::subbuf::{Room, SubBuf};
+use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring};
 use crate::error::TraceError;
+use crate::local::LocalU64;
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Ordering};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use handover::KState;
 use handover::page::PageRef;
@@ -16,7 +19,7 @@ use handover::page::PageRef;
 pub struct Gap {
     /// Position of the page: 0 the reader page, 1 the head page, and so on.
     pub position: u32,
-    /// How many are missing; `u64::MAX` where that is not known.
+    /// How many are missing, 0 for none; `u64::MAX` where that is not known.
     pub lost: u64,
 }
 
@@ -76,6 +79,9 @@ pub(super) fn alloc_pages<P: Platform>(
     count: usize,
     order: u8,
 ) -> Result<Vec<BufPage>, TraceError> {
+    if count > MAX_COUNT {
+        return Err(TraceError::NoMemory);
+    }
     let each = 1u64 << order;
     let wanted = (count as u64).checked_mul(each);
     match (wanted, platform.pages_available()) {
@@ -88,9 +94,7 @@ pub(super) fn alloc_pages<P: Platform>(
         match SubBuf::alloc(platform, order) {
             Some(buf) => pages.push(BufPage::new(buf)),
             None => {
-                for page in pages {
-                    page.buf.free(platform, order);
-                }
+                free_pages(platform, pages.into_iter(), order);
                 return Err(TraceError::NoMemory);
             }
         }
@@ -105,16 +109,46 @@ pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, TraceError> {
     Ok(list)
 }
 
-/// An empty ring of these pages, the first one as its reader page. Numbers go on from `seq`.
-pub(super) fn fresh_ring(pages: Vec<BufPage>, seq: u64) -> Result<Ring, TraceError> {
+/// Gives pages back that belong to no ring any more.
+pub(super) fn free_pages<P: Platform>(
+    platform: &P,
+    pages: impl Iterator<Item = BufPage>,
+    order: u8,
+) {
+    for page in pages {
+        page.buf.free(platform, order);
+    }
+}
+
+/// An empty ring of `pages` sub-buffers (at least [`MIN_PAGES`]) and a reader page, of number 0.
+pub(super) fn new_ring<P: Platform>(
+    platform: &P,
+    pages: usize,
+    order: u8,
+) -> Result<Ring, TraceError> {
+    if order > MAX_ORDER {
+        return Err(TraceError::Order(order));
+    }
+    let count = pages.max(MIN_PAGES).checked_add(1);
+    let list = alloc_pages(platform, count.ok_or(TraceError::NoMemory)?, order)?;
     let ring = Ring {
-        pages: pages.into_boxed_slice(),
+        pages: list.into_boxed_slice(),
+        ..no_ring(order)
+    };
+    empty(&ring, 0);
+    Ok(ring)
+}
+
+/// A ring without pages.
+pub(super) fn no_ring(order: u8) -> Ring {
+    Ring {
+        pages: Box::default(),
+        order,
+        room: Room::of(order),
         tail: AtomicUsize::new(0),
         commit: AtomicUsize::new(0),
         taking: AtomicUsize::new(0),
-    };
-    empty(&ring, seq);
-    Ok(ring)
+    }
 }
 
 fn empty(ring: &Ring, seq: u64) {
@@ -123,7 +157,7 @@ fn empty(ring: &Ring, seq: u64) {
     }
     ring.pages[0].seq.store(seq, Ordering::Relaxed);
     ring.pages[1].seq.store(seq + 1, Ordering::Relaxed);
-    relink(ring, 1);
+    relink(ring, 1, 0);
 }
 
 fn clear(page: &BufPage) {
@@ -133,12 +167,14 @@ fn clear(page: &BufPage) {
 }
 
 /// Links pages 1.. to a ring with page 1 as its head, page 0 as reader page, page `used` as tail and commit page.
-pub(super) fn relink(ring: &Ring, used: usize) {
+/// `pages_lost` is what the counter of that name says.
+pub(super) fn relink(ring: &Ring, used: usize, pages_lost: u64) {
     let count = ring.pages.len();
     for (index, page) in ring.pages.iter().enumerate() {
         let next = if index + 1 < count { index + 1 } else { 1 };
         let flag = if index + 1 == count { HEAD } else { 0 };
-        page.next.store(link(next, flag), Ordering::Relaxed);
+        let next = Link::new(next, flag, pages_lost);
+        page.next.store(next.0, Ordering::Relaxed);
         let prev = if index > 1 { index - 1 } else { count - 1 };
         page.prev.store(prev, Ordering::Relaxed);
     }
@@ -162,56 +198,91 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Busy`] if a write does not end; then nothing has changed.
+    /// [`TraceError::Busy`] if a write does not end, [`TraceError::Retired`]; then nothing has changed.
     pub fn clear(&self) -> Result<(), TraceError> {
         self.exclusive(|reader, ring| {
+            if ring.pages.is_empty() {
+                return Err(TraceError::Retired);
+            }
             let last = ring.commit.load(Ordering::Relaxed);
             let seq = ring.pages[last].seq.load(Ordering::Relaxed) + 1;
             empty(ring, seq);
-            for counter in [
-                &self.committed,
-                &self.overrun,
-                &self.commit_overrun,
-                &self.dropped,
-                &self.pages_lost,
-                &self.pages_touched,
-                &self.before_stamp,
-                &self.write_stamp,
-            ] {
-                counter.set(0);
-            }
-            reader.page = 0;
-            reader.read = 0;
-            reader.stamp = 0;
-            reader.newest = 0;
-            reader.read_events = 0;
-            reader.page_read_events = 0;
-            reader.pages_read = 0;
-            reader.base = seq + 1;
-            reader.head_hint = 1;
-            reader.last_overrun = 0;
-            reader.spoilt = 0;
-            reader.lost = Missed::None;
-            reader.gaps.clear();
+            self.forget(reader, seq);
             Ok(())
         })
     }
 
+    /// Sets all counters to zero, as of a ring that is empty, with number `seq` for its reader page.
+    pub(super) fn forget(&self, reader: &mut Reader, seq: u64) {
+        for counter in self.counters() {
+            counter.set(0);
+        }
+        *reader = Reader::fresh(seq);
+    }
+
+    /// What a ring's writers count, and the stamps: whatever belongs to the ring and not to the CPU.
+    pub(super) fn counters(&self) -> [&LocalU64; 8] {
+        [
+            &self.committed,
+            &self.overrun,
+            &self.commit_overrun,
+            &self.dropped,
+            &self.pages_lost,
+            &self.pages_touched,
+            &self.before_stamp,
+            &self.write_stamp,
+        ]
+    }
+
+    /// Throws all events away, sets the counters to zero, and goes on with `pages` sub-buffers of `1 << order` pages each
+    /// (4 to 64 KiB). As in Linux, where a write to `buffer_subbuf_size_kb` clears the buffer. Iterators come to their end.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`]; then nothing has
+    /// changed.
+    pub fn set_order(&self, order: u8, pages: usize) -> Result<(), TraceError> {
+        let mut new = new_ring(&self.platform, pages, order)?;
+        let result = self.exclusive(|reader, ring| {
+            if ring.pages.is_empty() {
+                return Err(TraceError::Retired);
+            }
+            core::mem::swap(ring, &mut new);
+            self.forget(reader, 0);
+            self.next_epoch();
+            Ok(())
+        });
+        // The old one, or, after an error, the new one.
+        free_pages(&self.platform, new.pages.into_iter(), new.order);
+        result
+    }
+
     /// Changes the number of pages in the ring, keeping all events for which there is room: growing keeps all, shrinking
-    /// drops the oldest, as Linux does, and counts them as overrun. Not to be called twice at once.
+    /// drops the oldest, as Linux does, and counts them as overrun. Of two calls at once,
+    /// one is refused.
     ///
     /// Events that are written during the change itself (some microseconds) are refused and counted as dropped.
     ///
     /// # Errors
     ///
-    /// [`TraceError::NoMemory`], [`TraceError::Busy`]; then nothing has changed.
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`]; then nothing has changed.
     pub fn resize(&self, pages: usize) -> Result<(), TraceError> {
         let pages = pages.max(MIN_PAGES);
-        let now = self.pages();
+        let (now, order) = self.locked(|_, ring| (ring.pages.len().saturating_sub(1), ring.order));
+        if now == 0 {
+            return Err(TraceError::Retired);
+        }
         let mut list = reserved(pages.checked_add(1).ok_or(TraceError::NoMemory)?)?;
         let mut removed: Vec<BufPage> = reserved(now.saturating_sub(pages))?;
-        let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), self.order)?;
+        let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), order)?;
         let result = self.exclusive(|reader, ring| {
+            if pages >= MAX_COUNT {
+                return Err(TraceError::NoMemory);
+            }
+            if ring.pages.len() != now + 1 || ring.order != order {
+                // Someone else has changed it since we looked.
+                return Err(TraceError::Busy);
+            }
             let mut used = self.sort(reader.page, ring);
             let mut old = core::mem::take(&mut ring.pages).into_vec();
             // `sort` has put the pages in order: reader page, events from old to new, empty pages.
@@ -228,7 +299,7 @@ impl<P: Platform> CpuBuffer<P> {
             list.append(&mut old);
             list.append(&mut added);
             ring.pages = core::mem::take(&mut list).into_boxed_slice();
-            relink(ring, used);
+            relink(ring, used, self.pages_lost.get());
             reader.page = 0;
             reader.head_hint = 1;
             reader.base = head_seq(ring, used)
@@ -237,9 +308,7 @@ impl<P: Platform> CpuBuffer<P> {
             Ok(())
         });
         // Those that have left the ring, or, after an error, never came to it.
-        for page in removed.into_iter().chain(added) {
-            page.buf.free(&self.platform, self.order);
-        }
+        free_pages(&self.platform, removed.into_iter().chain(added), order);
         result
     }
 
@@ -250,7 +319,8 @@ impl<P: Platform> CpuBuffer<P> {
         let mut at = ring.next(reader_page);
         for _ in 1..ring.pages.len() {
             let prev = ring.pages[at].prev.load(Ordering::Relaxed);
-            if ring.pages[prev].next.load(Ordering::Relaxed) == link(at, HEAD) {
+            let to = ring.pages[prev].link();
+            if to.index() == at && to.flags() == HEAD {
                 break;
             }
             at = ring.next(at);
@@ -283,7 +353,7 @@ impl<P: Platform> CpuBuffer<P> {
     pub fn for_each_page(&self, f: &mut dyn FnMut(PageRef)) {
         self.locked(|_, ring| {
             for page in &ring.pages {
-                f(page.buf.page_ref(self.order));
+                f(page.buf.page_ref(ring.order));
             }
         });
     }
@@ -295,7 +365,7 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`], [`TraceError::Busy`].
     pub fn shape(&self) -> Result<Shape, TraceError> {
         let pages = self.pages();
-        let gaps = self.locked(|reader, _| reader.gaps.len());
+        let gaps = self.locked(|reader, _| reader.gaps.len() + 1);
         let mut shape = Shape {
             ring: reserved(pages)?,
             gaps: reserved(gaps)?,
@@ -312,13 +382,15 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::StateShape`] if the buffer was resized since; [`TraceError::Busy`] if a reader holds it for good.
     pub fn describe(&self, shape: &mut Shape) -> Result<(), TraceError> {
         self.try_locked(|reader, ring| {
-            let count = ring.pages.len() - 1;
+            let Some(count) = ring.pages.len().checked_sub(1) else {
+                return Err(TraceError::Retired);
+            };
             if shape.ring.capacity() < count {
                 return Err(TraceError::StateShape);
             }
-            let head = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
+            let (head, _) = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
             let commit = ring.commit.load(Ordering::Acquire);
-            shape.reader = ring.pages[reader.page].buf.page_ref(self.order);
+            shape.reader = ring.pages[reader.page].buf.page_ref(ring.order);
             shape.reader_read = reader.read as u32;
             shape.ring.clear();
             shape.gaps.clear();
@@ -326,11 +398,23 @@ impl<P: Platform> CpuBuffer<P> {
             let mut at = head;
             for position in 1..=count {
                 let page = &ring.pages[at];
-                shape.ring.push(page.buf.page_ref(self.order));
+                shape.ring.push(page.buf.page_ref(ring.order));
                 if at == commit {
                     shape.used = position as u32;
                 }
                 at = ring.next(at);
+            }
+            // What was lost before the reader page and not told yet. Always there, so that the size stays.
+            let untold = match reader.lost {
+                Missed::None => 0,
+                Missed::Count(n) => n,
+                Missed::Unknown => u64::MAX,
+            };
+            if shape.gaps.len() < shape.gaps.capacity() {
+                shape.gaps.push(Gap {
+                    position: 0,
+                    lost: untold,
+                });
             }
             let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
             for (seq, lost) in &reader.gaps {
@@ -348,7 +432,7 @@ impl<P: Platform> CpuBuffer<P> {
             shape.committed = self.committed.get();
             shape.overrun = self.lost(reader);
             shape.commit_overrun = self.commit_overrun.get();
-            shape.dropped = self.dropped.get();
+            shape.dropped = self.dropped_events();
             shape.read_events = reader.read_events;
             shape.pages_read = reader.pages_read;
             shape.pages_lost = self.pages_lost.get();

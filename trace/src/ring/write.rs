@@ -6,13 +6,13 @@
 //! `reserve_fast`, [`Reservation::write`], [`Reservation::commit`] with `end_write`. Whatever is rarer is called out of line:
 //! the first event of a page, a full page, a long time since the event before, a write that was interrupted.
 
+use super::link::{HEAD, Link, UPDATE};
 use super::{
-    BEGUN_ONE, BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, FLAGS, HEAD, Level, RECYCLED_ONE,
-    ReserveError, Ring, UPDATE, link,
+    BEGUN_ONE, BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, Level, RECYCLED_ONE, ReserveError, Ring,
 };
 use crate::page::{self, DELTA_LIMIT, EVENT_HEADER_SIZE, MIN_EVENT_SIZE, TIME_EVENT_SIZE};
 use crate::platform::Platform;
-use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
@@ -44,6 +44,8 @@ struct Request<'c, C: ?Sized> {
     clock: &'c C,
     /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over.
     own: Option<(u64, u64)>,
+    /// That try found no other's stamps different.
+    was_clean: bool,
 }
 
 /// A try that ran over the end of its page.
@@ -75,13 +77,6 @@ enum Try<'b> {
     Got(Slot<'b>),
     Again,
     Full,
-}
-
-/// What a compare-and-exchange on a link found there: the flags, or that the link leads elsewhere by now.
-#[derive(PartialEq, Eq)]
-enum Found {
-    Flags(usize),
-    Moved,
 }
 
 /// A reserved event, not visible yet. Fill it, then [`commit`](Reservation::commit) it; dropping it discards it.
@@ -154,26 +149,29 @@ impl<P: Platform> CpuBuffer<P> {
     /// Begins a write: from here to `end_write` the ring keeps its shape.
     #[inline(always)]
     fn begin(&self, level: Level, len: usize) -> Result<(&Ring, u64), ReserveError> {
-        let max = self.max_payload();
-        if len > max {
-            return Err(ReserveError::TooLarge { len, max });
-        }
         let Some(bit) = self.enter(level) else {
-            return Err(self.refused(ReserveError::Recursion));
+            self.dropped.add(1);
+            return Err(ReserveError::Recursion);
         };
         if self.disabled.load(Ordering::SeqCst) != 0 {
             self.leave(bit);
-            return Err(self.refused(ReserveError::Disabled));
+            return Err(self.shut_out());
         }
         // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
         // `try_leave` (I5).
-        Ok((unsafe { &*self.ring.get() }, bit))
+        let ring = unsafe { &*self.ring.get() };
+        let max = ring.max_payload();
+        if len > max {
+            self.end_slow(ring, bit);
+            return Err(ReserveError::TooLarge { len, max });
+        }
+        Ok((ring, bit))
     }
 
     #[cold]
-    fn refused(&self, why: ReserveError) -> ReserveError {
-        self.dropped.add(1);
-        why
+    fn shut_out(&self) -> ReserveError {
+        self.refused.add(1);
+        ReserveError::Disabled
     }
 
     /// Marks the context as writing, with the bit that is returned; `None` if it is writing, and the one spare bit is taken
@@ -249,7 +247,7 @@ impl<P: Platform> CpuBuffer<P> {
         len: usize,
     ) -> Reservation<'b, P> {
         let size = page::event_size(len);
-        let words = &slot.page.buf.words(self.room)[slot.event / 4..][..size / 4];
+        let words = &slot.page.buf.words(ring.room)[slot.event / 4..][..size / 4];
         let (head, array0) = page::data_header(size, slot.delta);
         words[0].store(head, Ordering::Relaxed);
         let mut payload = EVENT_HEADER_SIZE / 4;
@@ -304,7 +302,7 @@ impl<P: Platform> CpuBuffer<P> {
                 let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
                 barrier();
                 let start = end - size;
-                if end <= self.room.bytes() {
+                if end <= ring.room.bytes() {
                     if start != w {
                         let (ts, delta) = self.interrupted(page, end, Stamp::Short, clock);
                         return Ok(Slot {
@@ -385,6 +383,8 @@ impl<P: Platform> CpuBuffer<P> {
             at,
             clock,
             own: None,
+            // The usual way comes to a try only so.
+            was_clean: true,
         };
         let mut tried = Try::Again;
         if let Some(over) = over {
@@ -423,21 +423,27 @@ impl<P: Platform> CpuBuffer<P> {
         let after = self.write_stamp.get();
         barrier();
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
-        let clean = before == after || request.own == Some((before, after));
+        let unchanged = request.own == Some((before, after));
+        let clean = before == after || unchanged && request.was_clean;
+        // Else writes have come since our first try, which may be later than all that the stamps still tell.
+        let alone = unchanged || request.own.is_none();
         let mut ts = match request.at {
-            Some(at) if clean || self.outermost() => at.min((request.clock)()),
+            Some(at) if clean || alone && self.outermost() => at.min((request.clock)()),
             Some(_) => (request.clock)(),
             None => (request.clock)(),
         };
         // The clock is trusted to be monotonic on one CPU; an earlier life's, or a caller's time, may not be.
         ts = ts.max(after);
+        if !clean {
+            // One that was interrupted before its reservation has left its time there only.
+            ts = ts.max(before);
+        }
         let mut delta = 0;
         let mut stamp = Stamp::Short;
         let mut size = request.size;
         if w == 0 {
             // The first event of a page has the page's own stamp.
         } else if !clean {
-            ts = ts.max(before);
             stamp = Stamp::Absolute;
             size += TIME_EVENT_SIZE;
         } else {
@@ -450,12 +456,13 @@ impl<P: Platform> CpuBuffer<P> {
         // Point B.
         self.before_stamp.set(ts);
         request.own = Some((ts, after));
+        request.was_clean = clean;
         barrier();
         // Point C: from here on the bytes are ours.
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
         barrier();
         let start = end - size;
-        if end > self.room.bytes() {
+        if end > ring.room.bytes() {
             return self.move_tail(ring, index, start, size);
         }
         if start != w {
@@ -464,7 +471,7 @@ impl<P: Platform> CpuBuffer<P> {
                 // There is room for a time event, and something has to stand in it.
                 stamp = Stamp::Extend;
             }
-            let slot = self.slot(page, index, end, request.size, stamp, ts, delta);
+            let slot = self.slot(ring, page, index, end, request.size, stamp, ts, delta);
             return Try::Got(slot);
         }
         // Nothing came between A and C. Point D: if something comes before it, the stamps differ, and the next event
@@ -474,7 +481,7 @@ impl<P: Platform> CpuBuffer<P> {
         if start == 0 {
             page.buf.time_stamp().store(ts, Ordering::Relaxed);
         }
-        Try::Got(self.slot(page, index, end, request.size, stamp, ts, delta))
+        Try::Got(self.slot(ring, page, index, end, request.size, stamp, ts, delta))
     }
 
     /// Something came between A and C: its events stand before ours, which ends at `end`, and are later than our `ts`. Returns our new time,
@@ -512,6 +519,7 @@ impl<P: Platform> CpuBuffer<P> {
     #[allow(clippy::too_many_arguments)]
     fn slot<'b>(
         &self,
+        ring: &'b Ring,
         page: &'b BufPage,
         index: usize,
         end: usize,
@@ -530,7 +538,7 @@ impl<P: Platform> CpuBuffer<P> {
             None => event,
             Some(time) => {
                 let start = event - TIME_EVENT_SIZE;
-                put_time(page.buf.words(self.room), start, time);
+                put_time(page.buf.words(ring.room), start, time);
                 start
             }
         };
@@ -547,31 +555,31 @@ impl<P: Platform> CpuBuffer<P> {
     /// The event did not fit the tail page `index`, where it would have stood at `start`: goes to the next page.
     fn move_tail<'b>(&self, ring: &'b Ring, index: usize, start: usize, size: usize) -> Try<'b> {
         let page = &ring.pages[index];
-        let to_next = page.next.load(Ordering::Acquire);
-        let next = to_next >> 2;
+        let to_next = page.link();
+        let next = to_next.index();
         let commit = ring.commit.load(Ordering::Relaxed);
         if next == commit {
             // Nested writes have come all the way around (I3).
             self.commit_overrun.add(1);
-            self.reset_tail(page, start, size);
+            self.reset_tail(ring, page, start, size);
             return Try::Full;
         }
-        if to_next & FLAGS != 0 {
+        if to_next.flags() != 0 {
             let taking = ring.taking.load(Ordering::SeqCst);
-            if commit != taking {
-                if !self.overwrite.load(Ordering::Relaxed) {
-                    self.dropped.add(1);
-                    self.reset_tail(page, start, size);
-                    return Try::Full;
-                }
-                if !self.move_head(ring, index, next) {
-                    return self.start_over(ring, page, start, size);
-                }
-            } else if commit != ring.tail.load(Ordering::Relaxed) {
-                // The commit page is out of the ring, with the reader; the head page holds what comes right after it.
+            if commit == taking && commit != index {
+                // The commit page is out of the ring, with the reader; the head page holds what comes right after it. (The
+                // tail page itself is in the ring, whatever a reader tries to take: its link has a flag.)
                 self.commit_overrun.add(1);
-                self.reset_tail(page, start, size);
+                self.reset_tail(ring, page, start, size);
                 return Try::Full;
+            }
+            if !self.overwrite.load(Ordering::Relaxed) {
+                self.dropped.add(1);
+                self.reset_tail(ring, page, start, size);
+                return Try::Full;
+            }
+            if !self.move_head(ring, index, to_next) {
+                return self.start_over(ring, page, start, size);
             }
         }
         self.advance_tail(ring, index, next);
@@ -579,7 +587,7 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     fn start_over<'b>(&self, ring: &'b Ring, page: &BufPage, start: usize, size: usize) -> Try<'b> {
-        self.reset_tail(page, start, size);
+        self.reset_tail(ring, page, start, size);
         // Commit what there is, so that the commit page does not stand in the way. We stay counted as a writer, unlike in
         // Linux: else a resize could change the ring.
         if self.outermost() {
@@ -588,38 +596,32 @@ impl<P: Platform> CpuBuffer<P> {
         Try::Again
     }
 
-    /// The tail, on page `index`, has come to the head page `next`: its events are lost, the page after it becomes the head.
-    /// False if someone else has moved the head, and all is to be looked at again.
-    fn move_head(&self, ring: &Ring, index: usize, next: usize) -> bool {
+    /// The tail, on page `index`, has come to the head page, to which `to_head` leads: its events are lost, the page after it
+    /// becomes the head. False if someone else has moved the head, and all is to be looked at again.
+    fn move_head(&self, ring: &Ring, index: usize, to_head: Link) -> bool {
         let page = &ring.pages[index];
-        let old_head = &ring.pages[next];
+        let old_head = &ring.pages[to_head.index()];
         let entries = old_head.entry_count();
-        // From here to the end no reader can swap the page out.
-        let found = exchange(page, next, HEAD, UPDATE);
-        match found {
-            Found::Flags(HEAD) => {
-                self.overrun.add(entries);
-                self.pages_lost.add(1);
-            }
-            // We have interrupted another writer right here: it has counted, or will.
-            Found::Flags(UPDATE) => {}
-            _ => return false,
+        let update = to_head.with(UPDATE);
+        // From here to the end no reader can swap the page out. The version tells that nobody has moved the head since
+        // `to_head` was read, so `entries` are those of the page that is lost.
+        let found = exchange(&page.next, to_head.with(HEAD), update);
+        if found != to_head.with(HEAD) && found != update {
+            return false;
         }
-        let new_head = ring.next(next);
-        match exchange(old_head, new_head, 0, HEAD) {
-            Found::Flags(0) => {
-                // Nested writers may have moved the head further on and taken HEAD from this link again; then we have just put
-                // it back, wrongly. They have moved the tail too, so one can tell.
-                let tail = ring.tail.load(Ordering::Relaxed);
-                if tail != index && tail != next {
-                    exchange(old_head, new_head, HEAD, 0);
-                }
-            }
-            Found::Flags(HEAD) => {}
-            _ => return false,
+        // We may have interrupted another writer right here, which has set UPDATE; or been interrupted by one, which found it.
+        // Who comes first sets HEAD (I10).
+        let to_next = old_head.link();
+        let to_new_head = to_next.with(HEAD).after(to_head);
+        if !to_next.same_version(to_new_head) {
+            exchange(&old_head.next, to_next, to_new_head);
         }
-        if found == Found::Flags(HEAD) {
-            exchange(page, next, UPDATE, 0);
+        if found == to_head.with(HEAD) {
+            exchange(&page.next, update, to_head.with(0));
+            // Last, and `pages_lost` after `overrun`: when that has the version of the head's link, no UPDATE stands, and all
+            // is counted.
+            self.overrun.add(entries);
+            self.pages_lost.add(1);
         }
         true
     }
@@ -653,13 +655,13 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// Takes back a reservation at `start` that ran over the page's end, and fills the rest of the page with padding.
-    fn reset_tail(&self, page: &BufPage, start: usize, size: usize) {
-        let room = self.room.bytes();
+    fn reset_tail(&self, ring: &Ring, page: &BufPage, start: usize, size: usize) {
+        let room = ring.room.bytes();
         if start >= room {
             page.write.sub(size as u64);
             return;
         }
-        let words = page.buf.words(self.room);
+        let words = page.buf.words(ring.room);
         if start > room - MIN_EVENT_SIZE {
             // Too little for any event: `write` may go back, nobody fits in here.
             words[start / 4].store(page::event_header(page::TYPE_PADDING, 0), Ordering::Relaxed);
@@ -744,17 +746,10 @@ impl<P: Platform> CpuBuffer<P> {
     }
 }
 
-/// Exchanges the flags of `page`'s link to `to`; tells what stood there before.
-fn exchange(page: &BufPage, to: usize, old: usize, new: usize) -> Found {
-    match page.next.compare_exchange(
-        link(to, old),
-        link(to, new),
-        Ordering::AcqRel,
-        Ordering::Acquire,
-    ) {
-        Ok(_) => Found::Flags(old),
-        Err(now) if now >> 2 == to => Found::Flags(now & FLAGS),
-        Err(_) => Found::Moved,
+/// Exchanges a link; tells what stood there before.
+fn exchange(link: &AtomicU64, old: Link, new: Link) -> Link {
+    match link.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(found) | Err(found) => Link(found),
     }
 }
 
@@ -843,6 +838,15 @@ impl<P: Platform> CpuBuffer<P> {
         self.end_slow(ring, bit);
     }
 
+    /// Makes the stamps different: `write_stamp` the later of both and `more`, the other one 0.
+    fn part_stamps(&self, more: u64) {
+        let before = self.before_stamp.get();
+        self.before_stamp.set(0);
+        barrier();
+        let after = self.write_stamp.get();
+        self.write_stamp.set(before.max(after).saturating_add(more));
+    }
+
     fn take_back(&self, ring: &Ring, slot: Slot<'_>, size: usize) {
         let page = slot.page;
         page.entries.sub(1);
@@ -851,25 +855,20 @@ impl<P: Platform> CpuBuffer<P> {
         if (write & COUNT_MASK) as usize == end && ring.tail.load(Ordering::Relaxed) == slot.index {
             // Ours is the last: give the bytes back. `write_stamp` is of an event that is gone; with the stamps made
             // different first, the next event, and one that comes in between, takes an absolute stamp.
-            self.before_stamp.set(0);
-            barrier();
+            self.part_stamps(0);
             let taken = (end - slot.start) as u64;
             if page.write.cmpxchg(write, write - taken) {
                 return;
             }
         }
-        let words = page.buf.words(self.room);
+        let words = page.buf.words(ring.room);
         let head = words[slot.event / 4].load(Ordering::Relaxed);
         let mut delta = u64::from(head >> 5);
         if delta == 0 {
             // Zero would make it the end of the page. So one unit of time goes by here for who decodes the page, and has to
             // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
             delta = 1;
-            let before = self.before_stamp.get();
-            self.before_stamp.set(0);
-            barrier();
-            let after = self.write_stamp.get();
-            self.write_stamp.set(before.max(after).saturating_add(1));
+            self.part_stamps(1);
         }
         words[slot.event / 4 + 1].store((size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
         words[slot.event / 4].store(

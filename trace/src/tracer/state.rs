@@ -1,19 +1,32 @@
 //! The tracer as it crosses a kexec.
+//!
+//! Version 1 knew the top instance's buffers alone. Version 2 adds what is chosen beside them, snapshots, filters and triggers
+//! (as the text that makes them), the other instances, and the names of tasks. A state of version 1 is still read; a kernel that
+//! knows version 1 only refuses version 2 by its number.
 
+use super::cmdlines::SavedName;
+use super::conditions::SavedConditions;
+use super::instance::Instance;
+use super::{DEFAULT_KB, Tracer};
 use crate::clock::ClockId;
-use crate::event::SavedEvent;
+use crate::error::TraceError;
+use crate::event::{EventDesc, SavedEvent};
+use crate::options::TraceOption;
+use crate::platform::Platform;
 use crate::ring::Shape;
+use crate::sync::Ordering;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use handover::KState;
 
 /// Everything of a tracer but the pages' content: one entry of the state stream.
 #[derive(Clone, Debug, PartialEq, Eq, KState)]
-#[kstate(id = 0x7472_6163, version = 1)]
+#[kstate(id = 0x7472_6163, version = 2, min_version = 1)]
 pub struct TracerState {
     /// The life that wrote it.
     pub generation: u32,
-    /// `tracing_on`.
+    /// `tracing_on`, of the top instance, as all up to `boundaries`.
     pub tracing_on: bool,
     /// `current_tracer`.
     pub current_tracer: String,
@@ -27,6 +40,66 @@ pub struct TracerState {
     pub events: Vec<SavedEvent>,
     /// When the lives began whose events are in the buffers.
     pub boundaries: Vec<Boundary>,
+    /// What else belongs to the top instance.
+    #[kstate(since = 2, default)]
+    pub extra: ExtraState,
+    /// The other instances.
+    #[kstate(since = 2, default)]
+    pub instances: Vec<InstanceState>,
+    /// `saved_cmdlines`.
+    #[kstate(since = 2, default)]
+    pub cmdlines: Vec<SavedName>,
+    /// KiB of each CPU's buffer of a new instance.
+    #[kstate(since = 2, default = DEFAULT_KB)]
+    pub instance_kb: u64,
+}
+
+/// An instance other than the top one.
+#[derive(Clone, Debug, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct InstanceState {
+    /// Its name.
+    pub name: String,
+    /// `tracing_on`.
+    pub tracing_on: bool,
+    /// `trace_clock`.
+    pub clock: ClockId,
+    /// The clock `counter`'s count.
+    pub counter: u64,
+    /// The buffers, by ascending CPU.
+    pub cpus: Vec<CpuState>,
+    /// When the lives began whose events are in the buffers.
+    pub boundaries: Vec<Boundary>,
+    /// All else.
+    pub extra: ExtraState,
+}
+
+/// What is chosen in an instance beside its buffers, and its snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct ExtraState {
+    /// The options, each by its name: what this kernel does not know is left out, what is not there has its default.
+    pub options: Vec<SavedOption>,
+    /// `buffer_percent`; `None` for the default.
+    pub buffer_percent: Option<u8>,
+    /// The snapshot's buffers, one for each CPU; none if none are allocated.
+    pub snapshot: Vec<Shape>,
+    /// The events that are recorded, each as `system:name`. Of the top instance the table of events says that.
+    pub enabled: Vec<String>,
+    /// Filters and triggers, with what they have counted.
+    pub conditions: Vec<SavedConditions>,
+    /// Snapshots that had to wait for the end of a write.
+    pub deferred: u64,
+}
+
+/// An option.
+#[derive(Clone, Debug, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct SavedOption {
+    /// Linux's name of it.
+    pub name: String,
+    /// Whether it is on.
+    pub on: bool,
 }
 
 /// One CPU's buffer in a [`TracerState`].
@@ -49,4 +122,151 @@ pub struct Boundary {
     pub generation: u32,
     /// Its first event's time at the earliest, in units of the clock.
     pub start: u64,
+}
+
+impl<P: Platform> Tracer<P> {
+    /// Describes the tracer for the next life. To be brought up to date by [`refresh_state`](Self::refresh_state) at the
+    /// last moment.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`].
+    pub fn state(&self) -> Result<TracerState, TraceError> {
+        let named = self.named.lock();
+        let mut instances = Vec::new();
+        instances
+            .try_reserve_exact(named.len())
+            .map_err(|_| TraceError::NoMemory)?;
+        for instance in named.iter() {
+            instances.push(InstanceState {
+                name: instance.name().into(),
+                tracing_on: instance.tracing_on(),
+                clock: instance.clock(),
+                counter: instance.counter.load(Ordering::Relaxed),
+                cpus: instance.save_cpus()?,
+                boundaries: instance.boundaries(),
+                extra: instance.save_extra(self)?,
+            });
+        }
+        Ok(TracerState {
+            generation: self.generation,
+            tracing_on: self.tracing_on(),
+            current_tracer: self.current_tracer().into(),
+            clock: self.clock(),
+            counter: self.counter.load(Ordering::Relaxed),
+            cpus: self.top.save_cpus()?,
+            events: self.events.save(),
+            boundaries: self.boundaries(),
+            extra: self.top.save_extra(self)?,
+            instances,
+            cmdlines: self.shared.cmdlines.save(),
+            instance_kb: self.instance_kb,
+        })
+    }
+
+    /// Brings `state` up to date without allocating, and without changing its encoded size. To be called when nobody
+    /// else runs any more, as the last thing before the jump; what is recorded on the same page after it is still found.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::StateShape`] if a buffer was resized, a snapshot or an instance made or removed since;
+    /// [`TraceError::Busy`] if a CPU that stands still holds a lock.
+    pub fn refresh_state(&self, state: &mut TracerState) -> Result<(), TraceError> {
+        let named = self.named.try_lock().ok_or(TraceError::Busy)?;
+        if state.instances.len() != named.len() {
+            return Err(TraceError::StateShape);
+        }
+        let events = self.events();
+        self.top
+            .refresh(events, &mut state.cpus, &mut state.extra)?;
+        self.events.refresh(&mut state.events)?;
+        state.tracing_on = self.tracing_on();
+        state.clock = self.clock();
+        state.counter = self.counter.load(Ordering::Relaxed);
+        self.shared.cmdlines.refresh(&mut state.cmdlines);
+        for (saved, instance) in state.instances.iter_mut().zip(named.iter()) {
+            if saved.name != instance.name() {
+                return Err(TraceError::StateShape);
+            }
+            instance.refresh(events, &mut saved.cpus, &mut saved.extra)?;
+            saved.tracing_on = instance.tracing_on();
+            saved.clock = instance.clock();
+            saved.counter = instance.counter.load(Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform> Instance<P> {
+    fn save_cpus(&self) -> Result<Vec<CpuState>, TraceError> {
+        let _control = self.control.lock();
+        let mut cpus = Vec::new();
+        cpus.try_reserve_exact(self.cpus.len())
+            .map_err(|_| TraceError::NoMemory)?;
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            cpus.push(CpuState {
+                cpu: index as u32,
+                size_kb: cpu.size_kb.load(Ordering::Relaxed),
+                shape: cpu.buffer.shape()?,
+            });
+        }
+        Ok(cpus)
+    }
+
+    fn save_extra(&self, tracer: &Tracer<P>) -> Result<ExtraState, TraceError> {
+        let mut snapshot = Vec::new();
+        if self.snapshot_allocated() {
+            for cpu in &self.cpus {
+                snapshot.push(cpu.snapshot.shape()?);
+            }
+        }
+        let enabled = match self.is_top() {
+            true => Vec::new(),
+            false => tracer
+                .events()
+                .iter()
+                .filter(|event| self.event_enabled(event))
+                .map(|event| format!("{}:{}", event.system, event.name))
+                .collect(),
+        };
+        Ok(ExtraState {
+            options: TraceOption::ALL
+                .into_iter()
+                .map(|option| SavedOption {
+                    name: option.name().into(),
+                    on: self.option(option),
+                })
+                .collect(),
+            buffer_percent: Some(self.buffer_percent()),
+            snapshot,
+            enabled,
+            conditions: self.save_conditions(tracer.events()),
+            deferred: self.deferred_snapshots(),
+        })
+    }
+
+    fn refresh(
+        &self,
+        events: &'static [&'static EventDesc],
+        cpus: &mut [CpuState],
+        extra: &mut ExtraState,
+    ) -> Result<(), TraceError> {
+        let snapshots = match self.snapshot_allocated() {
+            true => self.cpus.len(),
+            false => 0,
+        };
+        if cpus.len() != self.cpus.len() || extra.snapshot.len() != snapshots {
+            return Err(TraceError::StateShape);
+        }
+        for (saved, cpu) in cpus.iter_mut().zip(&self.cpus) {
+            cpu.buffer.describe(&mut saved.shape)?;
+            saved.size_kb = cpu.size_kb.load(Ordering::Relaxed);
+        }
+        for (saved, cpu) in extra.snapshot.iter_mut().zip(&self.cpus) {
+            cpu.snapshot.describe(saved)?;
+        }
+        self.refresh_conditions(events, &mut extra.conditions);
+        extra.deferred = self.deferred_snapshots();
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! Commands about names: `ls`, `cd`, `pwd`, `rm`, `mkdir`.
+//! Commands about names: `ls`, `cd`, `pwd`, `rm`, `mkdir`, `rmdir`.
 
 use super::super::lineedit::{COLUMNS, in_columns};
 use super::super::shell::{CmdError, Command, Complete, Ctx};
@@ -57,6 +57,15 @@ pub const MKDIR: Command = Command::new(
     "make directories",
     "-p  the directories above too; one that is there already is fine",
     mkdir,
+);
+
+/// `rmdir`.
+pub const RMDIR: Command = Command::new(
+    "rmdir",
+    "rmdir DIR...",
+    "remove empty directories",
+    "A directory of /sys/kernel/tracing/instances goes with the buffers that it stands for.",
+    rmdir,
 );
 
 struct Ls {
@@ -220,6 +229,20 @@ fn mkdir(ctx: &mut Ctx<'_>, args: &[&str], _out: &mut dyn Sink) -> Result<(), Cm
             false => ctx.mounts.mkdir(&path),
         });
         if let Err(error) = made {
+            ctx.complain_file(typed, error)?;
+        }
+    }
+    Ok(())
+}
+
+fn rmdir(ctx: &mut Ctx<'_>, args: &[&str], _out: &mut dyn Sink) -> Result<(), CmdError> {
+    let args = Args::read(args, "", "")?;
+    if args.operands.is_empty() {
+        return Err(CmdError::usage("no directory named"));
+    }
+    for typed in &args.operands {
+        let removed = ctx.path(typed).and_then(|path| ctx.mounts.rmdir(&path));
+        if let Err(error) = removed {
             ctx.complain_file(typed, error)?;
         }
     }

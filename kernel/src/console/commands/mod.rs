@@ -25,12 +25,13 @@ pub mod text;
 use super::shell::Command;
 
 /// All of them.
-pub static ALL: [Command; 19] = [
+pub static ALL: [Command; 20] = [
     files::LS,
     files::CD,
     files::PWD,
     files::RM,
     files::MKDIR,
+    files::RMDIR,
     text::CAT,
     text::HEAD,
     text::TAIL,

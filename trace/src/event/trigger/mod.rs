@@ -1,0 +1,405 @@
+//! Triggers: what is done when an event happens.
+//!
+//! ```text
+//! COMMAND[:COUNT] [if FILTER]     adds one; COUNT times at most
+//! !COMMAND...                     takes it away; nothing happens if it is not there
+//! ```
+//!
+//! | command | what it does |
+//! | --- | --- |
+//! | `traceon`, `traceoff` | switches recording |
+//! | `snapshot` | swaps the buffers with the snapshot's |
+//! | `stacktrace` | records who called |
+//! | `enable_event:SYSTEM:EVENT`, `disable_event:...` | switches another event |
+//! | `hist:keys=...` | counts, see [`super::hist`] |
+//!
+//! An event has at most one trigger of each of these kinds (`traceon` and `traceoff` are one kind), one
+//! `enable_event` or `disable_event` for each other event, and any number of different histograms. `traceoff` and `stacktrace`
+//! are done after the event is recorded, the others before; a count goes down only where something was done.
+//!
+//! A [`TriggerList`] never changes, but for its counts and histograms, so that a writer in any context can walk it without a lock:
+//! a command makes a new one, which shares the triggers that stay.
+//!
+//! Source: Linux's `trace_events_trigger.c`. Where Baton differs: an event takes at most [`MAX_TRIGGERS`]; the commands
+//! `enable_hist` and `disable_hist` are not there.
+
+mod parse;
+
+use super::FieldDesc;
+use super::complaint::Complaint;
+use super::filter::{Filter, Recorder};
+use super::hist::{Hist, HistState};
+use crate::errno::Errno;
+use crate::sync::{AtomicU64, Ordering};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use handover::KState;
+
+/// The most triggers of one event: they fit the bits of [`After`].
+pub const MAX_TRIGGERS: usize = 64;
+/// The longest command in bytes: Linux takes less than a page.
+pub const MAX_COMMAND: usize = 4095;
+/// A count that never ends.
+const UNLIMITED: u64 = u64::MAX;
+
+/// What a `trigger` file shows where no trigger is set.
+pub const AVAILABLE: &str = "# Available triggers:\n\
+    # traceon traceoff snapshot stacktrace enable_event disable_event hist\n";
+
+/// What triggers do to their instance. Called by writers in every context: nothing in it may lock, wait or allocate.
+pub trait Actions {
+    /// Whether recording is on.
+    fn tracing_on(&self) -> bool;
+    /// Switches recording.
+    fn set_tracing_on(&self, on: bool);
+    /// Swaps the buffers with the snapshot's.
+    fn snapshot(&self);
+    /// Records the callers.
+    fn stack_trace(&self);
+    /// Whether the event with this number among the declared ones is recorded.
+    fn event_enabled(&self, event: usize) -> bool;
+    /// Switches it.
+    fn set_event_enabled(&self, event: usize, on: bool);
+}
+
+/// The event whose triggers are changed.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its group.
+    pub system: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its own fields.
+    pub fields: &'a [FieldDesc],
+    /// The number among the declared events of that of this system and name.
+    pub find: &'a dyn Fn(&str, &str) -> Option<usize>,
+}
+
+impl fmt::Debug for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject")
+            .field("system", &self.system)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Action {
+    TraceOn,
+    TraceOff,
+    Snapshot,
+    StackTrace,
+    Event {
+        on: bool,
+        system: String,
+        name: String,
+        index: usize,
+    },
+    Hist(Hist),
+}
+
+/// One trigger.
+#[derive(Debug)]
+struct Trigger {
+    action: Action,
+    /// How often still.
+    count: AtomicU64,
+    filter: Option<Filter>,
+    /// As it can be given again.
+    command: String,
+}
+
+/// The triggers of an event in an instance.
+#[derive(Clone, Debug, Default)]
+pub struct TriggerList {
+    triggers: Vec<Arc<Trigger>>,
+    needs_comm: bool,
+}
+
+/// Triggers that are to be done once the event is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct After(u64);
+
+/// A trigger as it crosses a kexec.
+#[derive(Clone, Debug, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct SavedTrigger {
+    /// The command that makes it.
+    pub command: String,
+    /// How often still; `u64::MAX` without end.
+    pub count: u64,
+    /// What a histogram has counted: one, or none.
+    pub hist: Vec<HistState>,
+}
+
+impl Action {
+    /// Whether the other may not stand beside it.
+    fn clashes(&self, other: &Action) -> bool {
+        use Action::*;
+        match (self, other) {
+            (TraceOn | TraceOff, TraceOn | TraceOff)
+            | (Snapshot, Snapshot)
+            | (StackTrace, StackTrace) => true,
+            (Event { index: a, .. }, Event { index: b, .. }) => a == b,
+            (Hist(a), Hist(b)) => a.spec().same(b.spec()),
+            _ => false,
+        }
+    }
+
+    fn is_after(&self) -> bool {
+        matches!(self, Action::TraceOff | Action::StackTrace)
+    }
+}
+
+impl Trigger {
+    fn counts_down(&self) -> bool {
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| match n {
+                0 | UNLIMITED => None,
+                n => Some(n - 1),
+            })
+            .map_or_else(|n| n == UNLIMITED, |_| true)
+    }
+
+    fn act(&self, record: &[u8], recorder: &Recorder<'_>, actions: &dyn Actions) {
+        // What would change nothing does not use up the count.
+        let idle = match &self.action {
+            Action::TraceOn => actions.tracing_on(),
+            Action::TraceOff => !actions.tracing_on(),
+            Action::Event { on, index, .. } => actions.event_enabled(*index) == *on,
+            _ => false,
+        };
+        if idle || !self.counts_down() {
+            return;
+        }
+        match &self.action {
+            Action::TraceOn => actions.set_tracing_on(true),
+            Action::TraceOff => actions.set_tracing_on(false),
+            Action::Snapshot => actions.snapshot(),
+            Action::StackTrace => actions.stack_trace(),
+            Action::Event { on, index, .. } => actions.set_event_enabled(*index, *on),
+            Action::Hist(hist) => hist.record(record, recorder),
+        }
+    }
+
+    fn filter_text(&self) -> Option<&str> {
+        self.filter.as_ref().map(Filter::text)
+    }
+
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        match &self.action {
+            Action::Hist(hist) => return hist.write_trigger(self.filter_text(), out),
+            Action::TraceOn => out.write_str("traceon")?,
+            Action::TraceOff => out.write_str("traceoff")?,
+            Action::Snapshot => out.write_str("snapshot")?,
+            Action::StackTrace => out.write_str("stacktrace")?,
+            Action::Event {
+                on, system, name, ..
+            } => {
+                let command = if *on { "enable_event" } else { "disable_event" };
+                write!(out, "{command}:{system}:{name}")?;
+            }
+        }
+        match self.count.load(Ordering::Relaxed) {
+            UNLIMITED => out.write_str(":unlimited")?,
+            count => write!(out, ":count={count}")?,
+        }
+        if let Some(filter) = self.filter_text() {
+            write!(out, " if {filter}")?;
+        }
+        out.write_char('\n')
+    }
+}
+
+impl TriggerList {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.triggers.is_empty()
+    }
+
+    /// Whether [`Recorder::comm`] is looked at.
+    pub fn needs_comm(&self) -> bool {
+        self.needs_comm
+    }
+
+    /// Whether one takes snapshots: then their buffers have to be there.
+    pub fn needs_snapshot(&self) -> bool {
+        self.triggers
+            .iter()
+            .any(|t| matches!(t.action, Action::Snapshot))
+    }
+
+    /// Whether one switches the declared event of this number: then its `enable` file shows a `*`.
+    pub fn switches(&self, event: usize) -> bool {
+        self.triggers
+            .iter()
+            .any(|t| matches!(t.action, Action::Event { index, .. } if index == event))
+    }
+
+    /// Does what is to be done before the event is recorded; returns what is left for [`TriggerList::fire_after`].
+    pub fn fire(&self, record: &[u8], recorder: &Recorder<'_>, actions: &dyn Actions) -> After {
+        let mut after = After::default();
+        for (i, trigger) in self.triggers.iter().enumerate() {
+            if let Some(filter) = &trigger.filter
+                && !filter.matches(record, recorder)
+            {
+                continue;
+            }
+            if trigger.action.is_after() {
+                after.0 |= 1 << (i % MAX_TRIGGERS);
+            } else {
+                trigger.act(record, recorder, actions);
+            }
+        }
+        after
+    }
+
+    /// Does what is to be done once the event is recorded.
+    pub fn fire_after(&self, after: After, actions: &dyn Actions) {
+        let mut bits = after.0;
+        while bits != 0 {
+            if let Some(trigger) = self.triggers.get(bits.trailing_zeros() as usize) {
+                trigger.act(&[], &Recorder::default(), actions);
+            }
+            bits &= bits - 1;
+        }
+    }
+
+    /// Writes the `trigger` file.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        if self.triggers.is_empty() {
+            return out.write_str(AVAILABLE);
+        }
+        self.triggers.iter().try_for_each(|t| t.write(out))
+    }
+
+    /// Writes the `hist` file: every histogram.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn write_hist(&self, out: &mut dyn Write) -> fmt::Result {
+        let mut first = true;
+        for trigger in &self.triggers {
+            if let Action::Hist(hist) = &trigger.action {
+                out.write_str(if first { "" } else { "\n\n" })?;
+                first = false;
+                hist.write(trigger.filter_text(), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The list without its histograms: what opening the `trigger` file to write it anew leaves.
+    pub fn without_hists(&self) -> TriggerList {
+        self.only(|t| !matches!(t.action, Action::Hist(_)))
+    }
+
+    fn only(&self, stays: impl Fn(&Trigger) -> bool) -> TriggerList {
+        let mut list = self.clone();
+        list.triggers.retain(|t| stays(t));
+        list.update();
+        list
+    }
+
+    fn update(&mut self) {
+        self.needs_comm = self.triggers.iter().any(|t| {
+            t.filter.as_ref().is_some_and(Filter::needs_comm)
+                || matches!(&t.action, Action::Hist(hist) if hist.needs_comm())
+        });
+    }
+
+    /// The list with a new trigger.
+    fn with(&self, trigger: Trigger) -> Result<TriggerList, Complaint> {
+        if self.triggers.len() >= MAX_TRIGGERS {
+            return Err(Complaint::quiet(Errno::ENOSPC));
+        }
+        let mut list = self.clone();
+        // As in Linux: the newest first, but histograms in their order.
+        let at = match trigger.action {
+            Action::Hist(_) => list.triggers.len(),
+            _ => 0,
+        };
+        list.triggers.insert(at, Arc::new(trigger));
+        list.update();
+        Ok(list)
+    }
+
+    /// The list that a command, as it is written to the `trigger` file, makes of this one.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what is no command, `EEXIST` for a trigger that is there, `ENOENT` for a histogram that is to be cleared or
+    /// continued and is not there, `ENOMEM`, `ENOSPC` beyond [`MAX_TRIGGERS`]. This list is as it was then.
+    pub fn command(&self, subject: &Subject<'_>, text: &str) -> Result<TriggerList, Complaint> {
+        parse::command(self, subject, text)
+    }
+
+    /// All triggers as they cross a kexec, in the order in which [`TriggerList::restore`] wants them.
+    pub fn save(&self) -> Vec<SavedTrigger> {
+        self.triggers
+            .iter()
+            .map(|t| SavedTrigger {
+                command: t.command.clone(),
+                count: t.count.load(Ordering::Relaxed),
+                hist: match &t.action {
+                    Action::Hist(hist) => alloc::vec![hist.save()],
+                    _ => Vec::new(),
+                },
+            })
+            .collect()
+    }
+
+    /// Brings the counts and histograms of `saved`, one of [`save`](Self::save), up to date, without allocating and without
+    /// changing its size.
+    pub fn refresh(&self, saved: &mut [SavedTrigger]) {
+        for (saved, trigger) in saved.iter_mut().zip(&self.triggers) {
+            saved.count = trigger.count.load(Ordering::Relaxed);
+            if let (Action::Hist(hist), Some(state)) = (&trigger.action, saved.hist.first_mut()) {
+                hist.refresh(state);
+            }
+        }
+    }
+
+    /// The list that an earlier life saved. Also returns the commands that make nothing here any more, because a field or an
+    /// event is gone, and those whose counts do not fit.
+    pub fn restore(subject: &Subject<'_>, saved: &[SavedTrigger]) -> (TriggerList, Vec<String>) {
+        let mut list = TriggerList::default();
+        let mut lost = Vec::new();
+        // The last first: a new one goes to the front. Histograms go to the back, so those in their order.
+        let is_hist = |s: &&SavedTrigger| !s.hist.is_empty();
+        let hists = saved.iter().filter(is_hist);
+        let others = saved.iter().rev().filter(|s| s.hist.is_empty());
+        for saved in others.chain(hists) {
+            match list.command(subject, &saved.command) {
+                Ok(new) if new.triggers.len() == list.triggers.len() + 1 => {
+                    list = new;
+                    let at = if saved.hist.is_empty() {
+                        0
+                    } else {
+                        list.triggers.len() - 1
+                    };
+                    list.triggers[at]
+                        .count
+                        .store(saved.count, Ordering::Relaxed);
+                    if let (Action::Hist(hist), Some(state)) =
+                        (&list.triggers[at].action, saved.hist.first())
+                        && !hist.restore(state)
+                    {
+                        lost.push(saved.command.clone());
+                    }
+                }
+                _ => lost.push(saved.command.clone()),
+            }
+        }
+        (list, lost)
+    }
+}

@@ -1,0 +1,40 @@
+//! `options/*` and `trace_options`.
+//!
+//! Linux's `trace_options_write` and `tracing_trace_options_write` (`kernel/trace/trace.c`).
+
+use super::parse::word;
+use crate::errno::Errno;
+use crate::options::TraceOption;
+use crate::platform::Platform;
+use crate::tracer::Instance;
+use core::fmt::{self, Write};
+
+/// Longest write to `trace_options`, in bytes.
+const MAX_WORD: usize = 63;
+
+/// All options, one a line; `no` before one that is off.
+pub(super) fn print<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) -> fmt::Result {
+    TraceOption::ALL.into_iter().try_for_each(|option| {
+        let no = if instance.option(option) { "" } else { "no" };
+        writeln!(out, "{no}{}", option.name())
+    })
+}
+
+/// The name of an option, with `no` before it to switch it off.
+pub(super) fn write<P: Platform>(instance: &Instance<P>, data: &[u8]) -> Result<(), Errno> {
+    // What truncates the file says nothing yet.
+    if data.is_empty() {
+        return Ok(());
+    }
+    if data.len() > MAX_WORD {
+        return Err(Errno::EINVAL);
+    }
+    let word = word(data)?;
+    let (on, name) = match word.strip_prefix("no") {
+        Some(name) => (false, name),
+        None => (true, word),
+    };
+    let option = TraceOption::parse(name).ok_or(Errno::EINVAL)?;
+    instance.set_option(option, on);
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! `trace_pipe` and `trace_pipe_raw`: reading that uses events up.
+//!
+//! Linux's `tracing_read_pipe`, `tracing_buffers_read` (`kernel/trace/trace.c`) and `ring_buffer_wait`. Whoever reads asks for the next
+//! piece; where there is none yet, it waits in its own way until [`Pipe::ready`] says that there may be one.
+//!
+//! - An event is consumed when it is handed out, one at a time, and never before: who stops reading loses none.
+//! - Both end, once something was read, when there is nothing left and `tracing_on` is 0. In Linux only `trace_pipe` does.
+//! - `trace_pipe` goes on at the first event. `trace_pipe_raw` waits until `buffer_percent` of the ring is filled,
+//!   then hands out all there is; while `tracing_on` is 0 it does not wait for more.
+
+use super::node::Held;
+use crate::errno::Errno;
+use crate::page::Missed;
+use crate::platform::Platform;
+use crate::ring::CpuBuffer;
+use crate::text;
+use crate::tracer::{Boundary, Instance, Tracer};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// What [`Pipe::next`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Something was consumed, and handed out.
+    Data,
+    /// There is nothing yet.
+    Wait,
+    /// There will be nothing more.
+    End,
+}
+
+/// A reader of `trace_pipe` or `trace_pipe_raw`.
+pub struct Pipe<'t, P: Platform> {
+    tracer: &'t Tracer<P>,
+    instance: Held<'t, P>,
+    cpus: core::ops::Range<usize>,
+    kind: Kind,
+    /// Something was read.
+    read: bool,
+}
+
+enum Kind {
+    Text(Text),
+    /// True: the ring was emptied, and has to fill up again.
+    Raw(bool),
+}
+
+/// What is kept from one event to the next.
+#[derive(Default)]
+struct Text {
+    payload: Vec<u8>,
+    /// Time of the next event of each CPU, where it is known.
+    times: Vec<Option<u64>>,
+    /// Time of the event before.
+    last: Option<u64>,
+}
+
+impl<'t, P: Platform> Pipe<'t, P> {
+    /// A reader of the text of all CPUs, or of one.
+    pub(super) fn text(tracer: &'t Tracer<P>, instance: Held<'t, P>, cpu: Option<usize>) -> Self {
+        let cpus = cpu.map_or(0..instance.nr_cpus(), |cpu| cpu..cpu + 1);
+        Pipe {
+            tracer,
+            instance,
+            kind: Kind::Text(Text::default()),
+            cpus,
+            read: false,
+        }
+    }
+
+    /// A reader of one CPU's pages.
+    pub(super) fn raw(tracer: &'t Tracer<P>, instance: Held<'t, P>, cpu: usize) -> Self {
+        Pipe {
+            tracer,
+            instance,
+            cpus: cpu..cpu + 1,
+            kind: Kind::Raw(true),
+            read: false,
+        }
+    }
+
+    /// Consumes what comes next and appends it to `out`: one event's line (with what it says of lost events), or a whole
+    /// sub-buffer.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; then nothing is consumed.
+    pub fn next(&mut self, out: &mut Vec<u8>) -> Result<Next, Errno> {
+        let found = match &mut self.kind {
+            Kind::Raw(waiting) => {
+                let Some(buffer) = self.instance.buffer(self.cpus.start) else {
+                    return Ok(Next::End);
+                };
+                if *waiting && !filled(&self.instance, buffer) {
+                    false
+                } else {
+                    let found = read_page(buffer, out)?;
+                    *waiting = !found;
+                    found
+                }
+            }
+            Kind::Text(text) => text.next(self.tracer, &self.instance, &self.cpus, out)?,
+        };
+        self.read |= found;
+        Ok(if found {
+            Next::Data
+        } else if self.ended() {
+            Next::End
+        } else {
+            Next::Wait
+        })
+    }
+
+    /// Whether there may be something to read, or nothing to wait for. Takes no memory.
+    pub fn ready(&self) -> bool {
+        let mut buffers = self
+            .cpus
+            .clone()
+            .filter_map(|cpu| self.instance.buffer(cpu));
+        self.ended()
+            || buffers.any(|buffer| match self.kind {
+                Kind::Raw(_) => filled(&self.instance, buffer),
+                Kind::Text(_) => !buffer.is_empty(),
+            })
+    }
+
+    fn ended(&self) -> bool {
+        self.read && !self.instance.tracing_on()
+    }
+}
+
+/// Linux's `full_hit`: whether `buffer_percent` of the sub-buffers hold something. The one that is written to counts.
+fn filled<P: Platform>(instance: &Instance<P>, buffer: &CpuBuffer<P>) -> bool {
+    if buffer.is_empty() {
+        return false;
+    }
+    let percent = u64::from(instance.buffer_percent());
+    if percent == 0 || !instance.tracing_on() {
+        return true;
+    }
+    let stats = buffer.stats();
+    let gone = stats.pages_lost + stats.pages_read;
+    let dirty = stats.pages_touched.saturating_sub(gone) + 1;
+    dirty * 100 >= percent * buffer.pages() as u64
+}
+
+/// Appends the oldest page to `out`, header and all; false if there is none.
+fn read_page<P: Platform>(buffer: &CpuBuffer<P>, out: &mut Vec<u8>) -> Result<bool, Errno> {
+    let start = out.len();
+    let size = buffer.page_size();
+    out.try_reserve(size).map_err(|_| Errno::ENOMEM)?;
+    out.resize(start + size, 0);
+    let found = buffer.read_page(&mut out[start..], false).is_some();
+    if !found {
+        out.truncate(start);
+    }
+    Ok(found)
+}
+
+impl Text {
+    /// The oldest event of all CPUs.
+    fn next<P: Platform>(
+        &mut self,
+        tracer: &Tracer<P>,
+        instance: &Instance<P>,
+        cpus: &core::ops::Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Errno> {
+        // Where there is nothing to compare, nothing has to be looked up.
+        if cpus.len() == 1 {
+            return self.consume(tracer, instance, cpus.start, out);
+        }
+        self.times.resize(cpus.len(), None);
+        let mut oldest: Option<(u64, usize)> = None;
+        for (time, cpu) in self.times.iter_mut().zip(cpus.clone()) {
+            let Some(buffer) = instance.buffer(cpu).filter(|b| !b.is_empty()) else {
+                continue;
+            };
+            if time.is_none() {
+                *time = buffer.iter()?.next().map(|entry| entry.ts);
+            }
+            if let Some(ts) = *time
+                && oldest.is_none_or(|(least, _)| ts < least)
+            {
+                oldest = Some((ts, cpu));
+            }
+        }
+        let Some((_, cpu)) = oldest else {
+            return Ok(false);
+        };
+        self.times[cpu - cpus.start] = None;
+        self.consume(tracer, instance, cpu, out)
+    }
+
+    fn consume<P: Platform>(
+        &mut self,
+        tracer: &Tracer<P>,
+        instance: &Instance<P>,
+        cpu: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Errno> {
+        let Some(buffer) = instance.buffer(cpu) else {
+            return Ok(false);
+        };
+        let Some((ts, lost)) = buffer.consume(&mut self.payload)? else {
+            return Ok(false);
+        };
+        let mut line = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.print(tracer, instance, (cpu, ts, lost), &mut line);
+        self.last = Some(ts);
+        out.extend_from_slice(line.as_bytes());
+        Ok(true)
+    }
+
+    fn print<P: Platform>(
+        &self,
+        tracer: &Tracer<P>,
+        instance: &Instance<P>,
+        (cpu, ts, lost): (usize, u64, Missed),
+        line: &mut String,
+    ) -> core::fmt::Result {
+        if let Some(last) = self.last {
+            let passed = |boundary: &&Boundary| last < boundary.start && boundary.start <= ts;
+            for boundary in instance.boundaries().iter().filter(passed) {
+                text::write_boundary(boundary, line)?;
+            }
+        }
+        text::write_lost(cpu, lost, line)?;
+        text::write_entry(tracer, instance, cpu, ts, &self.payload, line)
+    }
+}
+
+impl<P: Platform> core::fmt::Debug for Pipe<'_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pipe")
+            .field("instance", &*self.instance)
+            .field("cpus", &self.cpus)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! The options of an instance: what `options/*` and `trace_options` show.
+//!
+//! Names, order and defaults are those of `TRACE_FLAGS` in Linux's `kernel/trace/trace.h`, as far as there is something here that
+//! they would change.
+
+/// An option of an instance; each is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TraceOption {
+    /// Where buffers have lost events, `trace` tells with which line a CPU's buffer begins.
+    Annotate,
+    /// Lines begin with task, CPU, flags and time.
+    ContextInfo,
+    /// The names of tasks are taken down when they record.
+    RecordCmd,
+    /// The newest events survive in a full buffer; off: the oldest do.
+    Overwrite,
+    /// Lines have the column of flags.
+    IrqInfo,
+    /// `trace_marker` and `trace_marker_raw` take something.
+    Markers,
+    /// Nothing is recorded while `trace` is printed.
+    PauseOnTrace,
+}
+
+impl TraceOption {
+    /// All, in Linux's order.
+    pub const ALL: [TraceOption; 7] = [
+        TraceOption::Annotate,
+        TraceOption::ContextInfo,
+        TraceOption::RecordCmd,
+        TraceOption::Overwrite,
+        TraceOption::IrqInfo,
+        TraceOption::Markers,
+        TraceOption::PauseOnTrace,
+    ];
+
+    /// The options of a new instance, as bits: all but `pause-on-trace`.
+    pub const DEFAULT: u32 = {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < Self::ALL.len() {
+            if !matches!(Self::ALL[i], TraceOption::PauseOnTrace) {
+                bits |= Self::ALL[i].bit();
+            }
+            i += 1;
+        }
+        bits
+    };
+
+    /// Its bit among an instance's options.
+    pub const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// Linux's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TraceOption::Annotate => "annotate",
+            TraceOption::ContextInfo => "context-info",
+            TraceOption::RecordCmd => "record-cmd",
+            TraceOption::Overwrite => "overwrite",
+            TraceOption::IrqInfo => "irq-info",
+            TraceOption::Markers => "markers",
+            TraceOption::PauseOnTrace => "pause-on-trace",
+        }
+    }
+
+    /// The option of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|option| option.name() == name)
+    }
+}

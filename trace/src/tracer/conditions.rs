@@ -1,0 +1,455 @@
+//! What is attached to events in an instance: filters and triggers, as their files set and show them; and `error_log`.
+
+use super::instance::{Instance, Shared};
+use super::quiesce::{Guard, Place};
+use crate::errno::Errno;
+use crate::event::complaint::{Complaint, LogEntry};
+use crate::event::filter::{Filter, FilterError, FilterErrorKind};
+use crate::event::trigger::{AVAILABLE, Actions, SavedTrigger, Subject, TriggerList};
+use crate::event::{EventDesc, Record, STACK_ID};
+use crate::platform::Platform;
+use crate::sync::Mutex;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use handover::KState;
+
+/// Entries that `error_log` keeps: Linux's `TRACING_LOG_ERRS_MAX`.
+const MAX_LOG: usize = 8;
+/// Callers that `stacktrace` records at most.
+const MAX_CALLERS: usize = 32;
+
+/// What a system's `filter` file shows while nothing went wrong.
+const SYSTEM_FILTER: &str = "\
+### global filter ###
+# Use this to set filters for multiple events.
+# Only events with the given fields will be affected.
+# If no events are modified, an error message will be displayed here
+";
+
+/// What is attached to an event in one instance.
+#[derive(Default)]
+pub(super) struct EventState {
+    pub(super) filter: Place<Filter>,
+    pub(super) triggers: Place<TriggerList>,
+    /// What the `filter` file shows of the last expression, if that was refused.
+    refused: Mutex<Option<String>>,
+}
+
+impl<T: Send + Sync + 'static> Default for Place<T> {
+    fn default() -> Self {
+        Place::empty()
+    }
+}
+
+/// What an instance keeps of wrong commands.
+#[derive(Default)]
+pub(super) struct Refusals {
+    log: Mutex<VecDeque<(u64, LogEntry)>>,
+    /// What the `filter` file of a system shows.
+    systems: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// What is attached to an event, as it crosses a kexec.
+#[derive(Clone, Debug, PartialEq, Eq, KState)]
+#[kstate(nested)]
+pub struct SavedConditions {
+    /// The event's group.
+    pub system: String,
+    /// The event's name.
+    pub name: String,
+    /// Its filter's expression; empty if it has none.
+    pub filter: String,
+    /// Its triggers.
+    pub triggers: Vec<SavedTrigger>,
+}
+
+/// The declared events, as the triggers of one of them find the others.
+type Events = &'static [&'static EventDesc];
+
+fn find(events: Events) -> impl Fn(&str, &str) -> Option<usize> {
+    move |system, name| {
+        events
+            .iter()
+            .position(|event| event.system == system && event.name == name)
+    }
+}
+
+fn subject<'a>(
+    event: &'static EventDesc,
+    find: &'a dyn Fn(&str, &str) -> Option<usize>,
+) -> Subject<'a> {
+    Subject {
+        system: event.system,
+        name: event.name,
+        fields: event.fields,
+        find,
+    }
+}
+
+/// Looks at what is attached to an event.
+fn look<R>(shared: &Shared, f: impl FnOnce(&Guard<'_>) -> Option<R>) -> Option<R> {
+    let guard = shared.domain.enter(0)?;
+    f(&guard)
+}
+
+impl<P: Platform> Instance<P> {
+    fn triggers_of(&self, event: &EventDesc) -> TriggerList {
+        look(&self.shared, |guard| {
+            let state = self.events.get(event.index())?;
+            state.triggers.get(guard).cloned()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Brings the event's masks up to date. Called under the lock.
+    fn update_masks(&self, event: &EventDesc) {
+        let has = |f: &dyn Fn(&EventState, &Guard<'_>) -> bool| {
+            look(&self.shared, |guard| {
+                Some(f(self.events.get(event.index())?, guard))
+            })
+            .unwrap_or(false)
+        };
+        let filter = has(&|state, guard| state.filter.get(guard).is_some());
+        let triggers = has(&|state, guard| state.triggers.get(guard).is_some());
+        // A writer that still finds the event plain records it unfiltered: it happened before this.
+        event.set_special(self.slot, filter || triggers, triggers);
+    }
+
+    fn put_filter(&self, event: &EventDesc, filter: Option<Filter>) {
+        if let Some(state) = self.events.get(event.index()) {
+            *state.refused.lock() = None;
+            state.filter.put(filter.map(Arc::new), &self.shared.domain);
+            self.update_masks(event);
+        }
+    }
+
+    fn put_triggers(&self, event: &EventDesc, list: TriggerList) {
+        if let Some(state) = self.events.get(event.index()) {
+            let list = (!list.is_empty()).then(|| Arc::new(list));
+            state.triggers.put(list, &self.shared.domain);
+            self.update_masks(event);
+        }
+    }
+
+    /// Puts a filter to `event`, or takes it away.
+    pub fn set_filter(&self, event: &'static EventDesc, filter: Option<Filter>) {
+        let _control = self.control.lock();
+        self.put_filter(event, filter);
+    }
+
+    /// The text of the filter of `event`.
+    pub fn filter_text(&self, event: &EventDesc) -> Option<String> {
+        let _control = self.control.lock();
+        look(&self.shared, |guard| {
+            let state = self.events.get(event.index())?;
+            Some(state.filter.get(guard)?.text().into())
+        })
+    }
+
+    fn complain(&self, complaint: Complaint) -> Errno {
+        if let Some(entry) = complaint.entry {
+            let mut log = self.refusals.log.lock();
+            if log.len() == MAX_LOG {
+                log.pop_front();
+            }
+            log.push_back((self.platform.nanos(), entry));
+        }
+        complaint.errno
+    }
+
+    /// Writes `error_log`: the last wrong commands.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn write_error_log(&self, out: &mut dyn Write) -> fmt::Result {
+        let log = self.refusals.log.lock();
+        log.iter().try_for_each(|(ts, entry)| entry.write(*ts, out))
+    }
+
+    /// Empties `error_log`.
+    pub fn clear_error_log(&self) {
+        self.refusals.log.lock().clear();
+    }
+
+    /// What is written to the `filter` file of `event`: an expression, or `0` for none. A wrong one is shown by the file
+    /// until the next write; the filter that is there stays in force.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`.
+    pub fn write_filter(&self, event: &'static EventDesc, text: &str) -> Result<(), Errno> {
+        if text.trim() == "0" {
+            self.set_filter(event, None);
+            return Ok(());
+        }
+        match Filter::parse(event.fields, text) {
+            Ok(filter) => self.set_filter(event, Some(filter)),
+            Err(e) => {
+                let shown = shown(&e);
+                if let Some(state) = self.events.get(event.index()) {
+                    *state.refused.lock() = Some(shown);
+                }
+                return Err(self.complain(e.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the `filter` file of `event` shows.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_filter(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+        let state = self.events.get(event.index());
+        if let Some(refused) = state.and_then(|state| state.refused.lock().clone()) {
+            return out.write_str(&refused);
+        }
+        match self.filter_text(event) {
+            Some(text) => writeln!(out, "{text}"),
+            None => out.write_str("none\n"),
+        }
+    }
+
+    /// What is written to the `filter` file of a system: a filter for each of its events that has the fields. The others keep
+    /// what they have.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no event takes it; then the file shows why.
+    pub fn write_system_filter(
+        &self,
+        events: Events,
+        system: &'static str,
+        text: &str,
+    ) -> Result<(), Errno> {
+        let clear = text.trim() == "0";
+        let mut taken = false;
+        for event in events.iter().filter(|event| event.system == system) {
+            if clear {
+                self.set_filter(event, None);
+                taken = true;
+            } else if let Ok(filter) = Filter::parse(event.fields, text) {
+                self.set_filter(event, Some(filter));
+                taken = true;
+            }
+        }
+        let mut systems = self.refusals.systems.lock();
+        systems.retain(|(name, _)| *name != system);
+        if taken {
+            return Ok(());
+        }
+        let e = FilterError {
+            kind: FilterErrorKind::BadSubsysFilter,
+            position: 0,
+            text: text.trim().chars().take(1024).collect(),
+        };
+        systems.push((system, shown(&e)));
+        drop(systems);
+        Err(self.complain(e.into()))
+    }
+
+    /// What the `filter` file of a system shows.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_system_filter(&self, system: &str, out: &mut dyn Write) -> fmt::Result {
+        let systems = self.refusals.systems.lock();
+        let refused = systems.iter().find(|(name, _)| *name == system);
+        out.write_str(refused.map_or(SYSTEM_FILTER, |(_, text)| text))
+    }
+
+    /// What is written to the `trigger` file of `event`. `truncate` as by `>`: then the histograms that are there go first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TriggerList::command`], and of the snapshot's allocation. Then nothing has changed.
+    pub fn write_trigger(
+        &self,
+        events: Events,
+        event: &'static EventDesc,
+        text: &str,
+        truncate: bool,
+    ) -> Result<(), Errno> {
+        let control = self.control.lock();
+        let mut list = self.triggers_of(event);
+        if truncate {
+            list = list.without_hists();
+        }
+        if !(text.is_empty() && truncate) {
+            let find = find(events);
+            match list.command(&subject(event, &find), text) {
+                Ok(new) => list = new,
+                Err(complaint) => {
+                    drop(control);
+                    return Err(self.complain(complaint));
+                }
+            }
+        }
+        if list.needs_snapshot() {
+            self.allocate_locked()?;
+        }
+        self.put_triggers(event, list);
+        Ok(())
+    }
+
+    /// What the `trigger` file of `event` shows.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_trigger(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+        let list = self.triggers_of(event);
+        if list.is_empty() {
+            return out.write_str(AVAILABLE);
+        }
+        list.write(out)
+    }
+
+    /// What the `hist` file of `event` shows.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_hist(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+        self.triggers_of(event).write_hist(out)
+    }
+
+    /// Whether a trigger has to do with the recording of `event`: its own, or one that switches it. Its `enable` file
+    /// shows a `*` then.
+    pub fn event_is_soft(&self, events: Events, event: &EventDesc) -> bool {
+        !self.triggers_of(event).is_empty()
+            || events
+                .iter()
+                .any(|other| self.triggers_of(other).switches(event.index()))
+    }
+
+    /// What is attached to events, as it crosses a kexec.
+    pub fn save_conditions(&self, events: Events) -> Vec<SavedConditions> {
+        let mut saved = Vec::new();
+        for event in events {
+            let filter = self.filter_text(event).unwrap_or_default();
+            let triggers = self.triggers_of(event).save();
+            if !filter.is_empty() || !triggers.is_empty() {
+                saved.push(SavedConditions {
+                    system: event.system.into(),
+                    name: event.name.into(),
+                    filter,
+                    triggers,
+                });
+            }
+        }
+        saved
+    }
+
+    /// Brings counts and histograms in `saved`, one of [`save_conditions`](Self::save_conditions), up to date without allocating.
+    pub(super) fn refresh_conditions(&self, events: Events, saved: &mut [SavedConditions]) {
+        for saved in saved {
+            let event = events
+                .iter()
+                .find(|event| event.system == saved.system && event.name == saved.name);
+            let Some(state) = event.and_then(|event| self.events.get(event.index())) else {
+                continue;
+            };
+            look(&self.shared, |guard| {
+                state.triggers.get(guard)?.refresh(&mut saved.triggers);
+                Some(())
+            });
+        }
+    }
+
+    /// Takes over what an earlier life saved. Returns the commands that make nothing here, each as `SYSTEM:EVENT: COMMAND`.
+    pub fn restore_conditions(&self, events: Events, saved: &[SavedConditions]) -> Vec<String> {
+        let mut lost = Vec::new();
+        let find = find(events);
+        let _control = self.control.lock();
+        for saved in saved {
+            let mut lose = |command: &str| {
+                lost.push(alloc::format!("{}:{}: {command}", saved.system, saved.name));
+            };
+            let Some(event) = find(&saved.system, &saved.name).map(|i| events[i]) else {
+                lose(&saved.filter);
+                saved.triggers.iter().for_each(|t| lose(&t.command));
+                continue;
+            };
+            if !saved.filter.is_empty() {
+                match Filter::parse(event.fields, &saved.filter) {
+                    Ok(filter) => self.put_filter(event, Some(filter)),
+                    Err(_) => lose(&saved.filter),
+                }
+            }
+            let (list, gone) = TriggerList::restore(&subject(event, &find), &saved.triggers);
+            gone.iter().for_each(|command| lose(command));
+            if list.needs_snapshot() && self.allocate_locked().is_err() {
+                lose("snapshot (no memory)");
+            }
+            self.put_triggers(event, list);
+        }
+        lost
+    }
+
+    /// Records who called, as `ftrace:kernel_stack`.
+    fn record_stack(&self) {
+        let mut callers = [0u64; MAX_CALLERS];
+        let n = self.platform.callers(&mut callers).min(MAX_CALLERS);
+        let words = &callers[..n];
+        let size = STACK_AT + 8 * n;
+        // Its counters say what becomes of it.
+        let _ = self.write(STACK_ID, size, 0, None, |record: &mut Record<'_, '_, P>| {
+            record.put(crate::event::COMMON_SIZE, &(n as u32).to_ne_bytes());
+            for (i, caller) in words.iter().enumerate() {
+                record.put(STACK_AT + 8 * i, &caller.to_ne_bytes());
+            }
+        });
+    }
+}
+
+/// Where the callers stand in a record of `ftrace:kernel_stack`: after the common fields and their number, aligned.
+pub(crate) const STACK_AT: usize = crate::event::COMMON_SIZE + 8;
+
+fn shown(e: &FilterError) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = e.write_file(&mut text);
+    text.to_string()
+}
+
+/// An instance, as the triggers of its events act on it.
+pub(super) struct Acting<'i, P: Platform> {
+    pub(super) instance: &'i Instance<P>,
+    pub(super) events: Events,
+}
+
+impl<P: Platform> Actions for Acting<'_, P> {
+    fn tracing_on(&self) -> bool {
+        self.instance.tracing_on()
+    }
+
+    fn set_tracing_on(&self, on: bool) {
+        self.instance.set_tracing_on(on);
+    }
+
+    fn snapshot(&self) {
+        self.instance.snapshot_now();
+    }
+
+    fn stack_trace(&self) {
+        self.instance.record_stack();
+    }
+
+    fn event_enabled(&self, event: usize) -> bool {
+        let event = self.events.get(event);
+        event.is_some_and(|event| self.instance.event_enabled(event))
+    }
+
+    fn set_event_enabled(&self, event: usize, on: bool) {
+        if let Some(event) = self.events.get(event) {
+            self.instance.set_event_enabled(event, on);
+        }
+    }
+}

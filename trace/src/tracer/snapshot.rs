@@ -1,0 +1,143 @@
+//! The snapshot of an instance: a second set of buffers, with which the first one changes places.
+//!
+//! What a number written to `snapshot` does is Linux's: 0 gives the buffers back, 1 allocates them if needed and takes a
+//! snapshot, any other number clears the snapshot if there is one.
+
+use super::instance::{Cpu, Instance};
+use super::pages_for;
+use crate::error::TraceError;
+use crate::platform::Platform;
+use crate::ring::CpuBuffer;
+use crate::sync::Ordering;
+
+impl<P: Platform> Instance<P> {
+    /// The snapshot of `cpu`; without pages if none is allocated.
+    pub fn snapshot_buffer(&self, cpu: usize) -> Option<&CpuBuffer<P>> {
+        self.cpus.get(cpu).map(|cpu| &cpu.snapshot)
+    }
+
+    /// Whether there are buffers for a snapshot.
+    pub fn snapshot_allocated(&self) -> bool {
+        self.cpus.iter().any(|cpu| !cpu.snapshot.is_retired())
+    }
+
+    /// Allocates the buffers for a snapshot, as large as the main ones, where there are none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`]; then none are allocated that were not before.
+    pub fn allocate_snapshot(&self) -> Result<(), TraceError> {
+        let _control = self.control.lock();
+        self.allocate_locked()
+    }
+
+    pub(super) fn allocate_locked(&self) -> Result<(), TraceError> {
+        let mut fresh = 0u64;
+        for (index, cpu) in self.cpus.iter().enumerate() {
+            if !cpu.snapshot.is_retired() {
+                fresh = index as u64 + 1;
+                continue;
+            }
+            let order = cpu.buffer.order();
+            let size_kb = cpu.size_kb.load(Ordering::Relaxed);
+            let made = pages_for(size_kb, order)
+                .ok_or(TraceError::NoMemory)
+                .and_then(|pages| cpu.snapshot.revive(pages, order));
+            if let Err(e) = made {
+                for cpu in &self.cpus[fresh as usize..index] {
+                    // Nobody has written to it.
+                    let _ = cpu.snapshot.retire();
+                }
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of one CPU, or of all: the buffers change places with the snapshot's, which are allocated first where
+    /// there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`]; [`TraceError::Busy`] if a write does not end; [`TraceError::CpuCount`].
+    pub fn take_snapshot(&self, cpu: Option<usize>) -> Result<(), TraceError> {
+        let _control = self.control.lock();
+        let chosen = match cpu {
+            Some(cpu) => core::slice::from_ref(self.one(cpu)?),
+            None => &self.cpus[..],
+        };
+        self.allocate_locked()?;
+        for cpu in chosen {
+            cpu.buffer.swap(&cpu.snapshot)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of all CPUs from any context, without waiting. Where a write is under way on a CPU, that one's is taken
+    /// as soon as the write has ended, and counted as [deferred](Self::deferred_snapshots). Without allocated buffers
+    /// nothing happens.
+    pub fn snapshot_now(&self) {
+        for cpu in &self.cpus {
+            cpu.snapshot_or_defer(&self.deferred);
+        }
+    }
+
+    /// How many snapshots of single CPUs had to wait for the end of a write.
+    pub fn deferred_snapshots(&self) -> u64 {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
+    /// Gives the snapshot's buffers back.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write does not end.
+    pub fn free_snapshot(&self) -> Result<(), TraceError> {
+        let _control = self.control.lock();
+        for cpu in &self.cpus {
+            cpu.pending.store(false, Ordering::Relaxed);
+            cpu.snapshot.retire()?;
+        }
+        Ok(())
+    }
+
+    /// Clears the snapshot of one CPU, or of all. Without a snapshot nothing happens, as in Linux.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`], [`TraceError::CpuCount`].
+    pub fn clear_snapshot(&self, cpu: Option<usize>) -> Result<(), TraceError> {
+        let _control = self.control.lock();
+        let chosen = match cpu {
+            Some(cpu) => core::slice::from_ref(self.one(cpu)?),
+            None => &self.cpus[..],
+        };
+        for cpu in chosen {
+            if !cpu.snapshot.is_retired() {
+                cpu.snapshot.clear()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<P: Platform> Cpu<P> {
+    fn snapshot_or_defer(&self, deferred: &crate::sync::AtomicU64) {
+        if self.buffer.try_swap(&self.snapshot) == Err(TraceError::Busy)
+            && !self.pending.swap(true, Ordering::Relaxed)
+        {
+            deferred.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// At the end of a write: takes the snapshot that had to wait for it. A write that this one has interrupted defers it again.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn overdue_snapshot(&self) {
+        if self.pending.swap(false, Ordering::Relaxed)
+            && self.buffer.try_swap(&self.snapshot) == Err(TraceError::Busy)
+        {
+            self.pending.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! What a person has chosen crosses a kexec: instances, options, filters, triggers, histograms, snapshots, names of tasks.
+
+use handover::KState;
+use handover::mem::Memory;
+use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size, for_each_page};
+use proptest::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use trace::errno::Errno;
+use trace::event::EventDesc;
+use trace::options::TraceOption;
+use trace::ring::CpuBuffer;
+use trace::testing::TestPlatform;
+use trace::{ClockId, Config, Context, Instance, Tracer, TracerState};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+std::thread_local! {
+    static ALLOCATIONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+// SAFETY: all is passed on to the system's allocator.
+unsafe impl std::alloc::GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, p: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: as above.
+        unsafe { std::alloc::System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[allow(dead_code)]
+fn no_tracer() -> Option<&'static Tracer<TestPlatform>> {
+    None
+}
+
+mod old {
+    trace::define_events! {
+        tracer = crate::no_tracer;
+        /// Stays.
+        event test:number(a: u32) { print("a=%u", a) }
+        /// Loses a field.
+        event test:shrinks(a: u32, b: u32) { print("a=%u b=%u", a, b) }
+    }
+}
+
+mod new {
+    trace::define_events! {
+        tracer = crate::no_tracer;
+        /// Without `b`.
+        event test:shrinks(a: u32) { print("a=%u", a) }
+        /// As before.
+        event test:number(a: u32) { print("a=%u", a) }
+    }
+}
+
+/// The events are statics: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tracer() -> Tracer<TestPlatform> {
+    let platform = TestPlatform::new(8);
+    platform.set_cpu(0);
+    platform.set_ns(5_000_000_000);
+    platform.set_step(1000);
+    let config = Config {
+        nr_cpus: 2,
+        buffer_kb_per_cpu: 16,
+        generation: 0,
+    };
+    Tracer::new(platform, config, old::ALL).unwrap()
+}
+
+fn number(tracer: &Tracer<TestPlatform>, desc: &'static EventDesc, a: u32) {
+    if desc.enabled() {
+        tracer.record(desc, None, desc.size, 0, |r| r.put(8, &a.to_ne_bytes()));
+    }
+}
+
+fn values(buffer: &CpuBuffer<TestPlatform>) -> Vec<u32> {
+    let mut iter = buffer.iter().unwrap();
+    let mut found = Vec::new();
+    while let Some(entry) = iter.next() {
+        found.push(u32::from_ne_bytes(entry.payload[8..12].try_into().unwrap()));
+    }
+    found
+}
+
+fn numbers(instance: &Instance<TestPlatform>) -> Vec<u32> {
+    values(instance.buffer(0).unwrap())
+}
+
+fn hist(instance: &Instance<TestPlatform>, event: &'static EventDesc) -> String {
+    let mut text = String::new();
+    instance.print_hist(event, &mut text).unwrap();
+    text
+}
+
+fn triggers(instance: &Instance<TestPlatform>, event: &'static EventDesc) -> String {
+    let mut text = String::new();
+    instance.print_trigger(event, &mut text).unwrap();
+    text
+}
+
+/// As bytes of a stream; and the machine on the other side. `late` happens after the description.
+fn leave(
+    old: Tracer<TestPlatform>,
+    late: impl FnOnce(&Tracer<TestPlatform>),
+) -> (Vec<u8>, TestPlatform) {
+    let mut state = old.state().unwrap();
+    let size = encoded_size(&state);
+    late(&old);
+    let before = ALLOCATIONS.get();
+    old.refresh_state(&mut state).unwrap();
+    assert_eq!(ALLOCATIONS.get(), before, "nothing is allocated any more");
+    assert_eq!(encoded_size(&state), size, "the room was measured before");
+    let mut stream = vec![0; size + STREAM_OVERHEAD];
+    let mut writer = StreamWriter::new(&mut stream);
+    writer.put(0, &state).unwrap();
+    let used = writer.finish().unwrap();
+    stream.truncate(used);
+    let mut pages = Vec::new();
+    old.for_each_page(|page| pages.push(page));
+    let mut described = Vec::new();
+    for_each_page(&state, |page| described.push(page));
+    pages.sort();
+    described.sort();
+    assert_eq!(pages, described);
+    let next = old.platform().kexec(&pages);
+    next.set_step(1000);
+    // The old life does not clean up.
+    std::mem::forget(old);
+    (stream, next)
+}
+
+fn read(stream: &[u8]) -> TracerState {
+    StreamReader::new(stream).unwrap().get(0).unwrap()
+}
+
+fn arrive(
+    stream: &[u8],
+    platform: TestPlatform,
+    generation: u32,
+    events: &'static [&'static EventDesc],
+) -> Tracer<TestPlatform> {
+    Tracer::adopt(platform, 2, generation, read(stream), events).unwrap()
+}
+
+/// Two instances, with one of everything.
+fn furnish(t: &Tracer<TestPlatform>) {
+    let desc = &old::number::DESC;
+    t.set_event_enabled(desc, true);
+    t.write_filter(desc, "a > 9").unwrap();
+    t.set_option(TraceOption::IrqInfo, false);
+    t.set_buffer_percent(75);
+    t.platform().set_context(Context {
+        pid: 1,
+        ..Context::default()
+    });
+    let a = t.create_instance("a").unwrap();
+    a.set_event_enabled(desc, true);
+    a.set_clock(ClockId::Counter).unwrap();
+    a.set_option(TraceOption::Overwrite, false);
+    a.set_subbuf_order(1).unwrap();
+    a.resize(Some(1), 64).unwrap();
+    let trigger = |text| a.write_trigger(old::ALL, desc, text, false);
+    trigger("hist:keys=a").unwrap();
+    trigger("traceoff:3 if a == 99").unwrap();
+    let b = t.create_instance("b").unwrap();
+    b.write_trigger(old::ALL, desc, "snapshot:2 if a == 50", false)
+        .unwrap();
+    b.set_event_enabled(desc, true);
+    for value in [1, 10, 50, 11, 1] {
+        number(t, desc, value);
+    }
+}
+
+#[test]
+fn all_that_is_chosen_crosses_ten_times() {
+    let _alone = alone();
+    let mut t = tracer();
+    let desc = &old::number::DESC;
+    furnish(&t);
+    let mut at_a = vec![1, 10, 50, 11, 1];
+    let mut at_b = vec![50, 11, 1];
+    let mut at_top = vec![10, 50, 11];
+    let mut pages = 0;
+    for hop in 1..=10u32 {
+        let (stream, next) = leave(t, |t| number(t, desc, 1));
+        at_a.push(1);
+        at_b.push(1);
+        t = arrive(&stream, next, hop, old::ALL);
+        assert_eq!(t.troubles(), [] as [String; 0]);
+        assert_eq!(t.report().damaged_pages + t.report().lost_events, 0);
+        assert_eq!(t.report().late_events, 0);
+
+        assert_eq!(numbers(&t), at_top);
+        assert_eq!(t.filter_text(desc).as_deref(), Some("a > 9"));
+        assert!(!t.option(TraceOption::IrqInfo));
+        assert_eq!(t.buffer_percent(), 75);
+        assert_eq!(t.task_name(1).as_str(), "init");
+        assert!(t.saved_cmdlines().any(|(pid, _)| pid == 1));
+
+        let names: Vec<_> = t.instances().iter().map(|i| i.name().to_string()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let a = t.instance("a").unwrap();
+        assert_eq!(numbers(&a), at_a, "hop {hop}");
+        assert_eq!(a.clock(), ClockId::Counter);
+        assert!(!a.option(TraceOption::Overwrite) && !a.buffer(1).unwrap().overwrite());
+        assert_eq!(a.subbuf_order(), 1);
+        assert_eq!((a.size_kb(0), a.size_kb(1)), (Some(16), Some(64)));
+        let shown = hist(&a, desc);
+        assert!(
+            shown.contains(&format!("{{ a:          1 }} hitcount: {:10}", 2 + hop)),
+            "{shown}"
+        );
+        assert!(shown.contains(&format!("Hits: {}", at_a.len())), "{shown}");
+        let b = t.instance("b").unwrap();
+        assert_eq!(numbers(&b), at_b);
+        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10]);
+        assert_eq!(
+            triggers(&b, desc),
+            "snapshot:count=1 if a == 50\n",
+            "hop {hop}"
+        );
+        // And on it goes, in all of them.
+        number(&t, desc, 20 + hop);
+        for list in [&mut at_top, &mut at_a, &mut at_b] {
+            list.push(20 + hop);
+        }
+        let owned = t.platform().owned().len();
+        assert!(pages == 0 || pages == owned, "no page is lost or made");
+        pages = owned;
+    }
+    let a = t.instance("a").unwrap();
+    number(&t, desc, 99);
+    assert!(!a.tracing_on());
+    let left = triggers(&a, desc);
+    assert!(left.contains("traceoff:count=2 if a == 99"), "{left}");
+    drop(a);
+    t.remove_instance("a").unwrap();
+    t.remove_instance("b").unwrap();
+    assert_eq!(t.remove_instance("b").unwrap_err(), Errno::ENOENT);
+    let platform = *t.platform();
+    drop(t);
+    assert!(platform.owned().is_empty());
+}
+
+#[test]
+fn what_has_no_field_any_more_is_told_and_all_else_kept() {
+    let _alone = alone();
+    let t = tracer();
+    let desc = &old::shrinks::DESC;
+    t.set_event_enabled(desc, true);
+    t.write_filter(desc, "b == 1").unwrap();
+    let a = t.create_instance("a").unwrap();
+    a.set_event_enabled(desc, true);
+    a.write_trigger(old::ALL, desc, "hist:keys=b", false)
+        .unwrap();
+    a.write_trigger(old::ALL, desc, "traceoff if a == 7", false)
+        .unwrap();
+    drop(a);
+    let (stream, next) = leave(t, |_| {});
+    let t = arrive(&stream, next, 1, new::ALL);
+    let troubles = t.troubles().join("\n");
+    assert_eq!(t.troubles().len(), 2, "{troubles}");
+    assert!(
+        troubles.contains("b == 1") && troubles.contains("keys=b"),
+        "{troubles}"
+    );
+    let a = t.instance("a").unwrap();
+    let desc = &new::shrinks::DESC;
+    assert!(a.event_enabled(desc) && t.event_enabled(desc));
+    assert_eq!(triggers(&a, desc), "traceoff:unlimited if a == 7\n");
+    number(&t, desc, 7);
+    assert!(!a.tracing_on() && t.tracing_on());
+}
+
+#[test]
+fn a_broken_instance_is_given_up_alone() {
+    let _alone = alone();
+    type Change = fn(&mut TracerState);
+    let changes: [(&str, Change); 8] = [
+        ("too few for a ring", |s| {
+            s.instances[0].cpus[0].shape.ring.truncate(1)
+        }),
+        ("twice", |s| {
+            s.instances[0].cpus[0].shape.ring[0] = s.instances[0].cpus[1].shape.ring[0]
+        }),
+        ("twice", |s| {
+            // The second half of a larger page.
+            let mut page = s.instances[0].cpus[0].shape.ring[0];
+            page.order = 0;
+            page.pa = s.cpus[0].shape.ring[0].pa;
+            s.instances[0].extra.snapshot = s.cpus.iter().map(|c| c.shape.clone()).collect();
+            s.instances[0].extra.snapshot[0].ring[0] = page;
+        }),
+        ("name", |s| s.instances[0].name = "a/b".into()),
+        ("name", |s| s.instances[0].name = String::new()),
+        ("CPU 9", |s| s.instances[0].cpus[0].cpu = 9),
+        ("events written", |s| {
+            s.instances[0].cpus[0].shape.overrun = u64::MAX
+        }),
+        ("1 to 1024 CPUs", |s| s.instances[0].cpus.clear()),
+    ];
+    for (what, change) in changes {
+        let t = tracer();
+        furnish(&t);
+        let (stream, next) = leave(t, |_| {});
+        let mut state = read(&stream);
+        change(&mut state);
+        let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
+        let told = t.troubles().join("\n");
+        assert!(
+            t.troubles().len() == 1 && told.contains("given up") && told.contains(what),
+            "{told}"
+        );
+        assert!(t.instance("a").is_none());
+        let b = t.instance("b").unwrap();
+        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10]);
+        assert_eq!(numbers(&t), [10, 50, 11]);
+        // Its slot and name are free again.
+        t.create_instance("a").unwrap();
+    }
+}
+
+#[test]
+fn a_broken_top_instance_leaves_the_others() {
+    let _alone = alone();
+    let t = tracer();
+    furnish(&t);
+    let (stream, next) = leave(t, |_| {});
+    let mut state = read(&stream);
+    state.cpus[0].shape.ring.clear();
+    let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
+    assert!(t.troubles().join("").contains("top instance"));
+    assert!(numbers(&t).is_empty());
+    assert!(!t.option(TraceOption::IrqInfo));
+    assert_eq!(t.filter_text(&old::number::DESC).as_deref(), Some("a > 9"));
+    assert_eq!(
+        numbers(&t.instance("a").unwrap()),
+        [1, 10, 50, 11, 1],
+        "events of others are kept"
+    );
+    number(&t, &old::number::DESC, 10);
+    assert_eq!(numbers(&t), [10]);
+}
+
+#[test]
+fn a_damaged_page_of_an_instance_costs_that_page_only() {
+    let _alone = alone();
+    let t = tracer();
+    furnish(&t);
+    let desc = &old::number::DESC;
+    let b = t.instance("b").unwrap();
+    (0..2000).for_each(|i| number(&t, desc, 100 + i));
+    let before = b.stats(0).unwrap();
+    drop(b);
+    let (stream, next) = leave(t, |_| {});
+    let state = read(&stream);
+    let pa = state.instances[1].cpus[0].shape.ring[1].pa;
+    let p = next.ptr(pa + 8, 8).unwrap();
+    // SAFETY: simulated RAM that nobody else accesses now.
+    unsafe { p.as_ptr().copy_from(5000u64.to_ne_bytes().as_ptr(), 8) };
+    let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
+    assert_eq!(t.report().damaged_pages, 1);
+    let stats = t.instance("b").unwrap().stats(0).unwrap();
+    assert_eq!(stats.written(), before.written());
+    assert_eq!(stats.overrun, before.overrun + t.report().lost_events);
+}
+
+/// What the kernels wrote that knew no instances.
+mod v1 {
+    use super::{ClockId, KState};
+    use trace::Boundary;
+    use trace::event::SavedEvent;
+    use trace::tracer::CpuState;
+
+    #[derive(Debug, KState)]
+    #[kstate(id = 0x7472_6163, version = 1)]
+    pub struct TracerState {
+        pub generation: u32,
+        pub tracing_on: bool,
+        pub current_tracer: String,
+        pub clock: ClockId,
+        pub counter: u64,
+        pub cpus: Vec<CpuState>,
+        pub events: Vec<SavedEvent>,
+        pub boundaries: Vec<Boundary>,
+    }
+}
+
+#[test]
+fn a_state_of_version_1_is_read_and_one_of_version_2_refused_by_it() {
+    let _alone = alone();
+    let t = tracer();
+    t.set_event_enabled(&old::number::DESC, true);
+    number(&t, &old::number::DESC, 3);
+    let (stream, next) = leave(t, |_| {});
+    let refused = StreamReader::new(&stream)
+        .unwrap()
+        .get::<v1::TracerState>(0)
+        .unwrap_err();
+    assert!(refused.to_string().contains("version 2"), "{refused}");
+    let now = read(&stream);
+    let older = v1::TracerState {
+        generation: now.generation,
+        tracing_on: now.tracing_on,
+        current_tracer: now.current_tracer,
+        clock: now.clock,
+        counter: now.counter,
+        cpus: now.cpus,
+        events: now.events,
+        boundaries: now.boundaries,
+    };
+    let mut stream = vec![0; encoded_size(&older) + STREAM_OVERHEAD];
+    let mut writer = StreamWriter::new(&mut stream);
+    writer.put(0, &older).unwrap();
+    let used = writer.finish().unwrap();
+    let t = arrive(&stream[..used], next, 1, old::ALL);
+    assert_eq!(numbers(&t), [3]);
+    assert_eq!(t.options(), TraceOption::DEFAULT);
+    assert_eq!(t.buffer_percent(), 50);
+    assert!(t.event_enabled(&old::number::DESC));
+    assert!(t.instances().is_empty() && t.troubles().is_empty());
+}
+
+#[test]
+fn a_state_is_refreshed_only_in_its_shape() {
+    let _alone = alone();
+    let t = tracer();
+    furnish(&t);
+    let desc = &old::number::DESC;
+    let mut state = t.state().unwrap();
+    // A key that the histogram did not have is counted as dropped: there is no room for it in the description any more.
+    number(&t, desc, 77);
+    t.refresh_state(&mut state).unwrap();
+    let saved = &state.instances[0].extra.conditions[0].triggers;
+    let hist = saved.iter().find_map(|t| t.hist.first()).unwrap();
+    assert_eq!((hist.hits, hist.dropped), (5, 1));
+    t.take_snapshot(None).unwrap();
+    assert!(t.refresh_state(&mut state).is_err());
+    let mut state = t.state().unwrap();
+    t.create_instance("c").unwrap();
+    assert!(t.refresh_state(&mut state).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the numbers and pages of the instances are turned into: a tracer that works; no panic, and no page that two use.
+    #[test]
+    fn any_damage_to_instances_is_survived(
+        changes in prop::collection::vec(
+            (0..3usize, 0..2usize, 0..10usize, prop_oneof![0..40u64, 0..4000u64, any::<u64>()]),
+            1..5,
+        ),
+        bytes in prop::collection::vec((0..3usize, 0..4096usize, any::<u8>()), 0..8),
+    ) {
+        let _alone = alone();
+        let t = tracer();
+        furnish(&t);
+        let (stream, next) = leave(t, |_| {});
+        let mut state = read(&stream);
+        for (which, at, value) in bytes {
+            let shape = match which {
+                0 => &state.cpus[0].shape,
+                1 => &state.instances[1].cpus[0].shape,
+                _ => &state.instances[1].extra.snapshot[0],
+            };
+            let p = next.ptr(shape.ring[0].pa + at as u64, 1).unwrap();
+            // SAFETY: simulated RAM that nobody else accesses now.
+            unsafe { p.as_ptr().write(value) };
+        }
+        let mut known = Vec::new();
+        for_each_page(&state, |page| known.push(page));
+        for (instance, cpu, which, value) in changes {
+            let (cpus, extra) = match instance {
+                0 => (&mut state.cpus, &mut state.extra),
+                n => {
+                    let instance = &mut state.instances[n - 1];
+                    (&mut instance.cpus, &mut instance.extra)
+                }
+            };
+            let shape = match extra.snapshot.get_mut(cpu) {
+                Some(snapshot) if value % 2 == 0 => snapshot,
+                _ => &mut cpus[cpu].shape,
+            };
+            match which {
+                0 => shape.used = value as u32,
+                1 => shape.committed = value,
+                2 => shape.overrun = value,
+                // One that has an owner already, or none that there is.
+                3 => shape.ring[0].pa = known.get(value as usize).map_or(value, |page| page.pa),
+                4 => shape.reader.order = value as u8 % 6,
+                5 => shape.read_events = value,
+                6 => cpus[cpu].size_kb = value,
+                7 => extra.buffer_percent = Some(value as u8),
+                8 => {
+                    for saved in extra.conditions.iter_mut().flat_map(|c| &mut c.triggers) {
+                        saved.count = value;
+                        for hist in &mut saved.hist {
+                            hist.key_words = value as u32;
+                            hist.words.truncate(value as usize % 8);
+                        }
+                    }
+                }
+                _ => {
+                    let keep = value as usize % 12;
+                    extra.conditions.iter_mut().for_each(|c| {
+                        c.filter.truncate(keep.min(c.filter.len()));
+                        c.triggers.iter_mut().for_each(|t| t.command.truncate(keep));
+                    });
+                }
+            }
+        }
+        // As the kernel does: what names memory that was not preserved as such is not even looked at.
+        state.instances.retain(|instance| {
+            let mut good = true;
+            for_each_page(instance, |page| good &= known.contains(&page));
+            good
+        });
+        let mut good = true;
+        for_each_page(&state.cpus, |page| good &= known.contains(&page));
+        for_each_page(&state.extra, |page| good &= known.contains(&page));
+        prop_assume!(good);
+        let others = state.instances.len();
+        let t = match Tracer::adopt(next, 2, 1, state, old::ALL) {
+            Ok(t) => t,
+            Err(why) => {
+                prop_assert_eq!(others, 0, "{}", why);
+                return Ok(());
+            }
+        };
+        let desc = &old::number::DESC;
+        t.set_tracing_on(true);
+        t.set_event_enabled(desc, true);
+        (0..600).for_each(|i| number(&t, desc, i));
+        for instance in t.instances() {
+            instance.take_snapshot(None).unwrap();
+        }
+        let mut pages = std::collections::BTreeSet::new();
+        t.for_each_page(|page| assert!(pages.insert(page), "{page:?} has two owners"));
+    }
+}
