@@ -163,6 +163,68 @@ impl fmt::Display for ScratchFault {
     }
 }
 
+/// What is wrong with a list of scattered pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListFault {
+    /// The chunk's address is not that of a page of RAM.
+    NotAPage,
+    /// The chunk is not preserved as a block of one page.
+    NotPreserved,
+    /// More chunks than the announced pages need: a cycle, or a wrong link.
+    TooLong,
+    /// A flag that this kernel does not know.
+    Flags(u16),
+    /// A number of pages that is no whole number of blocks of the list's order, or an order that cannot be.
+    Order(u16),
+    /// More pages than a list can name.
+    TooMany,
+}
+
+impl fmt::Display for ListFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListFault::NotAPage => f.write_str("is not a page of RAM"),
+            ListFault::NotPreserved => f.write_str("is not preserved as one page"),
+            ListFault::TooLong => f.write_str("is one more than the announced pages need"),
+            ListFault::Flags(flags) => {
+                write!(f, "has flags {flags:#x}, not all of which are known")
+            }
+            ListFault::Order(order) => write!(
+                f,
+                "has order {order}, which is too high or does not divide its number of pages"
+            ),
+            ListFault::TooMany => f.write_str("cannot count that many pages"),
+        }
+    }
+}
+
+/// What is wrong with a list of seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealFault {
+    /// Not a whole number of entries.
+    Size,
+    /// Its own checksum is wrong.
+    Crc,
+    /// An entry whose range is empty or passes the end of physical memory.
+    Range,
+    /// A range that is not all preserved.
+    NotPreserved,
+    /// A range that cannot be reached.
+    Unreadable,
+}
+
+impl fmt::Display for SealFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SealFault::Size => "is no whole number of entries",
+            SealFault::Crc => "has not the checksum that it was written with",
+            SealFault::Range => "names a range that cannot be",
+            SealFault::NotPreserved => "names memory that is not preserved",
+            SealFault::Unreadable => "names memory that cannot be reached",
+        })
+    }
+}
+
 /// Where in a described state something stands; both empty where that is not in a field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {

@@ -36,6 +36,11 @@ impl fmt::Display for Error {
             NoTreePage => f.write_str(
                 "preserved map: no free page for a node of the tree; nothing was changed",
             ),
+            NoPages { order } => write!(
+                f,
+                "there is no free block of order {order} ({} KiB); nothing was changed",
+                PAGE_SIZE.checked_shl(u32::from(order)).unwrap_or(0) >> 10
+            ),
             NoHeap { what } => write!(f, "the heap has no room for {what}; nothing was changed"),
             NotRam { block } => write!(
                 f,
@@ -66,6 +71,34 @@ impl fmt::Display for Error {
             CutsBlock { range, block } => write!(
                 f,
                 "preserved map: range {range} holds a part of block {block}; nothing was changed"
+            ),
+
+            ListChunk { chunk, why } => write!(
+                f,
+                "page list: the chunk at {chunk:#x} {why}; nothing was changed"
+            ),
+            ListCount { said, found } => write!(
+                f,
+                "page list: its head says {said} pages, but its chunks name {found}; nothing was changed"
+            ),
+            ListHead { why } => write!(f, "page list: its head {why}; nothing was changed"),
+            ListTwice { block } => write!(
+                f,
+                "page list: block {block} stands in it twice; nothing was changed"
+            ),
+
+            SealBroken {
+                range,
+                stored,
+                computed,
+            } => write!(
+                f,
+                "preserved memory {range} has checksum {computed:#010x}, but was sealed with {stored:#010x}: it has \
+                 changed since; {NOT_RESTORED}"
+            ),
+            SealList { size, why } => write!(
+                f,
+                "seals: the list of {size} bytes {why}; nothing that it names is believed"
             ),
 
             NodeUnaligned { node, level } => write!(
