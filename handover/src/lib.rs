@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`fdt`] | the directory: an FDT that names the preserved map, each subsystem's blob, and the command line |
 //! | [`radix`] | the preserved-memory map: which pages stay as they are, in KHO's radix tree, handed over in place |
+//! | [`page_list`] | lists of scattered pages (`kho_vmalloc`), preserved and taken back as a whole |
 //! | [`scratch`] | the regions that never hold anything preserved, in which the next kernel starts |
 //! | [`state`] | declared state: `#[derive(KState)]`, versions, fingerprints, streams of checksummed entries |
 //! | [`metadata`] | `kexec-metadata`: the kernel before, and the number of kexecs |
@@ -81,6 +82,7 @@ pub mod fdt;
 pub mod mem;
 pub mod metadata;
 pub mod page;
+pub mod page_list;
 pub mod radix;
 pub mod range;
 pub mod scratch;
