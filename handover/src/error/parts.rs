@@ -144,6 +144,10 @@ pub enum ScratchFault {
     TooLarge,
     /// A unit other than K, M, G, %.
     Unit,
+    /// Neither one part nor three.
+    PartCount,
+    /// A percentage as one of three parts.
+    PercentInParts,
     /// Not in whole pages.
     Unaligned,
     /// Overlaps another region.
@@ -157,6 +161,8 @@ impl fmt::Display for ScratchFault {
             ScratchFault::Zero => "it is of size 0",
             ScratchFault::TooLarge => "it is larger than any machine's memory",
             ScratchFault::Unit => "its unit is none of K, M, G, %",
+            ScratchFault::PartCount => "it has neither one part nor three",
+            ScratchFault::PercentInParts => "a percentage cannot be one of three parts",
             ScratchFault::Unaligned => "it is not in whole pages",
             ScratchFault::Overlap => "it overlaps another region",
         })

@@ -223,7 +223,8 @@ impl fmt::Display for Error {
 
             ScratchSyntax { why } => write!(
                 f,
-                "scratch size: {why}; write an amount (16M) or a percentage of what boot needs (200%)"
+                "scratch size: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
+                 per-node amounts (8M,16M,0)"
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,
