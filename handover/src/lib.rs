@@ -13,6 +13,8 @@
 //! | [`state`] | declared state: `#[derive(KState)]`, versions, fingerprints, streams of checksummed entries |
 //! | [`metadata`] | `kexec-metadata`: the kernel before, and the number of kexecs |
 //! | [`check`] | the receiving side's whole check: FDT, scratch, map and blobs, each by itself and against the others |
+//! | [`claims`] | claim or discard: who took what, and what is named and given back |
+//! | [`seal`] | checksums of preserved memory, by range, for those who want them |
 //! | [`range`], [`page`] | ranges of physical memory and blocks of pages, the values that all of it is made of |
 //! | [`error`] | why something was refused, in one sentence |
 //! | `sim` | simulated physical memory for tests (feature `sim`, needs std) |
@@ -77,6 +79,7 @@ extern crate self as handover;
 extern crate std;
 
 pub mod check;
+pub mod claims;
 pub mod error;
 pub mod fdt;
 pub mod mem;
@@ -86,6 +89,7 @@ pub mod page_list;
 pub mod radix;
 pub mod range;
 pub mod scratch;
+pub mod seal;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod state;
