@@ -5,6 +5,7 @@
 //! before), the subsystems' [`Received::restore`], and [`finish`] (give back what nobody claimed, say what happened).
 
 pub mod damage;
+pub mod switch;
 
 use crate::boot::{self, Origin, bytes_at};
 use crate::machine::clock;
@@ -228,6 +229,8 @@ impl Outgoing {
 pub enum Outcome {
     /// No predecessor.
     Cold,
+    /// An ordinary kexec: the predecessor was told to hand nothing over.
+    NotHandedOver,
     /// The predecessor's state is here: its release.
     Restored(String),
     /// There was a predecessor, and what it handed over cannot be trusted: why.
@@ -294,6 +297,10 @@ pub fn receive() -> Received {
     };
     if info.origin == Origin::Cold {
         OUTCOME.call_once(|| Outcome::Cold);
+        return received;
+    }
+    if info.fdt == Extent::default() {
+        OUTCOME.call_once(|| Outcome::NotHandedOver);
         return received;
     }
     phase("check");
@@ -398,11 +405,16 @@ impl Received {
 
 /// Ends the taking over: blobs and FDT are freed, what nobody claimed is given back, and troubles are told.
 pub fn finish(received: Received) {
-    if let Outcome::Refused(why) = outcome() {
-        crate::warning!(
+    match outcome() {
+        Outcome::Refused(why) => crate::warning!(
             "{why}; this kernel starts cold inside scratch, and leaves all other memory alone"
-        );
+        ),
+        Outcome::NotHandedOver => crate::warning!(
+            "handover: switched off in the predecessor: nothing crossed, this kernel starts cold"
+        ),
+        Outcome::Cold | Outcome::Restored(_) => {}
     }
+    switch::init();
     for (_, range) in &received.blobs {
         give_back(*range, &[]);
     }

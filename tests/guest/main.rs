@@ -6,5 +6,6 @@ mod damage;
 mod faults;
 mod images;
 mod memory;
+mod switch;
 mod tracing;
 mod typing;
