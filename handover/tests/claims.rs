@@ -6,7 +6,7 @@ use handover::claims::Claims;
 use handover::error::SealFault;
 use handover::mem::PAGE_SIZE;
 use handover::radix::PreservedMap;
-use handover::seal::{ENTRY_SIZE, HEAD_SIZE, Seals};
+use handover::seal::{ENTRY_SIZE, HEAD_SIZE, Seal, Seals};
 use handover::sim::SimMemory;
 use handover::{Error, PhysRange};
 use proptest::prelude::*;
@@ -27,6 +27,20 @@ fn machine() -> (SimMemory, PreservedMap<SimMemory>) {
     let mem = SimMemory::new(&RAM);
     mem.reserve(RAM[1]);
     (mem, PreservedMap::new(mem, Vec::new()).unwrap())
+}
+
+fn seal_now(
+    seals: &mut Seals,
+    map: &PreservedMap<SimMemory>,
+    range: PhysRange,
+) -> Result<Seal, Error> {
+    // SAFETY: nothing else runs on this memory.
+    unsafe { seals.seal(map, range) }
+}
+
+fn verify(seal: &Seal, map: &PreservedMap<SimMemory>) -> Result<(), Error> {
+    // SAFETY: as above.
+    unsafe { seal.verify(map) }
 }
 
 #[test]
@@ -88,13 +102,12 @@ fn sealed_memory_that_changed_is_found() {
     map.preserve_range(pages(0, 3)).unwrap();
     mem.write(range.start, &[7; 5000]);
     let mut seals = Seals::new();
-    // SAFETY: nothing else runs, here and below.
-    let seal = unsafe { seals.seal(&map, range) }.unwrap();
+    let seal = seal_now(&mut seals, &map, range).unwrap();
     assert_eq!(
         seal.crc32,
         crc32fast::hash(&mem.read(range.start, range.len() as usize))
     );
-    unsafe { seal.verify(&map) }.unwrap();
+    verify(&seal, &map).unwrap();
 
     let mut blob = vec![0; seals.encoded_size()];
     assert_eq!(seals.encode(&mut blob), Ok(HEAD_SIZE + ENTRY_SIZE));
@@ -102,14 +115,14 @@ fn sealed_memory_that_changed_is_found() {
     assert_eq!(read, seals);
     for at in [range.start, range.end - 1] {
         mem.write(at, &[mem.read(at, 1)[0] ^ 4]);
-        let broken = read.iter().map(|s| unsafe { s.verify(&map) });
+        let broken = read.iter().map(|s| verify(s, &map));
         let broken: Vec<_> = broken.collect();
         assert!(matches!(broken[..], [Err(Error::SealBroken { range: r, .. })] if r == range));
         mem.write(at, &[mem.read(at, 1)[0] ^ 4]);
     }
     mem.write(range.start - 1, &[1]);
     mem.write(range.end, &[1]);
-    unsafe { seal.verify(&map) }.unwrap();
+    verify(&seal, &map).unwrap();
 
     let fault = |why| {
         Err(Error::SealList {
@@ -122,11 +135,11 @@ fn sealed_memory_that_changed_is_found() {
         (pages(2, 2), SealFault::NotPreserved),
         (r(0, 1 << 60), SealFault::Range),
     ] {
-        assert_eq!(unsafe { seals.seal(&map, range) }, fault(why));
+        assert_eq!(seal_now(&mut seals, &map, range), fault(why));
     }
     map.unpreserve_range(pages(0, 2)).unwrap();
     assert_eq!(
-        unsafe { seal.verify(&map) },
+        verify(&seal, &map),
         fault(SealFault::NotPreserved).map(|_| ())
     );
     assert_eq!(seals.forget(&pages(4, 1)), 0);
@@ -147,8 +160,7 @@ proptest! {
         let (_, mut map) = machine();
         map.preserve_range(pages(0, 3)).unwrap();
         let mut seals = Seals::new();
-        // SAFETY: nothing else runs.
-        unsafe { seals.seal(&map, pages(1, 1)) }.unwrap();
+        seal_now(&mut seals, &map, pages(1, 1)).unwrap();
         let mut blob = vec![0; seals.encoded_size()];
         seals.encode(&mut blob).unwrap();
         blob[flip / 8] ^= 1 << (flip % 8);

@@ -117,7 +117,7 @@ pub fn init(received: &Received) {
         _ => memory::with_preserved(|map| map.preserve_range(pages)),
     };
     match kept {
-        Ok(()) => received.claim(pages),
+        Ok(()) => received.claim(SUBSYSTEM, pages),
         Err(why) => {
             received.trouble(alloc::format!("the initrd at {pages} is lost: {why}"));
             return;
