@@ -283,6 +283,12 @@ fn main() {
         &|map| each(map, &mut numbers(random), true),
     );
     best(
+        "all, in random order, as a list",
+        PAGES,
+        &|map| map.preserve_each(numbers(random).map(page)).unwrap(),
+        &|map| each(map, &mut numbers(random), true),
+    );
+    best(
         "a random half, in random order",
         PAGES / 2,
         &|map| each(map, &mut numbers(half), false),

@@ -76,10 +76,10 @@ impl PageList {
         let mut chunks = Vec::new();
         let wanted = blocks.len().div_ceil(PER_CHUNK);
         chunks.try_reserve_exact(wanted).map_err(|_| NO_HEAP)?;
-        let mut done = 0;
-        let result = list.write(map, blocks, &mut done, &mut chunks);
+        map.preserve_each(blocks.iter().map(|&pa| PageRef { pa, order }))?;
+        let result = list.write(map, blocks, &mut chunks);
         if result.is_err() {
-            for &pa in &blocks[..done] {
+            for &pa in blocks {
                 // Preserved just now; there is nothing that could refuse.
                 let _ = map.unpreserve(PageRef { pa, order });
             }
@@ -136,14 +136,8 @@ impl PageList {
         &mut self,
         map: &mut PreservedMap<M>,
         blocks: &[u64],
-        done: &mut usize,
         chunks: &mut Vec<u64>,
     ) -> Result<(), Error> {
-        let order = self.order as u8;
-        for &pa in blocks {
-            map.preserve(PageRef { pa, order })?;
-            *done += 1;
-        }
         let mut before: Option<Node> = None;
         for part in blocks.chunks(PER_CHUNK) {
             let pa = map.alloc_preserved(0)?.pa;

@@ -190,6 +190,39 @@ fn blocks_of_one_order_fill_a_range_or_nothing() {
 }
 
 #[test]
+fn scattered_blocks_are_preserved_all_or_none() {
+    let mem = machine();
+    let mut map = new_map(mem);
+    let free = mem.free_pages_left();
+    let mut wanted: Vec<PageRef> = (0..100)
+        .rev()
+        .map(|i| block(121 * M + i * 8192, 0))
+        .collect();
+    wanted.push(block(130 * M, 3));
+    for pages in 0.. {
+        mem.fail_after(Some(pages));
+        let result = map.preserve_each(wanted.iter().copied());
+        mem.fail_after(None);
+        if result.is_ok() {
+            break;
+        }
+        assert_eq!(result, Err(Error::NoTreePage));
+        assert_eq!((map.block_count(), mem.free_pages_left()), (0, free));
+    }
+    assert_eq!(blocks(&map), wanted.iter().copied().collect());
+    map.restore_all(|_| ());
+    wanted.push(wanted[50]);
+    let twice = map.preserve_each(wanted.iter().copied());
+    assert!(matches!(twice, Err(Error::AlreadyPreserved { .. })));
+    let bad = PageRef { pa: 1, order: 99 };
+    assert_eq!(
+        map.preserve_each([bad; 40].into_iter()),
+        Err(Error::BlockOrder { block: bad })
+    );
+    assert_eq!((map.block_count(), mem.free_pages_left()), (0, free));
+}
+
+#[test]
 fn new_blocks_are_preserved_or_not_allocated() {
     let mem = SimMemory::new(&RAM);
     mem.reserve(SCRATCH);

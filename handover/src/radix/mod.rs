@@ -20,6 +20,10 @@
 //! - no block touches scratch, and none holds a page of the tree;
 //! - each node is a page of its own, reached by one path, and never lies in scratch.
 //!
+//! What it costs (`cargo bench -p handover`, docs/measurements.md): for 48 GiB in blocks of one page, 4.5 ns a page to
+//! preserve in order, 7 to 9 in random order, 1 ns to take back in bulk (checking the tree included), and one bit of leaf a
+//! page. At the jump only [`digest`](PreservedMap::digest) is read, which is kept up to date.
+//!
 //! The pages of the tree itself are not in the map (nor are they in Linux's): a successor learns them from the walk,
 //! and [`PreservedMap::for_each_node`] tells its frame allocator to keep off them.
 
@@ -43,6 +47,8 @@ use key::{Digest, LEAF_BITS, ROOT_LEVEL, SLOT_BITS, bit, decode, encode, slot};
 pub(crate) use node::{Node, SLOTS};
 
 const ORDERS: usize = MAX_ORDER as usize + 1;
+/// How many blocks ahead a word is asked for: some ten ns each, so more than a fetch from the last cache takes.
+const AHEAD: usize = 16;
 
 /// The map of preserved memory; see the [module's text](self).
 ///
@@ -124,6 +130,43 @@ impl<M: Memory> PreservedMap<M> {
     fn preserve_unknown(&mut self, block: PageRef) -> Result<(), Error> {
         self.may_preserve(block)?;
         self.insert(block)
+    }
+
+    /// Preserves scattered blocks, in any order: all, or nothing where it fails. Faster than one by one where they are
+    /// many and far apart, since the words that later blocks need are asked for ahead.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`preserve`](PreservedMap::preserve), also for a block that stands twice.
+    pub fn preserve_each(
+        &mut self,
+        blocks: impl Iterator<Item = PageRef> + Clone,
+    ) -> Result<(), Error> {
+        let mut ahead = blocks.clone().skip(AHEAD);
+        for (index, block) in blocks.clone().enumerate() {
+            if let Some(later) = ahead.next() {
+                self.prefetch(later);
+            }
+            if let Err(error) = self.preserve(block) {
+                for done in blocks.take(index) {
+                    // Preserved just now.
+                    self.remove(done);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the word of a block that will be needed soon; any value does no harm.
+    #[inline]
+    fn prefetch(&self, block: PageRef) {
+        if block.order <= MAX_ORDER {
+            let key = encode(block);
+            if let Some(seen) = self.cache.find(key) {
+                seen.leaf.prefetch(bit(key).0);
+            }
+        }
     }
 
     /// Preserves a range of whole pages as the fewest aligned blocks: all of it, or nothing where it fails. An empty
