@@ -220,7 +220,7 @@ fn check_crc<M: Memory>(mem: &M, s: &Subsystem, range: &PhysRange) -> Result<(),
 /// # Safety
 ///
 /// Nothing writes to the range while the slice lives, and it is initialised memory.
-unsafe fn bytes<'m, M: Memory>(mem: &'m M, range: &PhysRange) -> Option<&'m [u8]> {
+pub(crate) unsafe fn bytes<'m, M: Memory>(mem: &'m M, range: &PhysRange) -> Option<&'m [u8]> {
     let len = usize::try_from(range.len()).ok()?;
     if len == 0 {
         return Some(&[]);

@@ -8,13 +8,15 @@
 //! | --- | --- |
 //! | [`fdt`] | the directory: an FDT that names the preserved map, each subsystem's blob, and the command line |
 //! | [`radix`] | the preserved-memory map: which pages stay as they are, in KHO's radix tree, handed over in place |
+//! | [`page_list`] | lists of scattered pages (`kho_vmalloc`), preserved and taken back as a whole |
 //! | [`scratch`] | the regions that never hold anything preserved, in which the next kernel starts |
 //! | [`state`] | declared state: `#[derive(KState)]`, versions, fingerprints, streams of checksummed entries |
-//! | [`dump`] | a stream as readable text, without the structs |
 //! | [`dump`] | a state stream as readable text, without the structs that wrote it |
 //! | [`subsystem`] | who hands state over, in which order it is restored, all of it or nothing, and the report |
 //! | [`metadata`] | `kexec-metadata`: the kernel before, and the number of kexecs |
 //! | [`check`] | the receiving side's whole check: FDT, scratch, map and blobs, each by itself and against the others |
+//! | [`claims`] | claim or discard: who took what, and what is named and given back |
+//! | [`seal`] | checksums of preserved memory, by range, for those who want them |
 //! | [`range`], [`page`] | ranges of physical memory and blocks of pages, the values that all of it is made of |
 //! | [`error`] | why something was refused, in one sentence |
 //! | `sim` | simulated physical memory for tests (feature `sim`, needs std) |
@@ -79,15 +81,18 @@ extern crate self as handover;
 extern crate std;
 
 pub mod check;
+pub mod claims;
 pub mod dump;
 pub mod error;
 pub mod fdt;
 pub mod mem;
 pub mod metadata;
 pub mod page;
+pub mod page_list;
 pub mod radix;
 pub mod range;
 pub mod scratch;
+pub mod seal;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod state;

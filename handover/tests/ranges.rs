@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use handover::error::ScratchFault;
 use handover::page::{Blocks, MAX_ORDER, PageRef};
 use handover::range::{find_space, normalize, subtract};
-use handover::scratch::{self, ScratchSize};
+use handover::scratch::{self, ScratchSize, Usage};
 use handover::{Error, PhysRange};
 use proptest::prelude::*;
 
@@ -120,6 +120,13 @@ fn space() {
 fn scratch_sizes() {
     use ScratchFault::*;
     let fault = |why| Err(Error::ScratchSyntax { why });
+    let parts = |low, global, per_node| {
+        Ok(ScratchSize::Parts {
+            low,
+            global,
+            per_node,
+        })
+    };
     for (text, expected) in [
         ("16M", Ok(ScratchSize::Bytes(16 << 20))),
         ("64k", Ok(ScratchSize::Bytes(64 << 10))),
@@ -138,6 +145,17 @@ fn scratch_sizes() {
         ("99999999G", fault(TooLarge)),
         ("18446744073709551615G", fault(TooLarge)),
         ("99999999999999999999", fault(TooLarge)),
+        ("8M,16M,1G", parts(8 << 20, 16 << 20, 1 << 30)),
+        ("0,16M,0", parts(0, 16 << 20, 0)),
+        ("0,0,0", fault(Zero)),
+        ("8M,16M", fault(PartCount)),
+        ("1,2,3,4", fault(PartCount)),
+        ("1M,2M,3M,", fault(PartCount)),
+        (",,", fault(NoNumber)),
+        ("8M,16M,", fault(NoNumber)),
+        ("8M, 16M,0", fault(NoNumber)),
+        ("8M,50%,0", fault(PercentInParts)),
+        ("50%%", fault(Unit)),
     ] {
         assert_eq!(ScratchSize::parse(text), expected, "{text:?}");
     }
@@ -197,6 +215,109 @@ fn scratch_plans() {
         })
     );
     assert!(plan("16M", &[], &[]).is_err());
+}
+
+#[test]
+fn scratch_in_three_parts() {
+    const M: u64 = 1 << 20;
+    const G: u64 = 1 << 30;
+    let plan = |size: &str, usable: &[PhysRange], nodes: &[PhysRange]| {
+        let size = ScratchSize::parse(size).unwrap();
+        size.plan_nodes(usable, 3 * M, &[r(2 * M, 4 * M)], nodes)
+    };
+    let ram = [r(0, 3 * G), r(4 * G, 8 * G)];
+    let nodes = [r(0, 5 * G), r(5 * G, 8 * G)];
+    // Low, one in each node, and the one that may lie anywhere.
+    assert_eq!(
+        plan("8M,16M,4M", &ram, &nodes),
+        Ok(vec![
+            r(4 * M, 12 * M),
+            r(12 * M, 16 * M),
+            r(16 * M, 32 * M),
+            r(5 * G, 5 * G + 4 * M)
+        ])
+    );
+    assert_eq!(
+        plan("0,0,2M", &ram, &nodes[1..]),
+        Ok(vec![r(5 * G, 5 * G + 2 * M)])
+    );
+    // There is memory, but none of it is low; or none in the second node.
+    assert_eq!(
+        plan("8M,0,0", &ram[1..], &nodes),
+        Err(Error::ScratchNoSpace {
+            wanted: 8 * M,
+            missing: 8 * M
+        })
+    );
+    assert_eq!(
+        plan("0,0,8M", &ram[..1], &nodes),
+        Err(Error::ScratchNoSpace {
+            wanted: 8 * M,
+            missing: 8 * M
+        })
+    );
+    assert!(matches!(
+        plan("3G,1G,0", &ram, &nodes),
+        Err(Error::ScratchTooLarge { .. })
+    ));
+}
+
+#[test]
+fn scratch_use_is_explained() {
+    const M: u64 = 1 << 20;
+    let usage = |size, peak, needed| Usage {
+        size: size * M,
+        used: M,
+        peak: peak * M,
+        needed: needed * M,
+    };
+    for (usage, missing, nearly_full, says) in [
+        (
+            usage(16, 4, 6),
+            0,
+            false,
+            "16384 KiB, 1024 KiB in use, at most 4096 KiB, 6144 KiB needed by a crossing",
+        ),
+        (
+            usage(16, 14, 6),
+            0,
+            true,
+            "; nearly full: kho_scratch=18M would leave room",
+        ),
+        (
+            usage(16, 4, 16),
+            0,
+            true,
+            "; nearly full: kho_scratch=20M would leave room",
+        ),
+        (
+            usage(16, 4, 20),
+            4 * M,
+            true,
+            "; 4096 KiB too few: kho_scratch=24M would do",
+        ),
+        (usage(0, 0, 1), M, true, "too few"),
+    ] {
+        assert_eq!(
+            (usage.missing(), usage.is_nearly_full()),
+            (missing, nearly_full)
+        );
+        let text = usage.to_string();
+        assert!(text.contains(says), "{text}");
+        let advised = Usage {
+            size: usage.advised(),
+            ..usage
+        };
+        assert!(!advised.is_nearly_full(), "{advised}");
+    }
+    let most = Usage {
+        size: u64::MAX,
+        used: 0,
+        peak: u64::MAX,
+        needed: 0,
+    };
+    assert!(most.is_nearly_full() && most.missing() == 0);
+    assert_eq!(most.advised() % scratch::LARGE_PAGE, 0);
 }
 
 #[test]
@@ -317,13 +438,45 @@ proptest! {
         }
     }
 
+    /// The three parts: each in its place, all of them together a plan like any other.
+    #[test]
+    fn a_plan_of_parts_is_usable(
+        usable in ranges(), avoid in ranges(), kib in prop::array::uniform3(0..9_000u64), border in 0..60u64,
+    ) {
+        // Around the end of low memory.
+        let scale = |v: Vec<PhysRange>| -> Vec<PhysRange> {
+            let at = |n: u64| scratch::LOW_LIMIT - 30 * 0x20_0800 + n * 0x20_0800;
+            v.iter().map(|x| r(at(x.start), at(x.end))).collect()
+        };
+        let (usable, avoid) = (scale(usable), scale(avoid));
+        let middle = scale(vec![r(border, border + 1)])[0].start;
+        let nodes = [r(0, middle), r(middle, u64::MAX)];
+        let [low, global, per_node] = kib.map(|kib| kib << 10);
+        let size = ScratchSize::Parts { low, global, per_node };
+        if let Ok(plan) = size.plan_nodes(&usable, 0, &avoid, &nodes) {
+            let total: u64 = plan.iter().map(PhysRange::len).sum();
+            let part = |low, global, per_node| ScratchSize::Parts { low, global, per_node }.bytes(0);
+            prop_assert_eq!(total, size.bytes(0) + part(0, 0, per_node));
+            prop_assert!(plan.iter().all(|p| p.is_page_aligned() && !p.is_empty()));
+            prop_assert!(plan.len() <= scratch::MAX_REGIONS);
+            prop_assert!(plan.windows(2).all(|w| w[0].end <= w[1].start));
+            prop_assert!(subtract(&plan, &usable).is_empty());
+            prop_assert!(plan.iter().all(|p| avoid.iter().all(|a| !a.overlaps(p))));
+            let within = |place: PhysRange| -> u64 {
+                plan.iter().filter_map(|p| p.intersect(&place)).map(|p| p.len()).sum()
+            };
+            prop_assert!(within(r(0, scratch::LOW_LIMIT)) >= part(low, 0, 0));
+            prop_assert!(nodes.iter().all(|&node| within(node) >= part(0, 0, per_node)));
+        }
+    }
+
     #[test]
     fn any_scratch_array_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let _ = scratch::decode(&bytes);
     }
 
     #[test]
-    fn any_scratch_size_is_read_or_refused(text in "\\PC{0,12}|[0-9]{1,22}[kKmMgG%]?") {
+    fn any_scratch_size_is_read_or_refused(text in "\\PC{0,12}|[0-9]{1,22}[kKmMgG%]?|[0-9]{1,9}[kKmM]?,[0-9]{1,20}[gG%]?,[0-9]{0,3}") {
         if let Ok(size) = ScratchSize::parse(&text) {
             size.bytes(u64::MAX);
         }

@@ -6,6 +6,7 @@ pub struct CmdLine<'a>(pub &'a str);
 
 /// The names that the kernel understands, for the message about the ones it does not.
 pub const KNOWN: &[&str] = &[
+    "kho",
     "kho_scratch",
     "loglevel",
     "panic",
@@ -38,6 +39,15 @@ impl<'a> CmdLine<'a> {
     }
 }
 
+/// `on`, `off`, and the other ways in which Linux's switches may be written.
+pub fn parse_switch(text: &str) -> Option<bool> {
+    match text.trim() {
+        "on" | "1" | "y" | "Y" | "yes" => Some(true),
+        "off" | "0" | "n" | "N" | "no" => Some(false),
+        _ => None,
+    }
+}
+
 /// A size in bytes: a decimal number with an optional `K`, `M` or `G`. `None` for anything else, or beyond `u64`.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.as_bytes().last()? {
@@ -56,6 +66,10 @@ mod tests {
 
     #[test]
     fn words_and_values() {
+        assert_eq!(
+            ["on", "1\n", "off", "0", "", "maybe"].map(parse_switch),
+            [Some(true), Some(true), Some(false), Some(false), None, None]
+        );
         let line = CmdLine(" a=1  b kho_scratch=16M a=2=3\n");
         assert_eq!(line.value("a"), Some("2=3"));
         assert_eq!(line.value("b"), None);

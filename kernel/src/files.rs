@@ -35,6 +35,7 @@ static INITRD: Once<Initrd> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: GenFs = GenFs::new(proc::FILES);
 static KHO: GenFs = GenFs::new(kho::FILES);
+static KHO_SWITCH: GenFs = GenFs::new(kho::SWITCH);
 
 /// The name under which the initrd's place crosses.
 const SUBSYSTEM: &str = "initrd";
@@ -112,13 +113,15 @@ pub fn init(received: &Received) {
                 Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
             })
         }
-        Outcome::Refused(_) if boot::info().initrd_crc32 != Some(checksum(&initrd)) => {
+        Outcome::Refused(_) | Outcome::NotHandedOver
+            if boot::info().initrd_crc32 != Some(checksum(&initrd)) =>
+        {
             Err("its checksum is wrong".into())
         }
         _ => memory::with_preserved(|map| map.preserve_range(pages)),
     };
     match kept {
-        Ok(()) => received.claim(pages),
+        Ok(()) => received.claim(SUBSYSTEM, pages),
         Err(why) => {
             received.trouble(alloc::format!("the initrd at {pages} is lost: {why}"));
             return;
@@ -170,13 +173,14 @@ pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
     let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
-    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 6] = [
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 7] = [
         ("/boot", boot_files),
         ("/proc", &PROC),
         ("/sys/kernel/tracing", &tracefs::TRACEFS),
         // The path from before 2015, which many fingers still know.
         ("/sys/kernel/debug/tracing", &tracefs::TRACEFS),
         ("/sys/kernel/debug/kho", &KHO),
+        ("/sys/kernel/kho", &KHO_SWITCH),
         ("/tmp", tmp),
     ];
     for (point, fs) in all {

@@ -6,6 +6,7 @@
 
 pub mod damage;
 pub mod report;
+pub mod switch;
 
 use crate::boot::{self, Origin, bytes_at};
 use crate::machine::clock;
@@ -16,13 +17,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::check::{Incoming, Verified, verify};
+use handover::claims::Claims;
 use handover::error::Error;
 use handover::fdt::{self, Root, Subsystem as FdtSubsystem};
 use handover::mem::Memory;
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
 use handover::radix::PreservedMap;
-use handover::range::{PhysRange, subtract};
+use handover::range::PhysRange;
 use handover::state::{Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter};
 use handover::subsystem::{Node, Outcome as Became, Report, order};
 use kernel::layout::{DIRECT_MAP, PAGE};
@@ -75,22 +77,8 @@ impl Blob {
     fn new(size: usize) -> Result<Blob, String> {
         let pages = (size.max(1) as u64).div_ceil(PAGE);
         let order = pages.next_power_of_two().trailing_zeros();
-        let none = || {
-            format!(
-                "there are no {} KiB of memory in a row to describe the state in",
-                (PAGE << order) / 1024
-            )
-        };
-        let pa = Phys.alloc_pages(order).ok_or_else(none)?;
-        let page = PageRef {
-            pa,
-            order: order as u8,
-        };
-        if let Err(error) = memory::with_preserved(|map| map.preserve(page)) {
-            // SAFETY: allocated above, used by nobody.
-            unsafe { Phys.free_pages(pa, order) };
-            return Err(error);
-        }
+        let page = memory::with_preserved(|map| map.alloc_preserved(order as u8))
+            .map_err(|error| format!("there is no memory to describe the state in: {error}"))?;
         let mut blob = Blob { page, size };
         blob.bytes().fill(0);
         Ok(blob)
@@ -106,10 +94,10 @@ impl Blob {
 
 impl Drop for Blob {
     fn drop(&mut self) {
-        match memory::with_preserved(|map| map.unpreserve(self.page)) {
-            // SAFETY: the block is this value's, and no longer preserved.
-            Ok(()) => unsafe { Phys.free_pages(self.page.pa, self.page.order as u32) },
-            Err(error) => crate::error!("handover: a blob's pages stay preserved: {error}"),
+        // SAFETY: the block is this value's, which ends.
+        let freed = memory::with_preserved(|map| unsafe { map.free_preserved(self.page) });
+        if let Err(error) = freed {
+            crate::error!("handover: a blob's pages stay preserved: {error}");
         }
     }
 }
@@ -233,6 +221,8 @@ impl Outgoing {
 pub enum Outcome {
     /// No predecessor.
     Cold,
+    /// An ordinary kexec: the predecessor was told to hand nothing over.
+    NotHandedOver,
     /// The predecessor's state is here: its release.
     Restored(String),
     /// There was a predecessor, and what it handed over cannot be trusted: why.
@@ -276,17 +266,18 @@ pub fn take_phases() -> arrayvec::ArrayVec<(&'static str, u64), 8> {
     core::mem::take(&mut *PHASES.lock())
 }
 
+/// The name under which the FDT stands among the blobs; no subsystem can be called so (see `fdt::build`).
+const FDT: &str = "the FDT";
+
 /// What came over, checked.
 pub struct Received {
     map: Mutex<Option<PreservedMap<Phys>>>,
-    /// Name and pages of each blob, and the FDT's.
-    blobs: Vec<(String, PhysRange)>,
-    fdt: Option<PhysRange>,
+    /// Who takes what; the FDT counts as a blob.
+    claims: Mutex<Claims>,
     /// What became of each subsystem.
     report: Mutex<Report>,
     /// Sentences about what could not be restored.
     troubles: Mutex<Vec<String>>,
-    claimed: Mutex<Vec<PhysRange>>,
 }
 
 /// Checks what the predecessor left, if there was one.
@@ -301,24 +292,32 @@ pub fn receive() -> Received {
         crate::error!("handover: {error}");
     }
     let info = boot::info();
-    let mut received = Received {
+    let received = Received {
         map: Mutex::new(None),
-        blobs: Vec::new(),
-        fdt: None,
+        claims: Mutex::new(Claims::default()),
         report: Mutex::new(Report::default()),
         troubles: Mutex::new(Vec::new()),
-        claimed: Mutex::new(Vec::new()),
     };
     if info.origin == Origin::Cold {
         OUTCOME.call_once(|| Outcome::Cold);
+        return received;
+    }
+    if info.fdt == Extent::default() {
+        OUTCOME.call_once(|| Outcome::NotHandedOver);
         return received;
     }
     phase("check");
     match check(info) {
         Ok(verified) => {
             let release = release(&verified);
-            received.fdt = Some(whole_pages(info.fdt));
-            received.blobs = verified.blobs;
+            let mut blobs = verified.blobs;
+            blobs.push((FDT.into(), whole_pages(info.fdt)));
+            let mut claims = Claims::new(blobs);
+            // These two have been read.
+            for name in [FDT, metadata::NAME] {
+                claims.take(name);
+            }
+            *received.claims.lock() = claims;
             *received.map.lock() = Some(verified.map);
             OUTCOME.call_once(|| Outcome::Restored(release));
         }
@@ -397,7 +396,8 @@ impl Received {
         if !matches!(outcome(), Outcome::Restored(_)) {
             return None;
         }
-        let Some((_, range)) = self.blobs.iter().find(|(n, r)| n == name && !r.is_empty()) else {
+        let taken = self.claims.lock().take(name);
+        let Some(range) = taken else {
             self.report.lock().note(name, Became::Missing);
             self.trouble(format!(
                 "{name}: the predecessor handed nothing over for it; it starts anew"
@@ -405,7 +405,7 @@ impl Received {
             return None;
         };
         // SAFETY: verified: in RAM, preserved, nobody's to write until `finish` frees it.
-        Some(unsafe { bytes_at((*range).into()) })
+        Some(unsafe { bytes_at(range.into()) })
     }
 
     /// Notes what could not be restored.
@@ -413,100 +413,55 @@ impl Received {
         self.troubles.lock().push(sentence);
     }
 
-    /// Says that preserved memory is in use in this life, too.
-    pub fn claim(&self, range: PhysRange) {
-        self.claimed.lock().push(range);
+    /// Says that preserved memory is in use in this life, too, and by which subsystem.
+    pub fn claim(&self, owner: &str, range: PhysRange) {
+        self.claims.lock().claim(owner, range);
     }
 }
 
 /// Ends the taking over: blobs and FDT are freed, what nobody claimed is given back, and troubles are told.
 pub fn finish(received: Received) {
-    if let Outcome::Refused(why) = outcome() {
-        crate::warning!(
+    match outcome() {
+        Outcome::Refused(why) => crate::warning!(
             "{why}; this kernel starts cold inside scratch, and leaves all other memory alone"
-        );
+        ),
+        Outcome::NotHandedOver => crate::warning!(
+            "handover: switched off in the predecessor: nothing crossed, this kernel starts cold"
+        ),
+        Outcome::Cold | Outcome::Restored(_) => {}
     }
-    report::keep_blobs(&received.blobs);
-    let mut report = received.report.into_inner();
-    for (name, range) in &received.blobs {
-        if report.of(name).is_none() && name != metadata::NAME {
-            report.note(name, Became::Unknown);
-        }
-        give_back(*range, &[]);
-    }
-    let mut lines = report.to_string();
-    if let Some(range) = received.fdt {
-        give_back(range, &[]);
-    }
-    let claimed = received.claimed.into_inner();
+    switch::init();
+    let mut lines = String::new();
     if matches!(outcome(), Outcome::Restored(_)) {
-        let mut unclaimed = Vec::new();
-        let _ = memory::with_preserved(|map| {
-            let mut blocks = Vec::new();
-            map.for_each_block(|page| {
-                blocks.push(PhysRange {
-                    start: page.pa,
-                    end: page.pa + (PAGE << page.order),
-                });
-            });
-            unclaimed = subtract(&blocks, &claimed);
-            Ok(())
-        });
-        let mut pages = 0;
-        for &range in &unclaimed {
-            // A block of which a part is claimed stays whole.
-            pages += give_back(range, &claimed);
+        let claims = received.claims.into_inner();
+        lines = report::keep_what_came(&claims, received.report.into_inner());
+        for (owner, pages) in claims.by_owner() {
+            crate::info!("handover: {owner} took over {pages} pages");
         }
-        if pages > 0 {
-            crate::warning!(
-                "handover: {pages} preserved pages that nobody claimed were given back"
-            );
+        let mut blocks = Vec::new();
+        match memory::with_preserved(|map| Ok(claims.discard(map, |block| blocks.push(block)))) {
+            Ok(discarded) => {
+                lines += &format!(
+                    "{} pages discarded: preserved, and claimed by nobody\n",
+                    discarded.pages
+                );
+                if !discarded.is_empty() {
+                    crate::warning!("handover: {discarded}");
+                }
+            }
+            Err(error) => crate::error!("handover: {error}"),
         }
-        report::keep_ranges("discarded", unclaimed);
-        lines += &format!("{pages} pages discarded: preserved, and claimed by nobody\n");
+        report::keep_ranges("given back", blocks.iter().map(PageRef::range).collect());
+        for block in blocks {
+            // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
+            unsafe { Phys.free_pages(block.pa, u32::from(block.order)) };
+        }
     }
     for trouble in received.troubles.into_inner() {
         crate::warning!("handover: {trouble}");
         lines += &format!("trouble: {trouble}\n");
     }
-    report::keep_ranges("claimed", claimed);
-    let blobs = received.blobs.into_iter().map(|(_, range)| range);
-    report::keep_ranges("blobs and FDT", blobs.chain(received.fdt).collect());
     report::keep(lines);
-}
-
-/// Unpreserves and frees every preserved block in a range, but those that reach into `keep`; how many pages that were.
-fn give_back(range: PhysRange, keep: &[PhysRange]) -> u64 {
-    let range = range.page_align_outwards();
-    let (mut at, mut pages) = (range.start, 0);
-    while at < range.end {
-        let freed = memory::with_preserved(|map| {
-            let Some(block) = map.block_at(at) else {
-                return Ok(None);
-            };
-            let kept = keep.iter().any(|k| k.overlaps(&block.range()));
-            if !kept {
-                map.unpreserve(block)?;
-            }
-            Ok(Some((block, kept)))
-        });
-        match freed {
-            Ok(Some((block, kept))) => {
-                if !kept {
-                    // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
-                    unsafe { Phys.free_pages(block.pa, block.order as u32) };
-                    pages += block.pages();
-                }
-                at = block.pa + (PAGE << block.order);
-            }
-            Ok(None) => at += PAGE,
-            Err(error) => {
-                crate::error!("handover: {error}");
-                break;
-            }
-        }
-    }
-    pages
 }
 
 /// What would be handed over now: the FDT of a rehearsal, after which everybody goes on.

@@ -156,6 +156,10 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
         }
     };
     *LOADED.lock() = Some(loaded.clone());
+    let usage = memory::scratch_usage();
+    if usage.is_nearly_full() {
+        crate::warning!("scratch: {usage}");
+    }
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
@@ -193,6 +197,12 @@ fn take_scratch(
         *pool = tried;
         Ok((block, early))
     })
+}
+
+/// What a loaded image of this kernel's own size takes of scratch.
+pub fn own_size() -> u64 {
+    let info = boot::info();
+    boot::image_size() + (info.symtab.len() + info.strtab.len()) as u64 + BESIDE_IMAGE
 }
 
 /// The most pages that the first page tables of the new kernel can take: four levels for the image and for the control
@@ -389,7 +399,10 @@ pub fn unload() -> bool {
 pub fn execute() -> Result<Infallible, KexecError> {
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
     let control = control_page_address();
-    let mut outgoing = handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?;
+    let mut outgoing = match handing::switch::active() {
+        true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
+        false => None,
+    };
     match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
         // Taken: from an attempt before this one.
         Ok(()) | Err(MapError::Taken) => {}
@@ -403,8 +416,12 @@ pub fn execute() -> Result<Infallible, KexecError> {
     interrupts::disable();
     events::kexec_phase(generation(), "quiesce");
     apic::quiet();
-    let fdt = outgoing.seal();
-    outgoing.go();
+    let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
+    if let Some(outgoing) = outgoing {
+        outgoing.go();
+    }
+    // Neither place nor size: nothing is handed over, on purpose.
+    let fdt = fdt.unwrap_or_default();
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of
     // tables; the new set maps the image at its entry, its stack and the parameters; all of it lies in memory that this

@@ -5,20 +5,42 @@
 
 use alloc::vec::Vec;
 use handover::range::PhysRange;
+use handover::scratch::Usage;
 
 /// The scratch regions, and what is taken of them.
 #[derive(Clone, Debug, Default)]
 pub struct ScratchPool {
     regions: Vec<PhysRange>,
     taken: Vec<PhysRange>,
+    /// The most bytes that were taken at once.
+    peak: u64,
 }
 
 impl ScratchPool {
     /// A pool of `regions`, with `taken` (which may reach beyond them) in use.
     pub fn new(regions: Vec<PhysRange>, taken: &[PhysRange]) -> Self {
-        ScratchPool {
+        let mut pool = ScratchPool {
             regions,
             taken: taken.to_vec(),
+            peak: 0,
+        };
+        pool.peak = pool.used();
+        pool
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        let size: u64 = self.regions.iter().map(PhysRange::len).sum();
+        size - self.free_bytes().0
+    }
+
+    /// How full it is. `needed` is what a crossing needs, in bytes.
+    pub fn usage(&self, needed: u64) -> Usage {
+        Usage {
+            size: self.regions.iter().map(PhysRange::len).sum(),
+            used: self.used(),
+            peak: self.peak,
+            needed,
         }
     }
 
@@ -47,6 +69,7 @@ impl ScratchPool {
             (end <= hole.end).then_some(PhysRange { start, end })
         })?;
         self.taken.push(range);
+        self.peak = self.peak.max(self.used());
         Some(range)
     }
 
@@ -81,6 +104,9 @@ mod tests {
         assert_eq!(pool.largest_hole_around(a), Some(r(0x17000, 0x20000)));
         pool.give_back(a);
         assert_eq!(pool.free_bytes().0, 0xc000);
+        let usage = pool.usage(0x8000);
+        assert_eq!((usage.size, usage.used), (0x10000, 0x4000));
+        assert_eq!((usage.peak, usage.needed), (0x7000, 0x8000));
         assert_eq!(pool.take(u64::MAX, 0x1000), None);
         // The next life: it lies where `a` was, and its successor goes below it.
         let mut next = ScratchPool::new(vec![r(0x10000, 0x20000)], &[r(0x14000, 0x17000)]);

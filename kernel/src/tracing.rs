@@ -132,7 +132,7 @@ pub fn init(received: &Received) {
     let Some(tracer) = adopted.or_else(fresh) else {
         return;
     };
-    tracer.for_each_page(|page| received.claim(page.range()));
+    tracer.for_each_page(|page| received.claim(SUBSYSTEM, page.range()));
     let tracer = TRACER.call_once(|| tracer);
     if is_new {
         settings(tracer);

@@ -7,5 +7,6 @@ mod faults;
 mod ftrace;
 mod images;
 mod memory;
+mod switch;
 mod tracing;
 mod typing;

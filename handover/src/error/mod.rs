@@ -5,7 +5,10 @@
 mod parts;
 mod sentences;
 
-pub use parts::{Claim, FdtBlock, FdtFault, Name, PageFault, Place, ScratchFault, ValueFault};
+pub use parts::{
+    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Place, ScratchFault, SealFault,
+    ValueFault,
+};
 
 use crate::page::PageRef;
 use crate::range::PhysRange;
@@ -42,6 +45,11 @@ pub enum Error {
     // The preserved map, on the side that writes.
     /// No page for a node of the tree.
     NoTreePage,
+    /// No free block of pages.
+    NoPages {
+        /// The order that was asked for.
+        order: u8,
+    },
     /// The heap is exhausted.
     NoHeap {
         /// What was to be held there.
@@ -91,6 +99,50 @@ pub enum Error {
         range: PhysRange,
         /// The block.
         block: PageRef,
+    },
+
+    // Lists of scattered pages.
+    /// A chunk of a page list that cannot be one.
+    ListChunk {
+        /// Physical address of the chunk.
+        chunk: u64,
+        /// Why.
+        why: ListFault,
+    },
+    /// A page list whose length is not the one that it was announced with.
+    ListCount {
+        /// Pages, as its head says.
+        said: u32,
+        /// Pages that its chunks name.
+        found: u64,
+    },
+    /// A page list's head that cannot be one.
+    ListHead {
+        /// Why.
+        why: ListFault,
+    },
+    /// A block that stands twice in a page list, or in it and as one of its chunks.
+    ListTwice {
+        /// The block.
+        block: PageRef,
+    },
+
+    // Checksums of preserved memory.
+    /// Preserved memory whose content is not what it was sealed with.
+    SealBroken {
+        /// The memory.
+        range: PhysRange,
+        /// The checksum that it was sealed with.
+        stored: u32,
+        /// The one that it has.
+        computed: u32,
+    },
+    /// A list of seals that cannot be one.
+    SealList {
+        /// Its size in bytes.
+        size: usize,
+        /// Why.
+        why: SealFault,
     },
 
     // The preserved map, on the side that reads.

@@ -144,6 +144,10 @@ pub enum ScratchFault {
     TooLarge,
     /// A unit other than K, M, G, %.
     Unit,
+    /// Neither one part nor three.
+    PartCount,
+    /// A percentage as one of three parts.
+    PercentInParts,
     /// Not in whole pages.
     Unaligned,
     /// Overlaps another region.
@@ -157,8 +161,72 @@ impl fmt::Display for ScratchFault {
             ScratchFault::Zero => "it is of size 0",
             ScratchFault::TooLarge => "it is larger than any machine's memory",
             ScratchFault::Unit => "its unit is none of K, M, G, %",
+            ScratchFault::PartCount => "it has neither one part nor three",
+            ScratchFault::PercentInParts => "a percentage cannot be one of three parts",
             ScratchFault::Unaligned => "it is not in whole pages",
             ScratchFault::Overlap => "it overlaps another region",
+        })
+    }
+}
+
+/// What is wrong with a list of scattered pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListFault {
+    /// The chunk's address is not that of a page of RAM.
+    NotAPage,
+    /// The chunk is not preserved as a block of one page.
+    NotPreserved,
+    /// More chunks than the announced pages need: a cycle, or a wrong link.
+    TooLong,
+    /// A flag that this kernel does not know.
+    Flags(u16),
+    /// A number of pages that is no whole number of blocks of the list's order, or an order that cannot be.
+    Order(u16),
+    /// More pages than a list can name.
+    TooMany,
+}
+
+impl fmt::Display for ListFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListFault::NotAPage => f.write_str("is not a page of RAM"),
+            ListFault::NotPreserved => f.write_str("is not preserved as one page"),
+            ListFault::TooLong => f.write_str("is one more than the announced pages need"),
+            ListFault::Flags(flags) => {
+                write!(f, "has flags {flags:#x}, not all of which are known")
+            }
+            ListFault::Order(order) => write!(
+                f,
+                "has order {order}, which is too high or does not divide its number of pages"
+            ),
+            ListFault::TooMany => f.write_str("cannot count that many pages"),
+        }
+    }
+}
+
+/// What is wrong with a list of seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealFault {
+    /// Not a whole number of entries.
+    Size,
+    /// Its own checksum is wrong.
+    Crc,
+    /// An entry whose range is empty or passes the end of physical memory.
+    Range,
+    /// A range that is not all preserved.
+    NotPreserved,
+    /// A range that cannot be reached.
+    Unreadable,
+}
+
+impl fmt::Display for SealFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SealFault::Size => "is no whole number of entries",
+            SealFault::Crc => "has not the checksum that it was written with",
+            SealFault::Range => "names a range that cannot be",
+            SealFault::NotPreserved => "names memory that is not preserved",
+            SealFault::Unreadable => "names memory that cannot be reached",
         })
     }
 }

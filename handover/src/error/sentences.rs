@@ -48,6 +48,11 @@ impl fmt::Display for Error {
             NoTreePage => f.write_str(
                 "preserved map: no free page for a node of the tree; nothing was changed",
             ),
+            NoPages { order } => write!(
+                f,
+                "there is no free block of order {order} ({} KiB); nothing was changed",
+                PAGE_SIZE.checked_shl(u32::from(order)).unwrap_or(0) >> 10
+            ),
             NoHeap { what } => write!(f, "the heap has no room for {what}; nothing was changed"),
             NotRam { block } => write!(
                 f,
@@ -78,6 +83,34 @@ impl fmt::Display for Error {
             CutsBlock { range, block } => write!(
                 f,
                 "preserved map: range {range} holds a part of block {block}; nothing was changed"
+            ),
+
+            ListChunk { chunk, why } => write!(
+                f,
+                "page list: the chunk at {chunk:#x} {why}; nothing was changed"
+            ),
+            ListCount { said, found } => write!(
+                f,
+                "page list: its head says {said} pages, but its chunks name {found}; nothing was changed"
+            ),
+            ListHead { why } => write!(f, "page list: its head {why}; nothing was changed"),
+            ListTwice { block } => write!(
+                f,
+                "page list: block {block} stands in it twice; nothing was changed"
+            ),
+
+            SealBroken {
+                range,
+                stored,
+                computed,
+            } => write!(
+                f,
+                "preserved memory {range} has checksum {computed:#010x}, but was sealed with {stored:#010x}: it has \
+                 changed since; {NOT_RESTORED}"
+            ),
+            SealList { size, why } => write!(
+                f,
+                "seals: the list of {size} bytes {why}; nothing that it names is believed"
             ),
 
             NodeUnaligned { node, level } => write!(
@@ -202,7 +235,8 @@ impl fmt::Display for Error {
 
             ScratchSyntax { why } => write!(
                 f,
-                "scratch size: {why}; write an amount (16M) or a percentage of what boot needs (200%)"
+                "scratch size: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
+                 per-node amounts (8M,16M,0)"
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::cache::Cache;
+use super::key::{Digest, LEAF_BITS, ROOT_LEVEL, SLOT_BITS, decode};
 use super::node::{Node, SLOTS};
-use super::{LEAF_BITS, ORDERS, PreservedMap, ROOT_LEVEL, SLOT_BITS};
-use super::{blocks_of, decode, node_digest, word_digest};
+use super::{ORDERS, PreservedMap, blocks_of};
 use crate::error::{Claim, Error};
 use crate::mem::{Memory, PAGE_SIZE};
 use crate::page::{MAX_ORDER, PageRef};
@@ -49,7 +50,7 @@ impl<M: Memory> PreservedMap<M> {
             nodes: Vec::new(),
             max_nodes: max_nodes(limits.ram),
             blocks: [0; ORDERS],
-            digest: 0,
+            digest: Digest::default(),
         };
         walk.visit(root, ROOT_LEVEL, 0)?;
         let Walk {
@@ -60,13 +61,19 @@ impl<M: Memory> PreservedMap<M> {
             ..
         } = walk;
 
+        let in_use = (0..).zip(&blocks).filter(|(_, n)| **n > 0);
+        let in_use = in_use.fold(0, |all, (order, _)| all | 1 << order);
+        let mut cache = Cache::default();
+        cache.forget(nodes.len());
         let map = PreservedMap {
             mem,
             root,
             forbidden,
             nodes,
             blocks,
+            in_use,
             digest,
+            cache,
         };
         for &node in &map.nodes {
             if let Some(by) = map.block_at(node) {
@@ -79,7 +86,7 @@ impl<M: Memory> PreservedMap<M> {
 
     /// No block lies within a block of another order. (Within an order, each block has one bit.)
     fn check_orders_disjoint(&self) -> Result<(), Error> {
-        if self.blocks.iter().filter(|&&n| n > 0).count() < 2 {
+        if self.in_use.count_ones() < 2 {
             return Ok(());
         }
         let mut clash = None;
@@ -116,7 +123,7 @@ struct Walk<'a, M> {
     nodes: Vec<u64>,
     max_nodes: usize,
     blocks: [u64; ORDERS],
-    digest: u64,
+    digest: Digest,
 }
 
 impl<M: Memory> Walk<'_, M> {
@@ -167,7 +174,7 @@ impl<M: Memory> Walk<'_, M> {
             what: "the list of the preserved map's pages",
         })?;
         self.nodes.insert(place, pa);
-        self.digest = self.digest.wrapping_add(node_digest(pa));
+        self.digest.add_node(pa);
         Node::at(self.mem, pa).ok_or(outside)
     }
 
@@ -177,7 +184,7 @@ impl<M: Memory> Walk<'_, M> {
         // The order bit lies above the leaf's bits for every order that is allowed, so one block tells all.
         let order = decode(lowest).ok_or(Error::BadKey { key: lowest })?.order;
         self.blocks[usize::from(order)] += u64::from(bits.count_ones());
-        self.digest = self.digest.wrapping_add(word_digest(key, bits));
+        self.digest.add_word(key, bits);
 
         // Nearly always, all 64 places are plain RAM.
         let first = decode(key).map(|b| b.pa);

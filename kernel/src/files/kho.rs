@@ -1,4 +1,4 @@
-//! `/sys/kernel/debug/kho`: what was handed over, what will be, and damage on purpose.
+//! `/sys/kernel/debug/kho` and `/sys/kernel/kho`: what was handed over, what will be, and damage on purpose.
 
 use crate::demo_state::{BOOTS, Boots};
 use crate::handing::report;
@@ -57,12 +57,40 @@ pub const FILES: &[GenFile] = &[
     },
     GenFile::read_only("out/scratch_phys", scratch_phys),
     GenFile::read_only("out/scratch_len", scratch_len),
+    GenFile::read_only("out/scratch_use", scratch_use),
     GenFile {
         path: "out/damage",
         read: Some(show_damage),
         write: Some(set_damage),
     },
 ];
+
+/// `/sys/kernel/kho`: the switch.
+pub const SWITCH: &[GenFile] = &[GenFile {
+    path: "active",
+    read: Some(show_active),
+    write: Some(set_active),
+}];
+
+fn show_active(out: &mut dyn Sink) -> Result<(), FsError> {
+    let active = u8::from(handing::switch::active());
+    Ok(print(out, format_args!("{active}\n"))?)
+}
+
+fn set_active(bytes: &[u8]) -> Result<(), FsError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let on = core::str::from_utf8(bytes)
+        .ok()
+        .and_then(kernel::cmdline::parse_switch);
+    let on = on.ok_or(FsError::new(
+        Errno::EINVAL,
+        "write 1 (a kexec hands over) or 0 (an ordinary kexec, over which nothing crosses)",
+    ))?;
+    handing::switch::set(on);
+    Ok(())
+}
 
 fn incoming(out: &mut dyn Sink) -> Result<(), FsError> {
     Ok(out.write(incoming_fdt()?)?)
@@ -200,6 +228,10 @@ fn scratch_phys(out: &mut dyn Sink) -> Result<(), FsError> {
 
 fn scratch_len(out: &mut dyn Sink) -> Result<(), FsError> {
     each_scratch(out, |range| range.end - range.start)
+}
+
+fn scratch_use(out: &mut dyn Sink) -> Result<(), FsError> {
+    Ok(print(out, format_args!("{}\n", memory::scratch_usage()))?)
 }
 
 fn show_damage(out: &mut dyn Sink) -> Result<(), FsError> {

@@ -4,34 +4,47 @@ use super::{Outcome, outcome};
 use crate::boot::bytes_at;
 use crate::memory::IrqMutex;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use handover::claims::Claims;
 use handover::range::{self, PhysRange};
+use handover::subsystem::{Outcome as Became, Report};
 use spin::Once;
 
 /// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
 const KEPT_BYTES: u64 = 1 << 20;
 
 static BLOBS: Once<Vec<(String, Vec<u8>)>> = Once::new();
-/// What came over preserved, by what became of it. As it was found: it is put in order when somebody asks.
-static RANGES: IrqMutex<Vec<(&str, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
+/// What came over preserved, by who claimed it. As it was found: it is put in order when somebody asks.
+static RANGES: IrqMutex<Vec<(String, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
 static REPORT: Once<String> = Once::new();
 
-/// Copies the blobs, while they are still there, as far as there is room.
-pub(super) fn keep_blobs(blobs: &[(String, PhysRange)]) {
+/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is. What became of each
+/// subsystem, a line each.
+pub(super) fn keep_what_came(claims: &Claims, mut report: Report) -> String {
     let mut left = KEPT_BYTES;
     let mut kept = Vec::new();
-    for (name, range) in blobs {
+    for (name, range, taken) in claims.blobs() {
+        if !taken {
+            report.note(name, Became::Unknown);
+        }
         let mut copy = Vec::new();
-        if range.len() > left || copy.try_reserve_exact(range.len() as usize).is_err() {
+        if name == super::FDT
+            || range.len() > left
+            || copy.try_reserve_exact(range.len() as usize).is_err()
+        {
             continue;
         }
         left -= range.len();
         // SAFETY: verified: in RAM, preserved, nobody's to write until `finish` frees it, which is after this.
-        copy.extend_from_slice(unsafe { bytes_at((*range).into()) });
-        kept.push((name.clone(), copy));
+        copy.extend_from_slice(unsafe { bytes_at(range.into()) });
+        kept.push((name.into(), copy));
     }
     BLOBS.call_once(|| kept);
+    for (owner, ranges) in claims.claimed() {
+        keep_ranges(owner, ranges);
+    }
+    report.to_string()
 }
 
 /// The blobs that this kernel was handed, by name; those that were too long to keep are left out.
@@ -40,12 +53,12 @@ pub fn incoming_blobs() -> &'static [(String, Vec<u8>)] {
 }
 
 /// Keeps ranges of memory that came over preserved.
-pub(super) fn keep_ranges(what: &'static str, ranges: Vec<PhysRange>) {
-    RANGES.lock().push((what, ranges));
+pub(super) fn keep_ranges(owner: &str, ranges: Vec<PhysRange>) {
+    RANGES.lock().push((owner.into(), ranges));
 }
 
-/// What came over preserved: what became of it, and its ranges in order.
-pub fn incoming_ranges() -> Vec<(&'static str, Vec<PhysRange>)> {
+/// What came over preserved: who claimed it, and its ranges in order.
+pub fn incoming_ranges() -> Vec<(String, Vec<PhysRange>)> {
     let mut all = RANGES.lock().clone();
     for (_, ranges) in &mut all {
         *ranges = ranges.iter().map(PhysRange::page_align_outwards).collect();
@@ -63,6 +76,9 @@ pub(super) fn keep(lines: String) {
 pub fn text() -> String {
     let began = match outcome() {
         Outcome::Cold => "cold start: nothing was handed over".into(),
+        Outcome::NotHandedOver => {
+            "kexec without a handover: the predecessor had it switched off".into()
+        }
         Outcome::Restored(release) => format!("handover from {release} accepted"),
         Outcome::Refused(why) => format!("handover refused: {why}"),
     };

@@ -65,6 +65,18 @@ impl Division {
         }
     }
 
+    /// After a kexec over which nothing was handed on purpose: all is free but scratch and the initrd.
+    pub fn not_handed_over(info: &Info, ram: &[PhysRange]) -> Division {
+        let scratch: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
+        let mut taken = scratch.clone();
+        taken.extend(info.initrd.range().map(|r| r.page_align_outwards()));
+        Division {
+            free: subtract(ram, &taken),
+            scratch,
+            regions: info.regions.clone(),
+        }
+    }
+
     /// Where the handover cannot be trusted: a quarter of the largest free part of scratch (at least 6 MiB, at most half of
     /// it) becomes ordinary memory, the rest goes on being scratch, and all else but the initrd is left alone, for
     /// this life and the ones that it starts.
@@ -138,13 +150,17 @@ fn memory_map(mut parts: Vec<(PhysRange, Kind)>) -> arrayvec::ArrayVec<Region, M
         .collect()
 }
 
+/// Bytes of scratch that a crossing needs, of kernels like this one, whose start took `early` bytes: the running image and
+/// the loaded one, and the first pages of one of them, of which another kernel may take a little more.
+pub fn needed_by_a_crossing(early: u64) -> u64 {
+    align_up(2 * kexec::own_size() + early + early / 4, PAGE)
+}
+
 /// Scratch in `usable` memory. Two kernels lie there at once, the running one and the one that is loaded, and the first
 /// pages of one of them.
 fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<PhysRange> {
     let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
-    let info = boot::info();
-    let image = boot::image_size() + (info.symtab.len() + info.strtab.len()) as u64;
-    let needed = align_up(2 * (image + kexec::BESIDE_IMAGE) + early + early / 4, PAGE);
+    let needed = needed_by_a_crossing(early);
     let default = ScratchSize::Bytes((total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST));
     let size = match boot::cmdline().value("kho_scratch").map(ScratchSize::parse) {
         Some(Ok(size)) => size,

@@ -14,7 +14,7 @@ pub use lock::{IrqMutex, without_interrupts};
 use crate::boot::paging::{MapError, Rights, Tables};
 use crate::boot::{self, Origin, early};
 use crate::events;
-use crate::handing::{Received, phase};
+use crate::handing::{Outcome, Received, outcome, phase};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -113,6 +113,9 @@ pub fn init(received: &Received) {
     let division = match (info.origin, &map) {
         (Origin::Cold, _) => Division::cold(info, &ram),
         (Origin::Kexec, Some(map)) => Division::handed_over(info, &ram, map),
+        (Origin::Kexec, None) if matches!(outcome(), Outcome::NotHandedOver) => {
+            Division::not_handed_over(info, &ram)
+        }
         (Origin::Kexec, None) => Division::inside_scratch(info),
     };
     // Up to here the heap could still grow, from early pages.
@@ -142,6 +145,7 @@ pub fn init(received: &Received) {
         with_scratch(|pool| pool.regions().iter().map(|r| r.end - r.start).sum::<u64>()) >> 10,
         preserved_pages()
     );
+    crate::info!("scratch: {}", scratch_usage());
 }
 
 /// Hands `free` to a new buddy, whose bitmaps come out of the first range that has room for them.
@@ -219,6 +223,12 @@ pub fn preserved_pages() -> u64 {
 /// Works with the scratch pool.
 pub fn with_scratch<R>(f: impl FnOnce(&mut ScratchPool) -> R) -> R {
     f(SCRATCH.lock().get_or_insert_default())
+}
+
+/// How full scratch is, and what a crossing needs of it.
+pub fn scratch_usage() -> handover::scratch::Usage {
+    let needed = division::needed_by_a_crossing(early_used());
+    with_scratch(|pool| pool.usage(needed))
 }
 
 /// Next free address in the window for devices and firmware tables.
