@@ -7,13 +7,6 @@
 //!
 //! Without the feature each test runs on plain threads, some hundred times.
 //!
-//! # Open
-//!
-//! Two tests, of a writer that goes around a ring of two pages, fail under loom and are left out there; they pass on plain
-//! threads. One cause is known: `swap` reads `overrun` before its exchange, and the head may go all the way around between
-//! the two, so that the exchange succeeds and the losses of that round are told with a later event than the one that they
-//! came before. To see them: `... --test model -- --ignored`. Not checked yet: resize, and snapshots.
-//!
 //! # Mutations tried
 //!
 //! Each of these makes a test fail under loom:
@@ -26,13 +19,29 @@
 //! | the reader looks at the commit page after the bytes instead of before | swap, around, nested |
 //! | the commit page is moved on relaxed | nested |
 //! | `taking` is ignored | around |
+//! | `taking` without a swap lets the tail into the head page (as it was) | overwriting |
 //! | a consumed page keeps its `seq` | looking |
 //! | a recycled page keeps its `write` (without any race) | around, looking |
 //! | the swap exchanges whatever flags the link has | around |
+//! | links carry no version | shrinking, around |
+//! | the reader swaps while `pages_lost` is behind the version | around |
+//! | `pages_lost` is counted before `overrun` | around |
+//! | a resize gives the links no version | shrinking |
+//! | a change does not shut the buffer | snapshots, growing, shrinking, end |
+//! | a change does not wait for the write that is under way | snapshots, growing, shrinking, end |
+//! | `is_quiet` loads instead of modifying | snapshots, growing, shrinking, end |
+//! | a buffer is opened again relaxed | snapshots, growing, shrinking |
+//! | a snapshot leaves the counters where they are | snapshots |
+//! | a snapshot takes the locks in the order of its arguments | two snapshots (loom tells of the deadlock) |
+//!
+//! The tests' names in short: swap `a_writer_and_the_swap`, overwriting `overwriting_and_the_swap`, nested
+//! `nested_writes_and_a_reader`, around `around_a_write_that_is_under_way`, looking `looking_while_another_consumes`, snapshots both
+//! `a_writer_and_a_snapshot...`, growing and shrinking `a_writer_and_...`, end `a_writer_and_the_end_of_its_buffer`.
 //!
 //! These survive, for no call-back lies where the interrupt would have to come, or nothing looks at what they spoil: an inner
 //! write commits (`end_write`); an event interrupted before its reservation keeps its time; a write that came during the
-//! commit is not noticed by `try_leave`.
+//! commit is not noticed by `try_leave`; a change does not `settle`; a nested writer's HEAD is set again by the one that it
+//! interrupted in `move_head`.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};

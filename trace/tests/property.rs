@@ -1,6 +1,6 @@
 //! The ring against a plain model, a queue of events: random operations, and no difference.
 //!
-//! `TRACE_PROPERTY_OPS` sets how many operations are done in all (default: 400,000, or 4 million with optimization, which is how
+//! `TRACE_PROPERTY_OPS` sets how many operations are done in all (default: 200,000, or 4 million with optimization, which is how
 //! to look hard: `cargo test -p trace --release --test property`); `TRACE_PROPERTY_SEED` the first seed. A failure names its seed; a run of one seed is always the same.
 
 use std::cell::{Cell, RefCell};
@@ -498,7 +498,7 @@ fn behaves_as_a_queue() {
     let ops: u64 = number(
         "TRACE_PROPERTY_OPS",
         if cfg!(debug_assertions) {
-            400_000
+            200_000
         } else {
             4_000_000
         },

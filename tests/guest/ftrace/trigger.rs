@@ -124,12 +124,12 @@ fn histograms_count() {
     let mut guest = Setup::new().boot();
     enter(&mut guest);
     // trigger-hist.tc
-    set(&mut guest, "hist:keys=common_pid,line if line ~ \"p*\"");
-    for command in ["pwd", "pwd", "ps"] {
+    set(&mut guest, "hist:keys=common_pid,line if line ~ \"[hp]*\"");
+    for command in ["pwd", "pwd", "help"] {
         guest.ok(command);
     }
     let text = guest.ok(&format!("cat {EVENT}/hist"));
-    assert!(text.starts_with("# event histogram\n#\n# trigger info: hist:keys=common_pid,line:vals=hitcount:sort=hitcount:size=2048 if line ~ \"p*\" [active]\n#\n\n{ "), "{text}");
+    assert!(text.starts_with("# event histogram\n#\n# trigger info: hist:keys=common_pid,line:vals=hitcount:sort=hitcount:size=2048 if line ~ \"[hp]*\" [active]\n#\n\n{ "), "{text}");
     assert!(
         text.contains("\nTotals:\n    Hits: 3\n    Entries: 2\n    Dropped: 0\n"),
         "{text}"

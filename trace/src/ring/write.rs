@@ -44,6 +44,8 @@ struct Request<'c, C: ?Sized> {
     clock: &'c C,
     /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over.
     own: Option<(u64, u64)>,
+    /// That try found no other's stamps different.
+    was_clean: bool,
 }
 
 /// A try that ran over the end of its page.
@@ -381,6 +383,8 @@ impl<P: Platform> CpuBuffer<P> {
             at,
             clock,
             own: None,
+            // The usual way comes to a try only so.
+            was_clean: true,
         };
         let mut tried = Try::Again;
         if let Some(over) = over {
@@ -419,9 +423,12 @@ impl<P: Platform> CpuBuffer<P> {
         let after = self.write_stamp.get();
         barrier();
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
-        let clean = before == after || request.own == Some((before, after));
+        let unchanged = request.own == Some((before, after));
+        let clean = before == after || unchanged && request.was_clean;
+        // Else writes have come since our first try, which may be later than all that the stamps still tell.
+        let alone = unchanged || request.own.is_none();
         let mut ts = match request.at {
-            Some(at) if clean || self.outermost() => at.min((request.clock)()),
+            Some(at) if clean || alone && self.outermost() => at.min((request.clock)()),
             Some(_) => (request.clock)(),
             None => (request.clock)(),
         };
@@ -448,8 +455,8 @@ impl<P: Platform> CpuBuffer<P> {
         }
         // Point B.
         self.before_stamp.set(ts);
-        // Else what made the stamps differ still counts.
-        request.own = clean.then_some((ts, after));
+        request.own = Some((ts, after));
+        request.was_clean = clean;
         barrier();
         // Point C: from here on the bytes are ours.
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
@@ -559,20 +566,20 @@ impl<P: Platform> CpuBuffer<P> {
         }
         if to_next.flags() != 0 {
             let taking = ring.taking.load(Ordering::SeqCst);
-            if commit != taking {
-                if !self.overwrite.load(Ordering::Relaxed) {
-                    self.dropped.add(1);
-                    self.reset_tail(ring, page, start, size);
-                    return Try::Full;
-                }
-                if !self.move_head(ring, index, to_next) {
-                    return self.start_over(ring, page, start, size);
-                }
-            } else if commit != ring.tail.load(Ordering::Relaxed) {
-                // The commit page is out of the ring, with the reader; the head page holds what comes right after it.
+            if commit == taking && commit != index {
+                // The commit page is out of the ring, with the reader; the head page holds what comes right after it. (The
+                // tail page itself is in the ring, whatever a reader tries to take: its link has a flag.)
                 self.commit_overrun.add(1);
                 self.reset_tail(ring, page, start, size);
                 return Try::Full;
+            }
+            if !self.overwrite.load(Ordering::Relaxed) {
+                self.dropped.add(1);
+                self.reset_tail(ring, page, start, size);
+                return Try::Full;
+            }
+            if !self.move_head(ring, index, to_next) {
+                return self.start_over(ring, page, start, size);
             }
         }
         self.advance_tail(ring, index, next);
