@@ -3,7 +3,7 @@
 //! (no `set_event_pid`, no modules), `trace_printk` (a module's), `mount_options` and `test_ownership` (no mount options, no users).
 
 mod basic;
-mod conditions;
+mod crossing;
 mod event;
 mod filter;
 mod instances;
