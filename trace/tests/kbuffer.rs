@@ -92,7 +92,7 @@ fn kbuffer_sees_the_same() {
         let buffer = CpuBuffer::new(platform, 3, order).unwrap();
         let size = buffer.page_size();
         let (mut raw, mut want, mut page) = (Vec::new(), String::new(), vec![0; size]);
-        let mut put = |n: usize| {
+        let put = |n: usize| {
             for i in 0..n {
                 now.set(now.get() + 100);
                 let mut event = buffer.reserve(Level::Task, i % 300, &clock).unwrap();
