@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use handover::mem::Memory;
-use trace::page::{self, Cursor};
+use trace::page::{self, Cursor, Missed};
 use trace::ring::{CpuBuffer, Level};
 use trace::testing::TestPlatform;
 
@@ -16,7 +16,12 @@ fn decode(bytes: &[u8]) -> String {
     let header = page::header(bytes).unwrap();
     let data = &bytes[16..16 + header.commit];
     let mut cursor = Cursor::new(header.time_stamp);
-    let mut text = "page 0\n".to_string();
+    let missed = match header.missed {
+        Missed::None => 0,
+        Missed::Unknown => -1,
+        Missed::Count(n) => n as i64,
+    };
+    let mut text = format!("page {missed}\n");
     while let Some(event) = cursor.next(data).unwrap() {
         writeln!(text, "{} {}", event.ts, event.len).unwrap();
     }
@@ -77,8 +82,44 @@ fn kbuffer_sees_the_same() {
     });
     let file = dir.join("kbuffer.pages");
     std::fs::write(&file, &raw).unwrap();
-    let out = Command::new(program).arg(&file).output().unwrap();
+    let out = Command::new(&program).arg(&file).output().unwrap();
     assert!(out.status.success(), "{:?}", out.status);
     assert_eq!(String::from_utf8(out.stdout).unwrap(), want);
     assert!(want.lines().count() > 100);
+
+    // As a reader of trace_pipe_raw gets them: overwritten before, read in part, of each order.
+    for order in 0..=trace::ring::MAX_ORDER {
+        let buffer = CpuBuffer::new(platform, 3, order).unwrap();
+        let size = buffer.page_size();
+        let (mut raw, mut want, mut page) = (Vec::new(), String::new(), vec![0; size]);
+        let put = |n: usize| {
+            for i in 0..n {
+                now.set(now.get() + 100);
+                let mut event = buffer.reserve(Level::Task, i % 300, &clock).unwrap();
+                event.write(0, &[7; 300]);
+                event.commit();
+            }
+        };
+        put(200 << order);
+        for _ in 0..5 {
+            assert!(buffer.consume(&mut Vec::new()).unwrap().is_some());
+        }
+        for n in [0, 10, 3, 500 << order, 1] {
+            put(n);
+            while buffer.read_page(&mut page, false).is_some() {
+                raw.extend_from_slice(&page);
+                want += &decode(&page);
+            }
+        }
+        std::fs::write(&file, &raw).unwrap();
+        let out = Command::new(&program)
+            .arg(&file)
+            .arg(size.to_string())
+            .output();
+        assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), want);
+        assert!(
+            want.lines()
+                .any(|line| line.starts_with("page ") && line != "page 0")
+        );
+    }
 }

@@ -1,7 +1,8 @@
 //! The ring under a model checker: `cargo test -p trace --release --features loom --test model`.
 //!
 //! loom runs each test once for every way in which the threads' accesses can interleave, and for every value that the
-//! memory model lets a load see, within a bound: at most [`PREEMPTIONS`] switches away from a thread that could go on. Pages
+//! memory model lets a load see, within a bound: at most [`PREEMPTIONS`] switches away from a thread that could go on (1 where a
+//! test says so; `TRACE_MODEL_PREEMPTIONS` sets another for all). Pages
 //! hold 20 bytes there: two events of a word. Interrupts are calls at the places where the writer lets a caller in: each look
 //! at the clock (between the stamps and the reservation), and between reservation and commit.
 //!
@@ -55,24 +56,27 @@ use loom::thread;
 use std::thread;
 
 /// The bound of the search: switches away from a thread that could go on. `TRACE_MODEL_PREEMPTIONS` sets another.
-#[cfg(feature = "loom")]
 const PREEMPTIONS: usize = 2;
 
 #[cfg(feature = "loom")]
-fn model(f: impl Fn() + Send + Sync + 'static) {
+fn model_within(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    let preemptions = std::env::var("TRACE_MODEL_PREEMPTIONS").ok();
-    let preemptions = preemptions.map(|text| text.parse().expect("a number"));
-    builder.preemption_bound = Some(preemptions.unwrap_or(PREEMPTIONS));
+    let asked = std::env::var("TRACE_MODEL_PREEMPTIONS").ok();
+    let asked = asked.map(|text| text.parse().expect("a number"));
+    builder.preemption_bound = Some(asked.unwrap_or(preemptions));
     builder.max_branches = 100_000;
     builder.check(f);
 }
 
 #[cfg(not(feature = "loom"))]
-fn model(f: impl Fn() + Send + Sync + 'static) {
+fn model_within(_: usize, f: impl Fn() + Send + Sync + 'static) {
     for _ in 0..300 {
         f();
     }
+}
+
+fn model(f: impl Fn() + Send + Sync + 'static) {
+    model_within(PREEMPTIONS, f);
 }
 
 /// One machine for all executions: its memory is never given back to the host.
@@ -186,7 +190,11 @@ impl Seen {
 
 /// `write` in one thread, a reader that consumes up to `limit` events in another, and the rest afterwards.
 fn against_a_reader(pages: usize, limit: usize, write: fn(&Writer<'_>)) {
-    model(move || {
+    against_a_reader_within(PREEMPTIONS, pages, limit, write);
+}
+
+fn against_a_reader_within(preemptions: usize, pages: usize, limit: usize, write: fn(&Writer<'_>)) {
+    model_within(preemptions, move || {
         let buffer = buffer(pages);
         let writing = buffer.clone();
         let writer = thread::spawn(move || {
@@ -211,10 +219,11 @@ fn a_writer_and_the_swap() {
     });
 }
 
-/// The writer goes around: its head moves and the reader's swap meet.
+/// The writer goes around: its head moves and the reader's swap meet. Bound: 8 events, 2 pages, 1 switch; with 2 it takes some
+/// minutes, and passes.
 #[test]
 fn overwriting_and_the_swap() {
-    against_a_reader(2, 2, |writer| {
+    against_a_reader_within(1, 2, 2, |writer| {
         for _ in 0..8 {
             writer.plain();
         }
@@ -233,12 +242,12 @@ fn nested_writes_and_a_reader() {
     });
 }
 
-/// As above, where the interrupts come between stamp and reservation, and go around.
+/// As above, where the interrupts come between stamp and reservation, and go around. Bound: 6 events, 2 pages, 1 switch.
 #[test]
 fn nested_overwriting_and_the_swap() {
-    against_a_reader(2, 2, |writer| {
+    against_a_reader_within(1, 2, 2, |writer| {
         let irq = || writer.write(Level::Irq, || (), || ());
-        for _ in 0..3 {
+        for _ in 0..2 {
             writer.write(Level::Task, irq, || ());
             writer.plain();
         }

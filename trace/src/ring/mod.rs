@@ -70,7 +70,8 @@
 //! | event of two u64 | 9.5, 21 | 17.1, 250 | 1.81 | | |
 //! | event, disabled | 9.5, 21 | 0.55, 9 | 0.06 | | |
 //!
-//! Two CPUs, each with a buffer of its own, record 1.98 times as many events a second as one.
+//! LTTng-UST 2.13 takes 82 ns for 16 bytes there. Two CPUs, each with a buffer of its own, record 1.98 times as many events a
+//! second as one.
 //!
 //! On another machine (model 167, `rdtsc` 7.4 ns) the 16 bytes took 11.3 ns, 1.47 times the floor: there, the stores of the
 //! floor and its `rdtsc` overlap more. Before [`LocalU64`] had no locks and the usual way was inlined, it was 50.8. Without the
