@@ -94,6 +94,11 @@ apt_has_rust() {
 # Version A is at least version B, both as dotted numbers.
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 
+# What trace-cmd and KernelShark decode with: tests hold pages and formats against it.
+have_libtraceevent() {
+    echo '#include <traceevent/kbuffer.h>' | cc -E - >/dev/null 2>&1
+}
+
 # The programs and packages needed besides the toolchain, as Debian calls them.
 missing_packages() {
     have qemu-system-x86_64 || echo qemu-system-x86
@@ -107,6 +112,7 @@ missing_packages() {
     fi
     if [[ $want_tests == yes ]]; then
         have dtc || echo device-tree-compiler
+        have_libtraceevent || echo libtraceevent-dev
     fi
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Needs a C compiler and libtraceevent's header; without them the test says so and checks nothing.
 
+mod cc;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -30,16 +32,10 @@ fn decode(bytes: &[u8]) -> String {
 
 #[test]
 fn kbuffer_sees_the_same() {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = dir.join("kbuffer");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kbuffer.c");
-    let compiled = Command::new("cc")
-        .args(["-o", program.to_str().unwrap(), source, "-ltraceevent"])
-        .output();
-    if !compiled.as_ref().is_ok_and(|out| out.status.success()) {
-        eprintln!("not checked: needs cc and libtraceevent-dev");
+    let Some(program) = cc::program("kbuffer") else {
         return;
-    }
+    };
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let platform = TestPlatform::new(1);
     let buffer = CpuBuffer::new(platform, 7, 0).unwrap();
     let now = std::cell::Cell::new(1u64 << 40);

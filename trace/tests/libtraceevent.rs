@@ -2,7 +2,9 @@
 //!
 //! Needs a C compiler and libtraceevent's header; without them the test says so and checks nothing.
 
-use std::path::{Path, PathBuf};
+mod cc;
+
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -49,18 +51,6 @@ fn tracer_of_this_test() -> Option<&'static Tracer<TestPlatform>> {
     }))
 }
 
-/// The program, if it can be made.
-fn program() -> Option<PathBuf> {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libtraceevent");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/libtraceevent.c");
-    let compiled = Command::new("cc")
-        .args(["-o", program.to_str()?, source, "-ltraceevent"])
-        .output();
-    compiled
-        .is_ok_and(|out| out.status.success())
-        .then_some(program)
-}
-
 /// An array is written `{0x1,0x2}` by the kernel, and `1 2` by libtraceevent.
 fn as_libtraceevent(line: &str) -> String {
     let mut text = String::new();
@@ -81,8 +71,7 @@ fn as_libtraceevent(line: &str) -> String {
 
 #[test]
 fn prints_the_same() {
-    let Some(program) = program() else {
-        eprintln!("not checked: needs cc and libtraceevent-dev");
+    let Some(program) = cc::program("libtraceevent") else {
         return;
     };
     let tracer = tracer_of_this_test().unwrap();
