@@ -37,6 +37,24 @@ impl<'a> CmdLine<'a> {
             .map(|(name, _)| name)
             .filter(|name| !KNOWN.contains(name))
     }
+
+    /// Names with values that count for nothing (the default does instead), and what should stand there: of those names
+    /// whose readers cannot say so themselves.
+    pub fn wrong(&self) -> impl Iterator<Item = (&'a str, &'a str, &'static str)> {
+        self.words().filter_map(|(name, value)| {
+            let value = value.unwrap_or_default();
+            let (good, wanted) = match name {
+                "loglevel" => (value.parse::<u8>().is_ok(), "a number from 0 to 255"),
+                "panic" => (value.parse::<i64>().is_ok(), "a number of seconds"),
+                "trace_buf_size" => (
+                    parse_size(value).is_some_and(|bytes| bytes > 0),
+                    "a size as 64K or 2M",
+                ),
+                _ => (true, ""),
+            };
+            (!good).then_some((name, value, wanted))
+        })
+    }
 }
 
 /// `on`, `off`, and the other ways in which Linux's switches may be written.
@@ -75,6 +93,14 @@ mod tests {
         assert_eq!(line.value("b"), None);
         assert_eq!(line.value("kho_scratch"), Some("16M"));
         assert_eq!(line.unknown().collect::<Vec<_>>(), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn wrong_values_are_told() {
+        let line = CmdLine("loglevel=x panic=-1 trace_buf_size=0 kho_scratch=y loglevel=7 panic");
+        let wrong: Vec<_> = line.wrong().map(|(name, value, _)| (name, value)).collect();
+        let expected = [("loglevel", "x"), ("trace_buf_size", "0"), ("panic", "")];
+        assert_eq!(wrong, expected);
     }
 
     #[test]

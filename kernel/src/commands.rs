@@ -2,7 +2,7 @@
 
 mod fault;
 
-use crate::machine::clock;
+use crate::machine::{self, clock};
 use crate::{boot, files, handing, kexec, memory, power, report, terminal};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -128,13 +128,14 @@ fn free(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdErr
 fn uptime(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
     no_arguments(args)?;
     let now = clock::nanos();
-    let life = now.saturating_sub(clock::nanos_at(boot::info().entry_tsc));
+    let since = |tsc| now.saturating_sub(clock::nanos_at(tsc));
+    let life = since(boot::info().entry_tsc);
     let seconds = |ns: u64| format!("{}.{:09} s", ns / 1_000_000_000, ns % 1_000_000_000);
     Ok(print(
         out,
         format_args!(
-            "up {} since the machine's reset, generation {} for {}\n",
-            seconds(now),
+            "up {} since the cold start, generation {} for {}\n",
+            seconds(since(machine::found().cold_start_tsc)),
             handing::generation(),
             seconds(life)
         ),

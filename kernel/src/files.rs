@@ -193,6 +193,9 @@ pub fn mounts() -> Mounts<'static> {
 
 /// Says which words of the command line mean nothing to this kernel.
 fn check_cmdline() {
+    for (name, value, wanted) in boot::cmdline().wrong() {
+        crate::warning!("{name}={value}: {wanted} is wanted here; the default counts");
+    }
     for name in boot::cmdline().unknown() {
         crate::warning!("command line: \"{name}\" means nothing to this kernel");
     }

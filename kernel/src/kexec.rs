@@ -54,9 +54,15 @@ impl fmt::Display for KexecError {
             KexecError::Image(file, error) => write!(f, "{file}: {error}; nothing was loaded"),
             KexecError::NoScratch(file, need, free) => write!(
                 f,
-                "{file}: the image needs {} KiB of scratch, and the largest free piece has {} KiB; nothing was loaded",
+                "{file}: the image needs {} KiB of scratch, and the largest free piece has {} KiB{}; nothing was loaded",
                 need.div_ceil(1024),
-                free / 1024
+                free / 1024,
+                // What a refused handover left alone comes back with a reset only.
+                if memory::left_alone() > 0 {
+                    " (a reboot gives back what a refused handover left alone)"
+                } else {
+                    ""
+                }
             ),
             KexecError::NoEarly(need, left) => write!(
                 f,

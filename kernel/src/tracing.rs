@@ -201,14 +201,19 @@ fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, St
 /// Empty buffers, of the size that was asked for or of one that there is memory for.
 fn fresh() -> Option<Tracer<Phys>> {
     let asked = boot::cmdline().value("trace_buf_size");
-    let wanted = asked
-        .and_then(parse_size)
-        .map_or(DEFAULT_KB, |bytes| bytes.div_ceil(1024));
+    let asked = asked.and_then(parse_size).filter(|bytes| *bytes > 0);
+    let wanted = asked.map_or(DEFAULT_KB, |bytes| bytes.div_ceil(1024));
     // No more than a quarter of the memory for a start; a person can ask for more later.
     let most = memory::free_pages() * 4 / 4 / cpu::MAX_CPUS as u64;
+    let size_kb = wanted.clamp(8, most.max(8));
+    if size_kb < wanted {
+        crate::warning!(
+            "trace: {wanted} KiB for each CPU's buffer is more than a quarter of the free memory; {size_kb} KiB are taken"
+        );
+    }
     let config = Config {
         nr_cpus: cpu::MAX_CPUS,
-        buffer_kb_per_cpu: wanted.clamp(8, most.max(8)),
+        buffer_kb_per_cpu: size_kb,
         generation: generation(),
     };
     match Tracer::new(Phys, config, events::ALL) {

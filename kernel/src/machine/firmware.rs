@@ -22,6 +22,7 @@ pub fn discover(rsdp: u64) -> Found {
         uart_gsi: COM1_IRQ as u32,
         uart_level: false,
         uart_low: false,
+        cold_start_tsc: 0,
     };
     let Some(tables) = tables(rsdp) else {
         return found;

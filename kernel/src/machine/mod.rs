@@ -15,7 +15,7 @@ use spin::Once;
 
 /// What a kernel found out about the machine.
 #[derive(Clone, Debug, KState)]
-#[kstate(id = 0x10, version = 1)]
+#[kstate(id = 0x10, version = 2, min_version = 1)]
 pub struct Found {
     /// TSC ticks a second.
     pub tsc_hz: u64,
@@ -33,6 +33,9 @@ pub struct Found {
     pub uart_level: bool,
     /// See `uart_gsi`.
     pub uart_low: bool,
+    /// The TSC when generation 0 was entered. (It runs on over a reset.)
+    #[kstate(since = 2, default = 0)]
+    pub cold_start_tsc: u64,
 }
 
 static FOUND: Once<Found> = Once::new();
@@ -52,6 +55,7 @@ pub fn init(received: &Received) {
         Found {
             tsc_hz: speed.tsc_hz,
             apic_timer_hz: speed.apic_timer_hz,
+            cold_start_tsc: crate::boot::info().entry_tsc,
             ..firmware
         }
     });
