@@ -15,6 +15,10 @@ const LEVELS: [Level; 4] = [Level::Task, Level::SoftIrq, Level::Irq, Level::Nmi]
 /// Operations of one seed.
 const RUN: u64 = 4000;
 
+/// Seeds that found something: times that stepped back, losses untold after an adoption, and a page that was dropped
+/// because the one before it ended in discarded events.
+const FAILED_ONCE: [u64; 3] = [20, 52, 223];
+
 type Buffer = CpuBuffer<TestPlatform>;
 
 /// An event as the model knows it.
@@ -514,7 +518,7 @@ fn behaves_as_a_queue() {
         }
     }
     let mut done = 0;
-    for seed in first.. {
+    for seed in FAILED_ONCE.into_iter().chain(first..) {
         let _seed = Seed(seed);
         done += run(seed);
         if done >= ops {
