@@ -351,7 +351,8 @@ fn the_example_subsystem_crosses_and_is_shown_as_text() {
         ("in/metadata", "kexec count: 1"),
         ("in/report", "demo: restored"),
         ("in/report", "trace: restored"),
-        ("in/preserved", "claimed"),
+        ("in/preserved", "trace"),
+        ("in/preserved", "given back"),
         ("out/preserved", "initrd"),
     ] {
         let text = guest.ok(&format!("cat {KHO}/{file}"));
