@@ -44,6 +44,8 @@ struct Request<'c, C: ?Sized> {
     clock: &'c C,
     /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over.
     own: Option<(u64, u64)>,
+    /// `writers` before the first try: it changes with each write that comes.
+    writers: u64,
     /// That try found no other's stamps different.
     was_clean: bool,
 }
@@ -383,6 +385,7 @@ impl<P: Platform> CpuBuffer<P> {
             at,
             clock,
             own: None,
+            writers: self.writers.get(),
             // The usual way comes to a try only so.
             was_clean: true,
         };
@@ -425,12 +428,11 @@ impl<P: Platform> CpuBuffer<P> {
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
         let unchanged = request.own == Some((before, after));
         let clean = before == after || unchanged && request.was_clean;
-        // Else writes have come since our first try, which may be later than all that the stamps still tell.
-        let alone = unchanged || request.own.is_none();
+        // Writes that have come since our first try may be later than all that the stamps still tell; `writers` counts them.
+        let alone = self.writers.get() == request.writers;
         let mut ts = match request.at {
-            Some(at) if clean || alone && self.outermost() => at.min((request.clock)()),
-            Some(_) => (request.clock)(),
-            None => (request.clock)(),
+            Some(at) if alone && (clean || self.outermost()) => at.min((request.clock)()),
+            _ => (request.clock)(),
         };
         // The clock is trusted to be monotonic on one CPU; an earlier life's, or a caller's time, may not be.
         ts = ts.max(after);
