@@ -150,10 +150,12 @@ fn memory_map(mut parts: Vec<(PhysRange, Kind)>) -> arrayvec::ArrayVec<Region, M
         .collect()
 }
 
-/// Bytes of scratch that a crossing needs, of kernels like this one, whose start took `early` bytes: the running image and
-/// the loaded one, and the first pages of one of them, of which another kernel may take a little more.
+/// Bytes of scratch that crossings need, hop after hop, of kernels like this one, whose start took `early` bytes: the running
+/// image and the loaded one, and the first pages of one of them, of which another kernel may take a little more. And one
+/// image again: what is free lies before and behind the running image, and neither piece may be large enough when the
+/// first pages have grown by one.
 pub fn needed_by_a_crossing(early: u64) -> u64 {
-    align_up(2 * kexec::own_size() + early + early / 4, PAGE)
+    align_up(3 * kexec::own_size() + early + early / 4, PAGE)
 }
 
 /// Scratch in `usable` memory. Two kernels lie there at once, the running one and the one that is loaded, and the first
