@@ -154,6 +154,37 @@ fn nothing_is_lost_over_ten_hops() {
 }
 
 #[test]
+fn who_stops_at_the_line_of_a_generation_loses_no_event() {
+    let _alone = alone();
+    let t = tracer(machine(), old::ALL);
+    t.mark(b"before").unwrap();
+    let (stream, next) = leave(t);
+    let t = arrive(&stream, next, 1, old::ALL).unwrap();
+    t.mark(b"after").unwrap();
+    let fs = TraceFs(&t);
+    let mut text = Vec::new();
+    let mut pipe = fs.pipe("trace_pipe").unwrap().unwrap();
+    while !String::from_utf8_lossy(&text).contains("generation 1") {
+        assert_eq!(pipe.next(&mut text).unwrap(), trace::fs::Next::Data);
+    }
+    assert!(!String::from_utf8_lossy(&text).contains("after"));
+    // It is told once, to this reader and to the next.
+    text.clear();
+    assert_eq!(pipe.next(&mut text).unwrap(), trace::fs::Next::Data);
+    let line = String::from_utf8_lossy(&text);
+    assert!(
+        line.ends_with(": after\n") && line.lines().count() == 1,
+        "{line}"
+    );
+    t.mark(b"more").unwrap();
+    drop(pipe);
+    let mut pipe = fs.pipe("trace_pipe").unwrap().unwrap();
+    text.clear();
+    assert_eq!(pipe.next(&mut text).unwrap(), trace::fs::Next::Data);
+    assert!(String::from_utf8_lossy(&text).ends_with(": more\n"));
+}
+
+#[test]
 fn a_full_buffer_crosses_and_overwrites_on() {
     let _alone = alone();
     let t = tracer(machine(), old::ALL);

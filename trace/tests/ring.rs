@@ -148,7 +148,21 @@ impl<'b> Model<'b> {
 
     fn consume(&mut self) {
         let mut bytes = Vec::new();
-        let Some((ts, lost)) = self.buffer.consume(&mut bytes).unwrap() else {
+        // Every other time it is looked at before, and the loss is told apart from the event.
+        let peeked = self.read.is_multiple_of(2).then(|| self.buffer.peek());
+        let taken = peeked.map(|peeked| {
+            let taken = self.buffer.take_lost();
+            let without = peeked.map(|(ts, _)| (ts, Missed::None));
+            assert_eq!(self.buffer.peek(), without);
+            assert_eq!(taken, peeked.map_or(Missed::None, |(_, lost)| lost));
+            taken
+        });
+        let consumed = self.buffer.consume(&mut bytes).unwrap();
+        if let Some(peeked) = peeked {
+            let without = peeked.map(|(ts, _)| (ts, Missed::None));
+            assert_eq!(consumed, without);
+        }
+        let Some((ts, lost)) = consumed else {
             if self.open.is_empty() {
                 // Nothing left: all that is still in the model has been overwritten.
                 assert_eq!(self.buffer.stats().entries, 0);
@@ -163,7 +177,7 @@ impl<'b> Model<'b> {
         }
         let event = self.visible.pop_front().unwrap();
         assert!(ts.abs_diff(event.ts) <= 200, "{ts} for {}", event.ts);
-        let told = match lost {
+        let told = match taken.unwrap_or(lost) {
             Missed::None => 0,
             Missed::Count(n) => n,
             Missed::Unknown => panic!("the number is known"),

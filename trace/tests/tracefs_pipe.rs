@@ -116,6 +116,40 @@ fn lost_events_are_told_in_order() {
 }
 
 #[test]
+fn who_stops_at_the_line_of_a_loss_loses_no_event() {
+    let tracer = tracer();
+    let fs = TraceFs(&tracer);
+    for path in ["trace_pipe", "per_cpu/cpu0/trace_pipe"] {
+        fs.write("trace", b"", true).unwrap();
+        for i in 0..1000 {
+            mark(&fs, &format!("line {i:04}"));
+        }
+        let mut pipe = fs.pipe(path).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        assert_eq!(pipe.next(&mut bytes), Ok(Next::Data));
+        drop(pipe);
+        let line = String::from_utf8(bytes).unwrap();
+        let lost: usize = line
+            .strip_prefix("CPU:0 [LOST ")
+            .and_then(|rest| rest.strip_suffix(" EVENTS]\n"))
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(read(&fs, "per_cpu/cpu0/stats").contains("\nread events: 0\n"));
+        // The event stays, also if a writer comes round the ring; what comes behind it is another loss.
+        for i in 1000..2000 {
+            mark(&fs, &format!("line {i:04}"));
+        }
+        // The loss was told, and is not again.
+        let (lines, _) = drain(&fs, path);
+        assert_eq!(lines[0], format!("line {lost:04}"), "{path}");
+        let again: Vec<&String> = lines.iter().filter(|l| l.contains("LOST")).collect();
+        assert_eq!(again.len(), 1, "{path}: {again:?}");
+        assert_eq!(lines.last().unwrap(), "line 1999");
+    }
+}
+
+#[test]
 fn it_ends_when_something_was_read_and_tracing_is_off() {
     let tracer = tracer();
     let fs = TraceFs(&tracer);

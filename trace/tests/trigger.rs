@@ -174,6 +174,23 @@ fn taken_away_by_kind() {
 }
 
 #[test]
+fn a_colon_without_a_count_is_no_count() {
+    // Since 5.12 `trigger_process_regex` takes what is left after the colon, if that is nothing but blanks, as no parameter.
+    for text in ["traceoff:", "traceoff: ", "traceoff: if x == 1"] {
+        let list = set(&TriggerList::default(), text);
+        let shown = shown(&list);
+        assert!(shown.starts_with("traceoff:unlimited"), "{text}: {shown}");
+    }
+    for text in ["traceoff::", "traceoff:: if x == 1"] {
+        assert_eq!(
+            refused(&TriggerList::default(), text).errno,
+            Errno::EINVAL,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn wrong_ones() {
     let list = set(&TriggerList::default(), "snapshot");
     for text in [

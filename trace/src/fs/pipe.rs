@@ -3,7 +3,8 @@
 //! Linux's `tracing_read_pipe`, `tracing_buffers_read` (`kernel/trace/trace.c`) and `ring_buffer_wait`. Whoever reads asks for the next
 //! piece; where there is none yet, it waits in its own way until [`Pipe::ready`] says that there may be one.
 //!
-//! - An event is consumed when it is handed out, one at a time, and never before: who stops reading loses none.
+//! - An event is consumed when it is handed out, one at a time, and never before: who stops reading loses none. The lines that may
+//!   stand before it (where a life begins, what was lost) are handed out each on its own, and are not told again.
 //! - Both end, once something was read, when there is nothing left and `tracing_on` is 0. In Linux only `trace_pipe` does.
 //! - `trace_pipe` goes on at the first event. `trace_pipe_raw` waits until `buffer_percent` of the ring is filled,
 //!   then hands out all there is; while `tracing_on` is 0 it does not wait for more.
@@ -21,7 +22,7 @@ use alloc::vec::Vec;
 /// What [`Pipe::next`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Something was consumed, and handed out.
+    /// Something was handed out.
     Data,
     /// There is nothing yet.
     Wait,
@@ -53,6 +54,8 @@ struct Text {
     times: Vec<Option<u64>>,
     /// Time of the event before.
     last: Option<u64>,
+    /// The latest life whose beginning was told.
+    told: Option<u32>,
 }
 
 impl<'t, P: Platform> Pipe<'t, P> {
@@ -79,8 +82,8 @@ impl<'t, P: Platform> Pipe<'t, P> {
         }
     }
 
-    /// Consumes what comes next and appends it to `out`: one event's line (with what it says of lost events), or a whole
-    /// sub-buffer.
+    /// Appends what comes next to `out` and consumes it: one event's line, or one that stands before it, where the event stays; or
+    /// a whole sub-buffer.
     ///
     /// # Errors
     ///
@@ -168,7 +171,7 @@ impl Text {
     ) -> Result<bool, Errno> {
         // Where there is nothing to compare, nothing has to be looked up.
         if cpus.len() == 1 {
-            return self.consume(tracer, instance, cpus.start, out);
+            return self.step(tracer, instance, cpus.start, out);
         }
         self.times.resize(cpus.len(), None);
         let mut oldest: Option<(u64, usize)> = None;
@@ -177,7 +180,7 @@ impl Text {
                 continue;
             };
             if time.is_none() {
-                *time = buffer.iter()?.next().map(|entry| entry.ts);
+                *time = buffer.peek().map(|(ts, _)| ts);
             }
             if let Some(ts) = *time
                 && oldest.is_none_or(|(least, _)| ts < least)
@@ -189,10 +192,11 @@ impl Text {
             return Ok(false);
         };
         self.times[cpu - cpus.start] = None;
-        self.consume(tracer, instance, cpu, out)
+        self.step(tracer, instance, cpu, out)
     }
 
-    fn consume<P: Platform>(
+    /// One line of what `cpu` has next.
+    fn step<P: Platform>(
         &mut self,
         tracer: &Tracer<P>,
         instance: &Instance<P>,
@@ -202,32 +206,38 @@ impl Text {
         let Some(buffer) = instance.buffer(cpu) else {
             return Ok(false);
         };
-        let Some((ts, lost)) = buffer.consume(&mut self.payload)? else {
+        let Some((ts, lost)) = buffer.peek() else {
             return Ok(false);
         };
         let mut line = String::new();
         // Writing to a String cannot fail.
-        let _ = self.print(tracer, instance, (cpu, ts, lost), &mut line);
-        self.last = Some(ts);
+        if let Some(boundary) = self.passed(instance, ts) {
+            let _ = text::write_boundary(&boundary, &mut line);
+            self.told = Some(boundary.generation);
+        } else if lost != Missed::None {
+            let _ = text::write_lost(cpu, buffer.take_lost(), &mut line);
+        } else {
+            let Some((ts, lost)) = buffer.consume(&mut self.payload)? else {
+                return Ok(false);
+            };
+            // Only where another reader came between: what `consume` tells of must be told.
+            let _ = text::write_lost(cpu, lost, &mut line);
+            let _ = text::write_entry(tracer, instance, cpu, ts, &self.payload, &mut line);
+            self.last = Some(ts);
+        }
         out.extend_from_slice(line.as_bytes());
         Ok(true)
     }
 
-    fn print<P: Platform>(
-        &self,
-        tracer: &Tracer<P>,
-        instance: &Instance<P>,
-        (cpu, ts, lost): (usize, u64, Missed),
-        line: &mut String,
-    ) -> core::fmt::Result {
-        if let Some(last) = self.last {
-            let passed = |boundary: &&Boundary| last < boundary.start && boundary.start <= ts;
-            for boundary in instance.boundaries().iter().filter(passed) {
-                text::write_boundary(boundary, line)?;
-            }
-        }
-        text::write_lost(cpu, lost, line)?;
-        text::write_entry(tracer, instance, cpu, ts, &self.payload, line)
+    /// The first life that begins between the event before and one at `ts`, and was not told.
+    fn passed<P: Platform>(&self, instance: &Instance<P>, ts: u64) -> Option<Boundary> {
+        let last = self.last?;
+        let passed = |boundary: &Boundary| {
+            last < boundary.start
+                && boundary.start <= ts
+                && self.told.is_none_or(|told| told < boundary.generation)
+        };
+        instance.boundaries().into_iter().find(passed)
     }
 }
 

@@ -226,6 +226,47 @@ impl<P: Platform> CpuBuffer<P> {
         None
     }
 
+    /// The time of the event that [`consume`](Self::consume) gives next, and what it would tell of losses. `None` if there is no
+    /// event. Consumes nothing, but the page of the event is the reader's from now on: writers do not overwrite it any more, and
+    /// what comes next stays the same.
+    pub fn peek(&self) -> Option<(u64, Missed)> {
+        self.locked(|reader, ring| self.peek_locked(reader, ring))
+    }
+
+    /// Takes what [`peek`](Self::peek) tells of losses, for who has told of it: the event stays, and comes without. Nothing is taken
+    /// where there is no event behind the loss.
+    pub fn take_lost(&self) -> Missed {
+        self.locked(|reader, ring| match self.peek_locked(reader, ring) {
+            Some(_) => core::mem::take(&mut reader.lost),
+            None => Missed::None,
+        })
+    }
+
+    fn peek_locked(&self, reader: &mut Reader, ring: &Ring) -> Option<(u64, Missed)> {
+        while self.fill_reader_page(reader, ring) {
+            let buf = &ring.pages[reader.page].buf;
+            // As in `consume_to`.
+            let commit = buf.commit().min(ring.room.bytes());
+            let words = &buf.words(ring.room)[..commit / 4];
+            if reader.read == 0 {
+                reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
+            }
+            let mut cursor = Cursor {
+                offset: reader.read,
+                ts: reader.stamp,
+            };
+            match cursor.next_in(words) {
+                Ok(Some(event)) => return Some((reader.newest.max(event.ts), reader.lost)),
+                Ok(None) => {
+                    reader.read = commit;
+                    reader.stamp = cursor.ts;
+                }
+                Err(_) => reader.spoil(&ring.pages[reader.page], commit),
+            }
+        }
+        None
+    }
+
     /// An iterator over the events that are in the buffer now, from the oldest on; it consumes nothing. Events that are
     /// overwritten before it comes to them are reported as lost. Should the buffer be exchanged meanwhile (swapped, retired, given
     /// another order), the iterator comes to its end.
