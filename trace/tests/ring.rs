@@ -228,6 +228,9 @@ impl<'b> Model<'b> {
             assert_eq!(stats.overrun, self.passed + missing);
             assert_eq!(seen, stats.entries);
         }
+        if stats.entries == 0 {
+            assert_eq!((stats.bytes, stats.oldest_ts), (0, 0));
+        }
     }
 }
 
@@ -482,6 +485,58 @@ fn recursion_is_refused_and_counted() {
     assert_eq!((stats.entries, stats.dropped_events), (2, 1));
     buffer.reserve(Level::Irq, 8, &clock).unwrap().commit();
     assert_eq!(buffer.stats().entries, 3);
+}
+
+/// Padding is no data: neither that of discarded events, nor what refused ones and the ends of pages leave.
+#[test]
+fn a_buffer_without_events_has_no_bytes_and_no_oldest_event() {
+    let buffer = CpuBuffer::new(TestPlatform::new(1), 2, 0).unwrap();
+    let time = Cell::new(1000);
+    let clock = || {
+        time.set(time.get() + 10);
+        time.get()
+    };
+    buffer.set_overwrite(false);
+    let none = |what: &str| {
+        let stats = buffer.stats();
+        let found = (stats.entries, stats.bytes, stats.oldest_ts);
+        assert_eq!(found, (0, 0, 0), "{what}");
+    };
+    none("a new one");
+    buffer.reserve(Level::Task, 40, &clock).unwrap().discard();
+    none("an event discarded");
+    // Where pages end depends on the length.
+    for len in [16, 52, 100, 600, 2000] {
+        let mut events = 0;
+        let first = time.get() + 10;
+        while let Ok(event) = buffer.reserve(Level::Task, len, &clock) {
+            event.commit();
+            events += 1;
+        }
+        for small in [600, 8, 8] {
+            let _ = buffer
+                .reserve(Level::Task, small, &clock)
+                .map(Reservation::commit);
+        }
+        let mut payload = Vec::new();
+        let mut seen = 0;
+        loop {
+            let before = buffer.stats();
+            let Some((ts, _)) = buffer.consume(&mut payload).unwrap() else {
+                break;
+            };
+            assert!(ts >= first);
+            assert_eq!(before.oldest_ts, ts, "event {seen} of {len} bytes");
+            let least = before.entries * 12;
+            assert!(before.bytes >= least, "{before:?}");
+            seen += 1;
+        }
+        assert!(seen >= events);
+        none("all consumed");
+        let event = buffer.reserve(Level::Task, 8, &clock).unwrap();
+        event.discard();
+        none("and an event discarded");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::errno::Errno;
 use trace::event::EventDesc;
+use trace::event::hist::SPARE_ENTRIES;
 use trace::options::TraceOption;
 use trace::ring::CpuBuffer;
 use trace::testing::TestPlatform;
@@ -435,18 +436,61 @@ fn a_state_of_version_1_is_read_and_one_of_version_2_refused_by_it() {
 }
 
 #[test]
+fn keys_that_come_after_the_description_cross() {
+    let _alone = alone();
+    let mut t = tracer();
+    let desc = &old::number::DESC;
+    let a = t.create_instance("a").unwrap();
+    // One of numbers, and one with text of a task's name beside them; both empty when they are described first.
+    for text in ["hist:keys=a:size=128", "hist:keys=a,common_pid.execname"] {
+        a.write_trigger(old::ALL, desc, text, false).unwrap();
+    }
+    drop(a);
+    for hop in 0..3u32 {
+        let (stream, next) = leave(t, |t| {
+            for i in 0..10 {
+                number(t, desc, u32::MAX - 100 * hop - i);
+                number(t, desc, u32::MAX);
+            }
+        });
+        t = arrive(&stream, next, hop + 1, old::ALL);
+        assert_eq!(t.troubles(), [] as [String; 0]);
+        // And the new life takes new keys at once.
+        (0..20).for_each(|i| number(&t, desc, 100 * hop + i));
+        let shown = hist(&t.instance("a").unwrap(), desc);
+        let (hits, keys) = (40 * (hop + 1), 30 * (hop + 1));
+        let totals = format!("Hits: {hits}\n    Entries: {keys}\n    Dropped: 0\n");
+        assert_eq!(shown.matches(&totals).count(), 2, "{shown}");
+    }
+    // A table as full as it gets is described whole, and no more than that.
+    (0..200).for_each(|i| number(&t, desc, 5000 + i));
+    let (stream, next) = leave(t, |t| (0..100).for_each(|i| number(t, desc, 6000 + i)));
+    let t = arrive(&stream, next, 4, old::ALL);
+    let shown = hist(&t.instance("a").unwrap(), desc);
+    assert!(
+        shown.contains("Entries: 128\n    Dropped: 262\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_state_is_refreshed_only_in_its_shape() {
     let _alone = alone();
     let t = tracer();
     furnish(&t);
     let desc = &old::number::DESC;
     let mut state = t.state().unwrap();
-    // A key that the histogram did not have is counted as dropped: there is no room for it in the description any more.
-    number(&t, desc, 77);
-    t.refresh_state(&mut state).unwrap();
-    let saved = &state.instances[0].extra.conditions[0].triggers;
-    let hist = saved.iter().find_map(|t| t.hist.first()).unwrap();
-    assert_eq!((hist.hits, hist.dropped), (5, 1));
+    // Keys that the histogram did not have take the description's spare entries, then they count as dropped. Doing it again
+    // changes nothing.
+    let spare = SPARE_ENTRIES as u32;
+    (0..spare + 3).for_each(|i| number(&t, desc, 1000 + i));
+    number(&t, desc, 1);
+    for _ in 0..2 {
+        t.refresh_state(&mut state).unwrap();
+        let saved = &state.instances[0].extra.conditions[0].triggers;
+        let hist = saved.iter().find_map(|t| t.hist.first()).unwrap();
+        assert_eq!((hist.hits, hist.dropped), (6 + u64::from(spare), 3));
+    }
     t.take_snapshot(None).unwrap();
     assert!(t.refresh_state(&mut state).is_err());
     let mut state = t.state().unwrap();

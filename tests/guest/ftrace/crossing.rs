@@ -51,3 +51,18 @@ fn what_was_chosen_crosses() {
     }
     guest.poweroff();
 }
+
+/// Pages that are allocated for the kexec itself are counted too, each under a key that the histogram did not have before.
+#[test]
+fn what_the_crossing_itself_does_is_counted() {
+    let mut guest = Setup::new().boot();
+    enter(&mut guest);
+    let event = "events/kmem/mm_page_alloc";
+    guest.ok(&format!("echo 'hist:keys=pfn' > {event}/trigger"));
+    guest.ok(&format!("echo 1 > {event}/enable"));
+    guest.kexec_to(1);
+    guest.ok("cd /sys/kernel/tracing");
+    let text = guest.ok(&format!("cat {event}/hist"));
+    assert!(text.contains("\n    Dropped: 0\n"), "{text}");
+    guest.poweroff();
+}

@@ -290,7 +290,8 @@ pub struct Stats {
     pub dropped_events: u64,
     /// Events consumed.
     pub read_events: u64,
-    /// Bytes of event data in the buffer that were not consumed.
+    /// Bytes of event data in the buffer that were not consumed, with the padding between them and at the ends of pages that
+    /// hold some; 0 if there is no event.
     pub bytes: u64,
     /// Time of the oldest event in the buffer in units of its clock; 0 if there is none.
     pub oldest_ts: u64,
@@ -476,18 +477,21 @@ impl<P: Platform> CpuBuffer<P> {
                 .committed
                 .get()
                 .saturating_sub(stats.overrun + stats.read_events);
-            if ring.pages.is_empty() {
+            if ring.pages.is_empty() || stats.entries == 0 {
+                // What may still stand there is padding: of discarded events, of refused ones, of the ends of pages.
                 return stats;
             }
-            let reader_page = &ring.pages[reader.page].buf;
-            let unread = reader_page.commit().saturating_sub(reader.read);
+            let unread = match self.oldest_on_reader_page(reader, ring) {
+                Some(ts) => {
+                    stats.oldest_ts = ts;
+                    ring.pages[reader.page]
+                        .buf
+                        .commit()
+                        .saturating_sub(reader.read)
+                }
+                None => 0,
+            };
             stats.bytes = unread as u64;
-            if unread > 0 {
-                stats.oldest_ts = match reader.read {
-                    0 => reader_page.time_stamp().load(Ordering::Relaxed),
-                    _ => reader.stamp,
-                };
-            }
             if ring.commit.load(Ordering::Acquire) != reader.page {
                 let head = match self.find_head(reader, ring) {
                     Some((head, _)) => head,
@@ -508,6 +512,27 @@ impl<P: Platform> CpuBuffer<P> {
             }
             stats
         })
+    }
+
+    /// The time of the first event of the reader page that was not consumed; `None` if there is at most padding. Under the
+    /// reader lock.
+    fn oldest_on_reader_page(&self, reader: &Reader, ring: &Ring) -> Option<u64> {
+        let buf = &ring.pages[reader.page].buf;
+        // Nobody writes below the commit word, and the page is the reader's (I1).
+        let commit = buf.commit().min(ring.room.bytes());
+        let ts = match reader.read {
+            0 => buf.time_stamp().load(Ordering::Relaxed),
+            _ => reader.stamp,
+        };
+        let mut cursor = page::Cursor {
+            offset: reader.read,
+            ts,
+        };
+        match cursor.next_in(&buf.words(ring.room)[..commit / 4]) {
+            Ok(event) => event.map(|event| event.ts.max(reader.newest)),
+            // Memory that was overwritten: to be found, and counted, by who consumes it.
+            Err(_) => (reader.read < commit).then_some(ts),
+        }
     }
 
     /// See [`Stats::dropped_events`]. Under the reader lock.

@@ -4,7 +4,7 @@
 //! or drop. Here the entry is made in private and then put in by one compare-and-exchange of the whole slot: nobody ever meets a
 //! half-made one, an interrupt between any two instructions included. Who loses the race gives the unused entry back.
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -17,6 +17,8 @@ pub(super) struct Map {
     cells: Box<[AtomicU64]>,
     /// For each entry that was given back: the next one plus one.
     next: Box<[AtomicU32]>,
+    /// For each entry: the description that is being brought up to date has it. Of [`Map::refresh`] alone.
+    described: Box<[AtomicBool]>,
     /// Entries that were given back: a stack. A count of changes (high 32 bits), the first one plus one.
     spare: AtomicU64,
     /// Entries that were ever taken.
@@ -55,6 +57,7 @@ impl Map {
                 AtomicU64::new(0)
             })?,
             next: zeros(entries as usize, || AtomicU32::new(0))?,
+            described: zeros(entries as usize, || AtomicBool::new(false))?,
             spare: AtomicU64::new(0),
             taken: AtomicU32::new(0),
             entries,
@@ -205,26 +208,90 @@ impl Map {
             .all(|e| e.sums.len() == self.sums && self.add_to(&e.key, &e.notes, &e.sums))
     }
 
-    /// The sums of `key` as they are now; unchanged if it has no entry.
-    pub(super) fn read_sums(&self, key: &[u64], sums: &mut [u64]) {
+    /// The entry of `key`, if there is one.
+    fn entry_of(&self, key: &[u64]) -> Option<u32> {
         let hash = Self::hash(key);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         for _ in 0..self.slots.len() {
             let value = self.slots[at].load(Ordering::Acquire);
             if value == 0 {
-                return;
+                return None;
             }
             let entry = (value as u32).wrapping_sub(1);
             if (value >> 32) as u32 == hash && self.same_key(entry, key) {
-                let cells = self.cells(entry).iter().skip(self.words + self.notes);
-                for (to, cell) in sums.iter_mut().zip(cells) {
-                    *to = cell.load(Ordering::Relaxed);
-                }
-                return;
+                return Some(entry);
             }
             at = (at + 1) & mask;
         }
+        None
+    }
+
+    /// Brings `words` up to date in place: entries, each of key, notes and sums; those whose first sum is 0 are empty, and take
+    /// what has come beside. Returns the sum of all first sums. One call at a time.
+    ///
+    /// Each entry is looked up once from each side, so that this takes one walk over the table, however many keys are in it.
+    pub(super) fn refresh(&self, words: &mut [u64]) -> u64 {
+        let (sums_at, each) = (self.words + self.notes, self.words + self.notes + self.sums);
+        let mut counted = 0u64;
+        for entry in &self.described {
+            entry.store(false, Ordering::Relaxed);
+        }
+        for place in words.chunks_exact_mut(each) {
+            if place[sums_at] == 0 {
+                continue;
+            }
+            match self.entry_of(&place[..self.words]) {
+                Some(entry) => {
+                    if let Some(described) = self.described.get(entry as usize) {
+                        described.store(true, Ordering::Relaxed);
+                    }
+                    self.copy(entry, sums_at, &mut place[sums_at..]);
+                }
+                // The histogram was cleared since.
+                None => place[sums_at..].fill(0),
+            }
+            counted = counted.wrapping_add(place[sums_at]);
+        }
+        let mut empty = words
+            .chunks_exact_mut(each)
+            .filter(|place| place[sums_at] == 0);
+        for slot in &self.slots {
+            let value = slot.load(Ordering::Acquire);
+            let entry = (value as u32).wrapping_sub(1);
+            let new = self
+                .described
+                .get(entry as usize)
+                .is_some_and(|described| !described.load(Ordering::Relaxed));
+            if value == 0 || !new || !self.is_counted(entry) {
+                continue;
+            }
+            let Some(place) = empty.next() else {
+                break;
+            };
+            self.copy(entry, 0, place);
+            counted = counted.wrapping_add(place[sums_at]);
+        }
+        counted
+    }
+
+    /// Copies an entry's cells from number `from` on.
+    fn copy(&self, entry: u32, from: usize, to: &mut [u64]) {
+        for (to, cell) in to.iter_mut().zip(self.cells(entry).iter().skip(from)) {
+            *to = cell.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anything was added to its sums: not so right after it was put in.
+    fn is_counted(&self, entry: u32) -> bool {
+        self.cells(entry)
+            .get(self.words + self.notes)
+            .is_some_and(|hits| hits.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Entries that there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.entries as usize
     }
 
     /// Hits and drops.

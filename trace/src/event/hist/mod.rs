@@ -11,6 +11,10 @@
 //! Source of grammar, sentences and layout: Linux's `trace_events_hist.c`. Where Baton differs: string keys are compared and
 //! shown by their first [`TEXT_BYTES`] bytes (Linux: 256); histograms of one name do not share their counts; there are no
 //! variables, expressions, actions, stack traces or symbols.
+//!
+//! A kexec takes the counts along. Their description has its final size before the last records are counted, so it has room
+//! for [`SPARE_ENTRIES`] keys that come after it, of every kind (text too is kept at a fixed width); the records of still later
+//! ones count as dropped. An entry whose hitcount is 0 is such a spare one. The next life's table takes new keys at once.
 
 mod map;
 mod parse;
@@ -30,6 +34,8 @@ use map::{Entry, Map};
 /// Bytes of a string key that count.
 pub const TEXT_BYTES: usize = 64;
 const TEXT_WORDS: usize = TEXT_BYTES / 8;
+/// Keys that may come between the description for a kexec and the jump.
+pub const SPARE_ENTRIES: usize = 64;
 /// Words of the longest key: three strings.
 const MAX_WORDS: usize = 3 * TEXT_WORDS;
 /// Bytes of a task's name as it is kept for `.execname`.
@@ -135,7 +141,7 @@ pub struct HistState {
     pub note_words: u32,
     /// Sums of an entry.
     pub sum_words: u32,
-    /// The entries, one after the other: key, notes, sums.
+    /// The entries, one after the other: key, notes, sums. Of a spare one the first sum, the hitcount, is 0.
     pub words: Vec<u64>,
 }
 
@@ -298,9 +304,13 @@ impl Hist {
         Some(())
     }
 
-    /// The content as it crosses a kexec.
+    /// The content as it crosses a kexec, with room for [`SPARE_ENTRIES`] keys more where the table has it too.
     pub fn save(&self) -> HistState {
-        let (entries, hits, dropped) = self.map.snapshot();
+        let (mut entries, hits, dropped) = self.map.snapshot();
+        // One that was put in but not counted yet is found by `refresh`.
+        entries.retain(|e| e.sums.first().is_some_and(|hits| *hits != 0));
+        let free = self.map.capacity().saturating_sub(entries.len());
+        let spare = free.min(SPARE_ENTRIES) * self.entry_words();
         HistState {
             paused: self.paused(),
             hits,
@@ -311,22 +321,19 @@ impl Hist {
             words: entries
                 .into_iter()
                 .flat_map(|e| e.key.into_iter().chain(e.notes).chain(e.sums))
+                .chain(core::iter::repeat_n(0, spare))
                 .collect(),
         }
     }
 
-    /// Brings `state`, one of [`save`](Self::save), up to date, without allocating and without changing its size: what was
-    /// counted since under keys that it does not have counts as dropped.
+    fn entry_words(&self) -> usize {
+        self.spec.key_words() + self.spec.note_words() + 1 + self.spec.vals.len()
+    }
+
+    /// Brings `state`, one of [`save`](Self::save), up to date, without allocating and without changing its size. New keys
+    /// take its spare entries; what was counted under keys beyond these counts as dropped. One call at a time.
     pub fn refresh(&self, state: &mut HistState) {
-        let (key, notes) = (self.spec.key_words(), self.spec.note_words());
-        let each = key + notes + 1 + self.spec.vals.len();
-        let mut counted = 0u64;
-        for entry in state.words.chunks_exact_mut(each) {
-            let (key, rest) = entry.split_at_mut(key);
-            let sums = &mut rest[notes..];
-            self.map.read_sums(key, sums);
-            counted = counted.wrapping_add(sums[0]);
-        }
+        let counted = self.map.refresh(&mut state.words);
         let (hits, dropped) = self.map.totals();
         state.paused = self.paused();
         state.hits = counted;
@@ -345,6 +352,7 @@ impl Hist {
             && state.words.len().is_multiple_of(each);
         let entries: Vec<Entry> = if fits { &state.words[..] } else { &[] }
             .chunks_exact(each)
+            .filter(|words| words[key + notes] != 0)
             .map(|words| Entry {
                 key: words[..key].into(),
                 notes: words[key..key + notes].into(),
