@@ -230,5 +230,45 @@ fn a_panic_on_another_cpu_is_reported_from_there() {
     assert_eq!(output.matches("KERNEL PANIC").count(), 1, "{output}");
     assert!(output.contains("KERNEL PANIC: over there"), "{output}");
     assert!(output.contains("generation 0, CPU 2"), "{output}");
-    assert!(output.contains("on_call"), "{output}");
+    assert!(output.contains("baton::machine::smp::ap_main"), "{output}");
+}
+
+/// A kernel that starts cold after a kexec knows from the boot parameters where CPUs start.
+#[test]
+fn all_cpus_come_up_after_a_refused_handover() {
+    let mut guest = Setup::new().smp(4).boot();
+    guest.ok("echo flip 40 > /sys/kernel/debug/kho/out/damage");
+    let output = guest.kexec();
+    assert!(output.contains("generation 0 (cold)"), "{output}");
+    all_are_up(&mut guest, 4);
+    guest.kexec_to(1);
+    all_are_up(&mut guest, 4);
+    guest.poweroff();
+}
+
+/// Buffers change their size while their CPUs record; each other CPU is asked for a barrier by NMI.
+#[test]
+fn buffers_are_resized_while_all_cpus_record() {
+    let setup = Setup::new()
+        .smp(4)
+        .append("trace_event=irq_vectors:local_timer_entry,power:cpu_idle");
+    let mut guest = setup.boot();
+    guest.ok("cd /sys/kernel/tracing");
+    let before = counts(&mut guest, "NMI");
+    for size in [64, 1408, 16, 512] {
+        guest.ok(&format!("echo {size} > buffer_size_kb"));
+        all_tick(&mut guest, 4);
+    }
+    let after = counts(&mut guest, "NMI");
+    assert_eq!(before, [0; 4]);
+    // The one that asks needs none.
+    assert_eq!(after[0], 0, "{after:?}");
+    assert!(after[1..].iter().all(|count| *count >= 4), "{after:?}");
+    guest.ok("echo 0 > tracing_on");
+    for cpu in 0..4 {
+        let text = guest.ok(&format!("cat per_cpu/cpu{cpu}/trace"));
+        assert!(text.contains("local_timer_entry"), "{text}");
+        assert!(times(&text).is_sorted(), "{text}");
+    }
+    guest.poweroff();
 }
