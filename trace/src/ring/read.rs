@@ -5,7 +5,7 @@ use super::{BufPage, CpuBuffer, Reader, Ring};
 use crate::error::TraceError;
 use crate::page::{Cursor, Missed};
 use crate::platform::Platform;
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::sync::{AtomicU32, Ordering, fence, spin_loop};
 use alloc::vec::Vec;
 
 /// How often a reader looks again while a writer moves the head.
@@ -13,6 +13,14 @@ pub(super) const HEAD_TRIES: usize = if cfg!(feature = "loom") { 2 } else { 10_0
 
 /// The `seq` of a page that was consumed and not written to since.
 const NO_SEQ: u64 = u64::MAX;
+
+/// An event on the reader page that was not consumed.
+struct Unread<'r> {
+    /// Its payload, rounded up to whole words.
+    payload: &'r [AtomicU32],
+    /// Right behind it; with its time.
+    end: Cursor,
+}
 
 impl<P: Platform> CpuBuffer<P> {
     /// The head page: the one that a flagged link leads to; and that link. `None` while a writer keeps moving it.
@@ -175,6 +183,23 @@ impl<P: Platform> CpuBuffer<P> {
         reader: &mut Reader,
         ring: &Ring,
     ) -> Option<(u64, Missed)> {
+        let next = self.next_unread(reader, ring)?;
+        reader.read = next.end.offset;
+        reader.stamp = next.end.ts;
+        reader.read_events += 1;
+        reader.page_read_events += 1;
+        for word in next.payload {
+            payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        // The unit that a discarded event adds may reach over the end of its page.
+        reader.newest = reader.newest.max(next.end.ts);
+        Some((reader.newest, core::mem::take(&mut reader.lost)))
+    }
+
+    /// The oldest unread event, whose page becomes the reader's, or is it. What stands before it and is none (padding, memory that
+    /// was overwritten) is passed for good; the event itself is not.
+    #[inline]
+    fn next_unread<'r>(&self, reader: &mut Reader, ring: &'r Ring) -> Option<Unread<'r>> {
         while self.fill_reader_page(reader, ring) {
             let buf = &ring.pages[reader.page].buf;
             // Nobody writes below the commit word, and the page is ours (I1).
@@ -189,16 +214,10 @@ impl<P: Platform> CpuBuffer<P> {
             };
             match cursor.next_in(words) {
                 Ok(Some(event)) => {
-                    reader.read = cursor.offset;
-                    reader.stamp = cursor.ts;
-                    reader.read_events += 1;
-                    reader.page_read_events += 1;
-                    for word in &words[event.payload / 4..][..event.len / 4] {
-                        payload.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-                    }
-                    // The unit that a discarded event adds may reach over the end of its page.
-                    reader.newest = reader.newest.max(event.ts);
-                    return Some((reader.newest, core::mem::take(&mut reader.lost)));
+                    return Some(Unread {
+                        payload: &words[event.payload / 4..][..event.len / 4],
+                        end: cursor,
+                    });
                 }
                 // Only padding was left.
                 Ok(None) => {
@@ -228,28 +247,8 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     fn peek_locked(&self, reader: &mut Reader, ring: &Ring) -> Option<(u64, Missed)> {
-        while self.fill_reader_page(reader, ring) {
-            let buf = &ring.pages[reader.page].buf;
-            // As in `consume_to`.
-            let commit = buf.commit().min(ring.room.bytes());
-            let words = &buf.words(ring.room)[..commit / 4];
-            if reader.read == 0 {
-                reader.stamp = buf.time_stamp().load(Ordering::Relaxed);
-            }
-            let mut cursor = Cursor {
-                offset: reader.read,
-                ts: reader.stamp,
-            };
-            match cursor.next_in(words) {
-                Ok(Some(event)) => return Some((reader.newest.max(event.ts), reader.lost)),
-                Ok(None) => {
-                    reader.read = commit;
-                    reader.stamp = cursor.ts;
-                }
-                Err(_) => reader.spoil(&ring.pages[reader.page], commit),
-            }
-        }
-        None
+        let next = self.next_unread(reader, ring)?;
+        Some((reader.newest.max(next.end.ts), reader.lost))
     }
 }
 
