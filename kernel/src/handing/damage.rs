@@ -60,10 +60,7 @@ pub fn want(text: &str) -> Option<()> {
         ("cut", Some(n), None, None) => Some(Damage::Cut(n.parse().ok()?)),
         ("flip", Some(n), None, None) => Some(Damage::Flip(n.parse().ok()?)),
         ("flip", Some(name), Some(n), None) => {
-            let names = super::subsystems().map(|s| s.name()).into_iter();
-            names
-                .chain([handover::metadata::NAME])
-                .find(|n| *n == name)?;
+            super::names().find(|n| *n == name)?;
             Some(Damage::FlipBlob(name.into(), n.parse().ok()?))
         }
         ("node", Some(n), None, None) => Some(Damage::FlipNode(n.parse().ok()?)),
@@ -91,9 +88,9 @@ fn flip(bytes: &mut [u8], bit: usize) {
 pub(super) fn apply(outgoing: &mut Outgoing) {
     match WANTED.lock().take() {
         None => {}
-        Some(Damage::Flip(bit)) => flip(outgoing.fdt.bytes(), bit),
+        Some(Damage::Flip(bit)) => flip(outgoing.fdt().bytes(), bit),
         Some(Damage::FlipBlob(name, bit)) => {
-            if let Some((_, blob, _)) = outgoing.blobs.iter_mut().find(|(n, _, _)| *n == name) {
+            if let Some(blob) = outgoing.blob(&name) {
                 flip(blob.bytes(), bit);
             }
         }
@@ -107,10 +104,10 @@ pub(super) fn apply(outgoing: &mut Outgoing) {
                 flip(bytes, bit);
             }
         }
-        Some(Damage::Cut(bytes)) => outgoing.fdt.size = outgoing.fdt.size.min(bytes),
-        Some(Damage::Magic) => outgoing.fdt.bytes()[..4].copy_from_slice(b"oops"),
+        Some(Damage::Cut(bytes)) => outgoing.fdt().cut(bytes),
+        Some(Damage::Magic) => outgoing.fdt().bytes()[..4].copy_from_slice(b"oops"),
         Some(Damage::Map(address)) => {
-            let bytes = outgoing.fdt.bytes();
+            let bytes = outgoing.fdt().bytes();
             let root = crate::memory::with_preserved(|map| Ok(map.root()))
                 .unwrap_or(0)
                 .to_ne_bytes();
