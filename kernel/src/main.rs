@@ -22,6 +22,7 @@ mod machine;
 mod memory;
 mod power;
 mod report;
+mod task;
 mod terminal;
 mod tracing;
 
@@ -38,5 +39,6 @@ fn run() -> ! {
     handing::restore(received);
     files::check_cmdline();
     machine::start_interrupts();
+    machine::smp::start_others();
     terminal::run()
 }
