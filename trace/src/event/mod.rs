@@ -50,6 +50,21 @@ pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
 pub const MAX_STRING: usize = 1024;
 
+/// `ftrace:print` as what its triggers are put to. No table has it, and its masks are not used: it is always recorded.
+pub(crate) static PRINT: EventDesc = EventDesc::new(
+    "ftrace",
+    "print",
+    &filter::PRINT_FIELDS,
+    Print {
+        format: "%s",
+        args: &[Arg {
+            field: "buf",
+            symbols: &[],
+            flags: &[],
+        }],
+    },
+);
+
 /// The common fields of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Common {
