@@ -16,6 +16,7 @@ pub mod filter;
 mod format;
 pub mod hist;
 mod macros;
+mod plain;
 mod record;
 mod table;
 pub mod trigger;
@@ -23,9 +24,9 @@ pub mod trigger;
 pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, List, Str};
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
-    write_unknown,
 };
 pub use format::{write_format, write_print_format};
+pub(crate) use plain::{write_fields, write_unknown};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};

@@ -410,6 +410,7 @@ impl<P: Platform> Instance<P> {
                 self.set_event_enabled(event, true);
             }
         }
+        self.cleared.store(extra.cleared, Ordering::Relaxed);
         self.restore_log(&extra.error_log);
         for lost in self.restore_conditions(events, &extra.conditions) {
             troubles.push(format!(

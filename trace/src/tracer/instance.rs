@@ -70,6 +70,8 @@ pub struct Instance<P: Platform> {
     order: AtomicU8,
     /// The newest time of the clock `global`.
     newest: AtomicU64,
+    /// When the buffers were cleared last, in units of the clock: what `latency-format` counts from.
+    pub(super) cleared: AtomicU64,
     /// Snapshots of single CPUs that had to wait for the end of a write.
     pub(super) deferred: AtomicU64,
     /// The declared events.
@@ -201,6 +203,7 @@ impl<P: Platform> Instance<P> {
             control: Mutex::new(()),
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
             declared: parts.declared,
             events: (parts.declared.iter())
@@ -339,6 +342,11 @@ impl<P: Platform> Instance<P> {
         }
     }
 
+    /// When all buffers were cleared last, in units of the clock; 0 if they never were.
+    pub fn cleared_at(&self) -> u64 {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
     /// Clears the buffer of one CPU, or of all.
     ///
     /// # Errors
@@ -357,6 +365,7 @@ impl<P: Platform> Instance<P> {
             cpu.buffer.clear()?;
         }
         self.boundaries.lock().clear();
+        self.cleared.store(self.peek_now(), Ordering::Relaxed);
         Ok(())
     }
 

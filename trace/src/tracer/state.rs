@@ -104,6 +104,9 @@ pub struct ExtraState {
     /// The CPUs that `tracing_cpumask` leaves out.
     #[kstate(since = 2, default)]
     pub masked_cpus: Vec<u32>,
+    /// When the buffers were cleared last, in units of the clock.
+    #[kstate(since = 2, default)]
+    pub cleared: u64,
     /// `error_log`.
     #[kstate(since = 2, default)]
     pub error_log: Vec<SavedComplaint>,
@@ -274,6 +277,7 @@ impl<P: Platform> Instance<P> {
                 .filter(|cpu| !self.cpu_allowed(*cpu))
                 .map(|cpu| cpu as u32)
                 .collect(),
+            cleared: self.cleared_at(),
             error_log: self.save_log(),
             refused: self.save_refused(),
         })
