@@ -6,12 +6,13 @@
 
 pub mod damage;
 pub mod report;
+pub mod seals;
 pub mod switch;
 
 use crate::boot::{self, Origin, bytes_at};
 use crate::machine::clock;
 use crate::memory::{self, IrqMutex, Phys};
-use crate::{demo_state, events, files, machine, terminal, tracing};
+use crate::{demo_state, events, files, kho_test, machine, terminal, tracing};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -55,12 +56,13 @@ pub trait Subsystem: Sync {
 }
 
 /// Everybody who has state, in the order of asking. The tracer is last: it records all that the others do.
-fn subsystems() -> [&'static dyn Subsystem; 5] {
+fn subsystems() -> [&'static dyn Subsystem; 6] {
     [
         &machine::State,
         &files::InitrdState,
         &terminal::State,
         &demo_state::State,
+        &kho_test::State,
         &tracing::State,
     ]
 }

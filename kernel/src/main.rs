@@ -18,6 +18,7 @@ mod events;
 mod files;
 mod handing;
 mod kexec;
+mod kho_test;
 mod machine;
 mod memory;
 mod power;
@@ -40,6 +41,7 @@ fn run() -> ! {
     files::init(&received);
     terminal::init(&received);
     demo_state::init(&received);
+    kho_test::init(&received);
     handing::finish(received);
     machine::start_interrupts();
     terminal::run()
