@@ -108,3 +108,109 @@ fn test_memory_is_taken_whole_or_not_at_all() {
     assert_eq!(number_after(&test_memory(&mut guest), "pages:"), Some(2048));
     guest.poweroff();
 }
+
+/// The last range of an owner's in `out/preserved`: its ends. (A list's own pages lie below what it lists.)
+fn last_range(guest: &mut Guest, owner: &str) -> (u64, u64) {
+    let text = guest.ok(&format!(
+        "grep '^.0x.*{owner}' {KHO}/out/preserved | tail -n 1"
+    ));
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let ends = text.trim_start_matches('[').split(')').next();
+    match ends.and_then(|ends| ends.split_once(", ")) {
+        Some((start, end)) => match (hex(start), hex(end)) {
+            (Some(start), Some(end)) => (start, end),
+            _ => guest.fail("no range"),
+        },
+        None => guest.fail(&format!("{owner} has no preserved memory")),
+    }
+}
+
+#[test]
+fn a_damaged_page_of_the_initrd_is_named_and_no_kernel_is_loaded_from_it() {
+    let mut guest = Setup::new().boot();
+    guest.kexec_to(1);
+    let report = guest.ok(&format!("cat {KHO}/in/report"));
+    let sealed = report
+        .lines()
+        .find(|line| line.starts_with("seals: initrd: "));
+    let numbers: Vec<u64> = sealed
+        .into_iter()
+        .flat_map(|line| line.split(' ').filter_map(|word| word.parse().ok()))
+        .collect();
+    let (start, end) = last_range(&mut guest, "initrd");
+    let pages = (end - start) / 4096;
+    assert_eq!(numbers, [pages, pages], "{report}");
+
+    // The kernel takes nearly all of the initrd.
+    let page = start + pages / 2 * 4096;
+    guest.ok(&format!("echo known > {KHO}/demo"));
+    guest.ok(&format!("echo page {page:#x} 12345 > {KHO}/out/damage"));
+    guest.kexec_to(2);
+    let report = guest.ok(&format!("cat {KHO}/in/report"));
+    let broken = format!(
+        "seals: initrd: preserved memory [{page:#x}, {:#x}) has checksum",
+        page + 4096
+    );
+    let count = format!("seals: initrd: {} of {pages} sealed pages", pages - 1);
+    for part in [count.as_str(), &broken, "demo: restored"] {
+        assert!(
+            report.contains(part),
+            "no {part:?} in the report:\n{report}"
+        );
+    }
+    assert!(
+        guest.ok("dmesg").contains(&broken["seals: ".len()..]),
+        "{broken}"
+    );
+    let said = guest.refused("kexec -l");
+    assert!(
+        said.contains(&format!("[{page:#x}, ")) && said.contains("has changed since it was sealed"),
+        "{said}"
+    );
+    guest.refused("kexec -e");
+    guest.poweroff();
+}
+
+#[test]
+fn a_damaged_page_of_the_test_memory_is_named() {
+    let mut guest = Setup::new().boot();
+    guest.ok(&format!("echo preserve 4M > {KHO}/test"));
+    let before = test_memory(&mut guest);
+    let (page, _) = last_range(&mut guest, "kho_test");
+    guest.ok(&format!("echo page {page:#x} 7777 > {KHO}/out/damage"));
+    guest.kexec_to(1);
+    let after = guest.ok(&format!("cat {KHO}/test"));
+    let expected = before.replace("intact: 1024", "intact: 1023").replace(
+        "damaged: 0",
+        &format!("damaged: 1\ndamaged page: {page:#x}"),
+    );
+    assert_eq!(after, expected);
+    guest.poweroff();
+}
+
+/// The pages of a list are sealed: a damaged one is named, and none of the addresses in it is followed.
+#[test]
+fn a_damaged_list_of_pages_is_refused_and_its_pages_are_given_back() {
+    let mut guest = Setup::new().boot();
+    guest.ok(&format!("echo preserve 4M > {KHO}/test"));
+    // The tracer, whose state has such a field as well, comes behind it.
+    let state = guest.ok(&format!("grep 'first: u64' {KHO}/out/state | head -n 1"));
+    let first: Option<u64> = state.trim().rsplit(' ').next().and_then(|n| n.parse().ok());
+    let first = first.unwrap_or_else(|| guest.fail("where does the list begin?"));
+    // A low bit of an address: that page is preserved, too.
+    let bit = 8 * 8 + 12;
+    guest.ok(&format!("echo page {first:#x} {bit} > {KHO}/out/damage"));
+    guest.ok(&format!("echo known > {KHO}/demo"));
+    guest.kexec_to(1);
+    let report = guest.ok(&format!("cat {KHO}/in/report"));
+    let named = format!("trouble: kho_test: preserved memory [{first:#x}, ");
+    // 1024 pages, and the three of the list.
+    for part in [named.as_str(), "1027 pages discarded", "demo: restored"] {
+        assert!(
+            report.contains(part),
+            "no {part:?} in the report:\n{report}"
+        );
+    }
+    assert_eq!(guest.ok(&format!("cat {KHO}/test")).trim(), "pages: 0");
+    guest.poweroff();
+}
