@@ -5,7 +5,7 @@ mod proc;
 mod tracefs;
 
 use crate::boot;
-use crate::handing::{self, Outcome, Received, Subsystem, outcome};
+use crate::handing::{self, Outcome, outcome};
 use crate::memory;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -13,8 +13,9 @@ use alloc::vec::Vec;
 use handover::error::Error;
 use handover::range::PhysRange;
 use handover::seal::PageSeals;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
-use kernel::console::genfs::{GenFs, RomFs};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
+use kernel::console::genfs::{GenDir, GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
 use kernel::console::vfs::Mounts;
 use kernel::layout::{DIRECT_MAP, PAGE};
@@ -41,6 +42,8 @@ static CRC32: Once<u32> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: GenFs = GenFs::new(proc::FILES);
 static KHO: GenFs = GenFs::new(kho::FILES);
+static KHO_IN: GenDir = GenDir::new(kho::incoming_names, kho::show_incoming);
+static KHO_OUT: GenDir = GenDir::new(kho::outgoing_names, kho::show_outgoing);
 static KHO_SWITCH: GenFs = GenFs::new(kho::SWITCH);
 
 /// The name under which the initrd's place crosses.
@@ -64,6 +67,37 @@ impl Subsystem for InitrdState {
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &initrd())
+    }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let initrd: Initrd = from.get(0)?;
+        check_preserved(&initrd).map_err(Refusal::Rejected)?;
+        Ok(Prepared::new(move |takeover| mount(initrd, takeover)))
+    }
+
+    /// The boot parameters say where it is, too, and so does the boot loader. The next life is to find it as well.
+    fn anew(&self, takeover: &mut Takeover<'_>) {
+        let initrd = Initrd {
+            addr: boot::info().initrd.addr,
+            size: boot::info().initrd.size,
+            seals: None,
+        };
+        let kept = match outcome() {
+            Outcome::Restored(_) => check_preserved(&initrd),
+            Outcome::Refused(_) | Outcome::NotHandedOver
+                if boot::info().initrd_crc32 != Some(checksum(initrd.extent())) =>
+            {
+                Err("its checksum is wrong".into())
+            }
+            _ => memory::with_preserved(|map| map.preserve_range(pages(&initrd))),
+        };
+        match kept {
+            Ok(()) => mount(initrd, takeover),
+            Err(why) => takeover.remark(alloc::format!(
+                "the initrd at {} is lost: {why}",
+                pages(&initrd)
+            )),
+        }
     }
 }
 
@@ -124,7 +158,7 @@ pub fn seal_initrd() {
 }
 
 /// The seals that the predecessor handed over: they count in this life, too, and are checked in its idle time.
-fn take_seals(received: &Received, initrd: &Initrd) {
+fn take_seals(initrd: &Initrd, takeover: &mut Takeover<'_>) {
     let (Some(seals), Some(range)) = (&initrd.seals, initrd.extent().range()) else {
         return;
     };
@@ -133,7 +167,7 @@ fn take_seals(received: &Received, initrd: &Initrd) {
             SEALS.call_once(|| seals.clone());
             handing::seals::check_later(SUBSYSTEM, seals.clone());
         }
-        Err(error) => received.trouble(alloc::format!("{SUBSYSTEM}: {error}")),
+        Err(error) => takeover.remark(error.to_string()),
     }
 }
 
@@ -147,49 +181,29 @@ pub fn damaged_page(bytes: &[u8]) -> Option<PhysRange> {
     handing::seals::damage_in(&range)
 }
 
-/// Finds the initrd, and makes sure that the next life will.
-pub fn init(received: &Received) {
-    let given = Initrd {
-        addr: boot::info().initrd.addr,
-        size: boot::info().initrd.size,
-        seals: None,
-    };
-    // The boot parameters say it, too, for a kernel that cannot read the entry.
-    let initrd = match outcome() {
-        Outcome::Restored(_) => received.restore::<Initrd>(SUBSYSTEM).unwrap_or(given),
-        _ => given,
-    };
-    let pages = PhysRange {
+/// The whole pages that an initrd lies in.
+fn pages(initrd: &Initrd) -> PhysRange {
+    PhysRange {
         start: initrd.addr,
         end: initrd.addr.saturating_add(initrd.size),
     }
-    .page_align_outwards();
-    let kept = match outcome() {
-        // It is believed where the preserved map has all of it.
-        Outcome::Restored(_) => {
-            memory::with_preserved(|map| Ok(map.first_gap(&pages))).and_then(|gap| match gap {
-                None => Ok(()),
-                Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
-            })
-        }
-        Outcome::Refused(_) | Outcome::NotHandedOver
-            if boot::info().initrd_crc32 != Some(checksum(initrd.extent())) =>
-        {
-            Err("its checksum is wrong".into())
-        }
-        _ => memory::with_preserved(|map| map.preserve_range(pages)),
-    };
-    match kept {
-        Ok(()) => received.claim(SUBSYSTEM, pages),
-        Err(why) => {
-            received.trouble(alloc::format!("the initrd at {pages} is lost: {why}"));
-            return;
-        }
+    .page_align_outwards()
+}
+
+/// An initrd that came with a handover is believed where the preserved map has all of it.
+fn check_preserved(initrd: &Initrd) -> Result<(), String> {
+    match memory::with_preserved(|map| Ok(map.first_gap(&pages(initrd))))? {
+        None => Ok(()),
+        Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
     }
-    take_seals(received, &initrd);
+}
+
+/// From now on this is the initrd.
+fn mount(initrd: Initrd, takeover: &mut Takeover<'_>) {
+    takeover.claim(pages(&initrd));
+    take_seals(&initrd, takeover);
     INITRD.call_once(|| initrd);
     BOOT_FILES.call_once(|| RomFs::new(unpack()));
-    check_cmdline();
 }
 
 /// The files of the initrd. A damaged archive has as many as can be read.
@@ -233,13 +247,15 @@ pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
     let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
-    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 7] = [
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 9] = [
         ("/boot", boot_files),
         ("/proc", &PROC),
         ("/sys/kernel/tracing", &tracefs::TRACEFS),
         // The path from before 2015, which many fingers still know.
         ("/sys/kernel/debug/tracing", &tracefs::TRACEFS),
         ("/sys/kernel/debug/kho", &KHO),
+        ("/sys/kernel/debug/kho/in/sub_fdts", &KHO_IN),
+        ("/sys/kernel/debug/kho/out/sub_fdts", &KHO_OUT),
         ("/sys/kernel/kho", &KHO_SWITCH),
         ("/tmp", tmp),
     ];
@@ -252,7 +268,7 @@ pub fn mounts() -> Mounts<'static> {
 }
 
 /// Says which words of the command line mean nothing to this kernel.
-fn check_cmdline() {
+pub fn check_cmdline() {
     for (name, value, wanted) in boot::cmdline().wrong() {
         crate::warning!("{name}={value}: {wanted} is wanted here; the default counts");
     }

@@ -5,7 +5,6 @@
 //! The pages that make up the list never change once it is written, so they are sealed, and the successor checks the seals
 //! before it follows a single address in them.
 
-use crate::handing::{Received, Subsystem};
 use crate::memory::{self, IrqMutex, Phys};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -15,7 +14,8 @@ use handover::mem::Memory;
 use handover::page::PageRef;
 use handover::page_list::PageList;
 use handover::seal::Seals;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem};
 use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::scattered::{self, Request};
 
@@ -77,26 +77,24 @@ impl Subsystem for State {
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &preserved())
     }
-}
 
-/// Takes the predecessor's list over, where it is.
-pub fn init(received: &Received) {
-    let Some(state) = received.restore::<Preserved>(SUBSYSTEM) else {
-        return;
-    };
-    if state.total_pages == 0 {
-        return;
-    }
-    match take_over(&state) {
-        Ok(mut pages) => {
-            // By address, neighbours are one claim.
-            pages.sort_unstable();
-            for page in pages {
-                received.claim(SUBSYSTEM, page.range());
+    /// The predecessor's list is taken over where it is.
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let state: Preserved = from.get(0)?;
+        let mut pages = match state.total_pages {
+            0 => Vec::new(),
+            _ => take_over(&state).map_err(Refusal::Rejected)?,
+        };
+        // By address, neighbours are one claim.
+        pages.sort_unstable();
+        Ok(Prepared::new(move |takeover| {
+            for page in &pages {
+                takeover.claim(page.range());
             }
-            *PRESERVED.lock() = Some(state);
-        }
-        Err(why) => received.trouble(format!("{SUBSYSTEM}: {why}; its pages are given back")),
+            if !pages.is_empty() {
+                *PRESERVED.lock() = Some(state);
+            }
+        }))
     }
 }
 

@@ -36,13 +36,8 @@ fn run() -> ! {
     terminal::early_init();
     let received = handing::receive();
     memory::init(&received);
-    machine::init(&received);
-    tracing::init(&received);
-    files::init(&received);
-    terminal::init(&received);
-    demo_state::init(&received);
-    kho_test::init(&received);
-    handing::finish(received);
+    handing::restore(received);
+    files::check_cmdline();
     machine::start_interrupts();
     terminal::run()
 }

@@ -203,7 +203,7 @@ fn a_damaged_list_of_pages_is_refused_and_its_pages_are_given_back() {
     guest.ok(&format!("echo known > {KHO}/demo"));
     guest.kexec_to(1);
     let report = guest.ok(&format!("cat {KHO}/in/report"));
-    let named = format!("trouble: kho_test: preserved memory [{first:#x}, ");
+    let named = format!("kho_test: refused: preserved memory [{first:#x}, ");
     // 1024 pages, and the three of the list.
     for part in [named.as_str(), "1027 pages discarded", "demo: restored"] {
         assert!(

@@ -16,43 +16,20 @@ use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, print};
 use trace::errno::Errno;
 
-/// Blobs by name.
-type Blobs = Cow<'static, [(String, Vec<u8>)]>;
+/// Blobs by name; `None` for one of which no copy was kept.
+type Blobs = Cow<'static, [(String, Option<Vec<u8>>)]>;
 
-/// The file with a subsystem's blob.
-macro_rules! blob {
-    ($side:literal, $blobs:ident, $name:literal) => {
-        GenFile::read_only(concat!($side, "/sub_fdts/", $name), |out| {
-            show_blob($blobs(), $name, out)
-        })
-    };
-}
-
-/// The tree.
+/// The tree, but for `in/sub_fdts` and `out/sub_fdts`, whose names follow from what is handed over.
 pub const FILES: &[GenFile] = &[
     GenFile::read_only("in/fdt", incoming),
     GenFile::read_only("in/state", |out| show_state(incoming_blobs(), out)),
     GenFile::read_only("in/metadata", |out| show_metadata(incoming_blobs(), out)),
     GenFile::read_only("in/report", |out| Ok(out.write(report::text().as_bytes())?)),
     GenFile::read_only("in/preserved", came_preserved),
-    blob!("in", incoming_blobs, "kexec-metadata"),
-    blob!("in", incoming_blobs, "machine"),
-    blob!("in", incoming_blobs, "initrd"),
-    blob!("in", incoming_blobs, "console"),
-    blob!("in", incoming_blobs, "demo"),
-    blob!("in", incoming_blobs, "kho_test"),
-    blob!("in", incoming_blobs, "trace"),
     GenFile::read_only("out/fdt", outgoing),
     GenFile::read_only("out/state", |out| show_state(outgoing_blobs(), out)),
     GenFile::read_only("out/metadata", |out| show_metadata(outgoing_blobs(), out)),
     GenFile::read_only("out/preserved", preserved),
-    blob!("out", outgoing_blobs, "kexec-metadata"),
-    blob!("out", outgoing_blobs, "machine"),
-    blob!("out", outgoing_blobs, "initrd"),
-    blob!("out", outgoing_blobs, "console"),
-    blob!("out", outgoing_blobs, "demo"),
-    blob!("out", outgoing_blobs, "kho_test"),
-    blob!("out", outgoing_blobs, "trace"),
     GenFile {
         path: "demo",
         read: Some(show_demo),
@@ -130,24 +107,51 @@ fn incoming_blobs() -> Result<Blobs, FsError> {
 
 fn outgoing_blobs() -> Result<Blobs, FsError> {
     let blobs = handing::rehearse_blobs().map_err(|why| FsError::new(Errno::EBUSY, why))?;
-    Ok(Cow::Owned(blobs))
+    let kept = blobs.into_iter().map(|(name, blob)| (name, Some(blob)));
+    Ok(Cow::Owned(kept.collect()))
 }
 
-fn show_blob(blobs: Result<Blobs, FsError>, name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
-    let blobs = blobs?;
-    let Some((_, blob)) = blobs.iter().find(|(n, _)| n == name) else {
-        return Err(FsError::new(
-            Errno::ENOENT,
-            "nothing was handed over under this name, or too much to keep a copy of",
-        ));
-    };
-    Ok(out.write(blob)?)
+/// The names in `in/sub_fdts`: those that the predecessor handed something over under, also of subsystems that this kernel
+/// does not have.
+pub fn incoming_names() -> Vec<String> {
+    let blobs = report::incoming_blobs();
+    blobs.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// A blob in `in/sub_fdts`.
+pub fn show_incoming(name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    show_blob(&incoming_blobs()?, name, out)
+}
+
+/// The names in `out/sub_fdts`: those that this kernel hands something over under.
+pub fn outgoing_names() -> Vec<String> {
+    handing::names().map(String::from).collect()
+}
+
+/// A blob in `out/sub_fdts`.
+pub fn show_outgoing(name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    show_blob(&outgoing_blobs()?, name, out)
+}
+
+fn show_blob(blobs: &Blobs, name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    match blobs.iter().find(|(n, _)| n == name) {
+        Some((_, Some(blob))) => Ok(out.write(blob)?),
+        Some((_, None)) => Err(FsError::new(
+            Errno::EFBIG,
+            "it was too long for a copy to be kept when its subsystem had read it",
+        )),
+        None => Err(Errno::ENOENT.into()),
+    }
 }
 
 /// Each stream as text, by the description that travels in it.
 fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
     for (name, blob) in blobs?.iter().filter(|(name, _)| name != metadata::NAME) {
         print(out, format_args!("# {name}\n"))?;
+        let Some(blob) = blob else {
+            print(out, format_args!("(too long for a copy to be kept)\n"))?;
+            continue;
+        };
         match dump::dump(blob) {
             Ok(text) => out.write(text.as_bytes())?,
             Err(error) => print(out, format_args!("({error})\n"))?,
@@ -159,7 +163,8 @@ fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), F
 fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
     let blobs = blobs?;
     let blob = blobs.iter().find(|(name, _)| name == metadata::NAME);
-    let metadata = KexecMetadata::decode(blob.map_or(&[], |(_, blob)| blob))
+    let blob = blob.and_then(|(_, blob)| blob.as_deref());
+    let metadata = KexecMetadata::decode(blob.unwrap_or_default())
         .map_err(|error| FsError::new(Errno::ENOENT, alloc::format!("{error}")))?;
     let (release, count) = (metadata.previous_release(), metadata.kexec_count);
     Ok(print(

@@ -108,9 +108,7 @@ pub fn want(text: &str) -> Option<()> {
 
 /// A name that has a blob.
 fn subsystem(name: &str) -> Option<&str> {
-    let names = super::subsystems().map(|s| s.name()).into_iter();
-    let mut names = names.chain([handover::metadata::NAME]);
-    names.any(|n| n == name).then_some(name)
+    super::names().any(|n| n == name).then_some(name)
 }
 
 /// A decimal number, or a hexadecimal one after `0x`.
@@ -142,9 +140,9 @@ pub(super) fn apply(outgoing: &mut Outgoing) {
     let mut wanted = WANTED.lock();
     match &*wanted {
         None | Some(Damage::FlipParams(_) | Damage::CutParams(_)) => return,
-        Some(Damage::Flip(bit)) => flip(outgoing.fdt.bytes(), *bit),
+        Some(Damage::Flip(bit)) => flip(outgoing.fdt().bytes(), *bit),
         Some(Damage::FlipBlob(name, bit)) => {
-            if let Some((_, blob, _)) = outgoing.blobs.iter_mut().find(|(n, _, _)| n == name) {
+            if let Some(blob) = outgoing.blob(name) {
                 flip(blob.bytes(), *bit);
             }
         }
@@ -169,17 +167,17 @@ pub(super) fn apply(outgoing: &mut Outgoing) {
             }
         }
         Some(Damage::FlipPage(pa, bit)) => flip_in_page(*pa, *bit),
-        Some(Damage::Cut(bytes)) => outgoing.fdt.size = outgoing.fdt.size.min(*bytes),
+        Some(Damage::Cut(bytes)) => outgoing.fdt().cut(*bytes),
         Some(Damage::CutBlob(name, bytes)) => {
-            if let Some((_, blob, _)) = outgoing.blobs.iter_mut().find(|(n, _, _)| n == name) {
-                let left = bytes % blob.size.max(1);
-                let crc32 = crc32fast::hash(&blob.bytes()[..left]);
-                let _ = fdt::set_subsystem(outgoing.fdt.bytes(), name, left as u64, crc32);
+            if let Some(blob) = outgoing.blob(name) {
+                let bytes = bytes % blob.bytes().len().max(1);
+                let crc32 = crc32fast::hash(&blob.bytes()[..bytes]);
+                let _ = fdt::set_subsystem(outgoing.fdt().bytes(), name, bytes as u64, crc32);
             }
         }
-        Some(Damage::Magic) => outgoing.fdt.bytes()[..4].copy_from_slice(b"oops"),
+        Some(Damage::Magic) => outgoing.fdt().bytes()[..4].copy_from_slice(b"oops"),
         Some(Damage::Map(address)) => {
-            let bytes = outgoing.fdt.bytes();
+            let bytes = outgoing.fdt().bytes();
             let root = memory::with_preserved(|map| Ok(map.root()))
                 .unwrap_or(0)
                 .to_ne_bytes();

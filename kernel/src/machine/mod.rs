@@ -8,9 +8,9 @@ pub mod firmware;
 pub mod traps;
 pub mod uart;
 
-use crate::handing::{Received, Subsystem};
 use handover::error::Error;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use spin::Once;
 
 /// What a kernel found out about the machine.
@@ -44,21 +44,11 @@ static FOUND: Once<Found> = Once::new();
 pub fn found() -> &'static Found {
     FOUND
         .get()
-        .expect("machine::init runs before anything asks")
+        .expect("the machine is the first to be restored, and nothing asks before")
 }
 
-/// Takes over what the predecessor found, or finds it.
-pub fn init(received: &Received) {
-    let found = received.restore::<Found>(SUBSYSTEM).unwrap_or_else(|| {
-        let firmware = firmware::discover(crate::boot::info().rsdp);
-        let speed = clock::calibrate();
-        Found {
-            tsc_hz: speed.tsc_hz,
-            apic_timer_hz: speed.apic_timer_hz,
-            cold_start_tsc: crate::boot::info().entry_tsc,
-            ..firmware
-        }
-    });
+/// From now on this is known.
+fn know(found: Found) {
     clock::set(found.tsc_hz);
     crate::info!(
         "machine: {} CPUs, of which {} runs; TSC at {} MHz",
@@ -77,7 +67,7 @@ pub fn start_interrupts() {
 }
 
 /// The name under which [`Found`] crosses.
-const SUBSYSTEM: &str = "machine";
+pub const SUBSYSTEM: &str = "machine";
 
 /// The machine's part of a handover.
 pub struct State;
@@ -97,5 +87,22 @@ impl Subsystem for State {
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, found())
+    }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let found: Found = from.get(0)?;
+        Ok(Prepared::new(move |_| know(found)))
+    }
+
+    /// Discovers and measures.
+    fn anew(&self, _: &mut Takeover<'_>) {
+        let firmware = firmware::discover(crate::boot::info().rsdp);
+        let speed = clock::calibrate();
+        know(Found {
+            tsc_hz: speed.tsc_hz,
+            apic_timer_hz: speed.apic_timer_hz,
+            cold_start_tsc: crate::boot::info().entry_tsc,
+            ..firmware
+        });
     }
 }
