@@ -6,19 +6,20 @@ mod proc;
 mod tracefs;
 
 use crate::boot;
-use crate::handing::{Outcome, outcome};
+use crate::handing::{self, Outcome, outcome};
 use crate::memory;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
 use handover::range::PhysRange;
+use handover::seal::PageSeals;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use kernel::console::genfs::{GenDir, GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
 use kernel::console::vfs::Mounts;
-use kernel::layout::PAGE;
+use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::params::Extent;
 use spin::Once;
 use tar_no_std::TarArchiveRef;
@@ -31,9 +32,14 @@ struct Initrd {
     addr: u64,
     /// Bytes.
     size: u64,
+    /// Of its pages, made when the first kernel was loaded: it never changes.
+    #[kstate(subsection)]
+    seals: Option<PageSeals>,
 }
 
 static INITRD: Once<Initrd> = Once::new();
+static SEALS: Once<PageSeals> = Once::new();
+static CRC32: Once<u32> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: GenFs = GenFs::new(proc::FILES);
 static CPUS: GenFs = GenFs::new(cpus::FILES);
@@ -76,11 +82,12 @@ impl Subsystem for InitrdState {
         let initrd = Initrd {
             addr: boot::info().initrd.addr,
             size: boot::info().initrd.size,
+            seals: None,
         };
         let kept = match outcome() {
             Outcome::Restored(_) => check_preserved(&initrd),
             Outcome::Refused(_) | Outcome::NotHandedOver
-                if boot::info().initrd_crc32 != Some(checksum(&initrd)) =>
+                if boot::info().initrd_crc32 != Some(checksum(initrd.extent())) =>
             {
                 Err("its checksum is wrong".into())
             }
@@ -97,31 +104,83 @@ impl Subsystem for InitrdState {
 }
 
 fn initrd() -> Initrd {
-    INITRD.get().cloned().unwrap_or_default()
+    Initrd {
+        seals: SEALS.get().cloned(),
+        ..INITRD.get().cloned().unwrap_or_default()
+    }
 }
 
 /// Where the initrd lies in physical memory.
 pub fn initrd_extent() -> Extent {
-    let initrd = initrd();
-    Extent {
-        addr: initrd.addr,
-        size: initrd.size,
+    INITRD.get().map_or(Extent::default(), Initrd::extent)
+}
+
+impl Initrd {
+    fn extent(&self) -> Extent {
+        Extent {
+            addr: self.addr,
+            size: self.size,
+        }
     }
 }
 
-fn checksum(initrd: &Initrd) -> u32 {
+fn checksum(initrd: Extent) -> u32 {
     // SAFETY: the initrd lies in RAM, by the boot loader's word or by that of checked boot parameters, and nobody writes there.
-    crc32fast::hash(unsafe {
-        boot::bytes_at(Extent {
-            addr: initrd.addr,
-            size: initrd.size,
-        })
-    })
+    crc32fast::hash(unsafe { boot::bytes_at(initrd) })
 }
 
-/// CRC-32 of the initrd.
+/// CRC-32 of the initrd, as it was in the first life.
 pub fn initrd_crc32() -> u32 {
-    checksum(&initrd())
+    let now = || checksum(initrd_extent());
+    *CRC32.call_once(|| boot::info().initrd_crc32.unwrap_or_else(now))
+}
+
+/// Seals the initrd's pages, so that each later life can tell whether they are as they were. Done once in all lives, when a
+/// kernel is loaded.
+pub fn seal_initrd() {
+    let Some(range) = initrd_extent().range().filter(|range| !range.is_empty()) else {
+        return;
+    };
+    if SEALS.is_completed() {
+        return;
+    }
+    let sealed = PageSeals::new(range).map_err(|e| e.to_string());
+    let sealed = sealed.and_then(|mut seals| {
+        // Page by page, so that interrupts are never off for long.
+        // SAFETY: nobody writes to the initrd.
+        while memory::with_preserved(|map| unsafe { seals.seal_next(map) })? {}
+        Ok(seals)
+    });
+    match sealed {
+        Ok(seals) => {
+            SEALS.call_once(|| seals);
+        }
+        Err(why) => crate::warning!("initrd: it crosses without seals: {why}"),
+    }
+}
+
+/// The seals that the predecessor handed over: they count in this life, too, and are checked in its idle time.
+fn take_seals(initrd: &Initrd, takeover: &mut Takeover<'_>) {
+    let (Some(seals), Some(range)) = (&initrd.seals, initrd.extent().range()) else {
+        return;
+    };
+    match seals.agrees(&range) {
+        Ok(()) => {
+            SEALS.call_once(|| seals.clone());
+            handing::seals::check_later(SUBSYSTEM, seals.clone());
+        }
+        Err(error) => takeover.remark(error.to_string()),
+    }
+}
+
+/// The first page of these bytes, which may be the initrd's, that has changed since it was sealed.
+pub fn damaged_page(bytes: &[u8]) -> Option<PhysRange> {
+    let start = (bytes.as_ptr() as u64).checked_sub(DIRECT_MAP)?;
+    let range = PhysRange::with_len(start, bytes.len() as u64)?;
+    initrd_extent()
+        .range()
+        .filter(|initrd| initrd.contains_range(&range))?;
+    handing::seals::damage_in(&range)
 }
 
 /// The whole pages that an initrd lies in.
@@ -144,6 +203,7 @@ fn check_preserved(initrd: &Initrd) -> Result<(), String> {
 /// From now on this is the initrd.
 fn mount(initrd: Initrd, takeover: &mut Takeover<'_>) {
     takeover.claim(pages(&initrd));
+    take_seals(&initrd, takeover);
     INITRD.call_once(|| initrd);
     BOOT_FILES.call_once(|| RomFs::new(unpack()));
 }

@@ -9,6 +9,7 @@ pub mod damage;
 mod incoming;
 mod outgoing;
 pub mod report;
+pub mod seals;
 pub mod switch;
 
 pub use incoming::{Received, incoming_fdt, receive, restore};
@@ -16,7 +17,7 @@ pub use outgoing::{Outgoing, prepare, rehearse, rehearse_blobs};
 
 use crate::machine::clock;
 use crate::memory::IrqMutex;
-use crate::{boot, demo_state, files, machine, terminal, tracing};
+use crate::{boot, demo_state, files, kho_test, machine, terminal, tracing};
 use alloc::string::String;
 use handover::subsystem::{Directory, DirectoryError, Subsystem};
 use spin::Once;
@@ -32,6 +33,7 @@ static SUBSYSTEMS: &[&Member] = &[
     &files::InitrdState,
     &terminal::State,
     &demo_state::State,
+    &kho_test::State,
 ];
 
 static DIRECTORY: Once<Result<Directory<'static, Member>, DirectoryError>> = Once::new();

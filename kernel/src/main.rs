@@ -18,6 +18,7 @@ mod events;
 mod files;
 mod handing;
 mod kexec;
+mod kho_test;
 mod machine;
 mod memory;
 mod power;

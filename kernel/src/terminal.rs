@@ -1,6 +1,6 @@
 //! The console task: bytes from the serial port to the session, and what of the console crosses a kexec.
 
-use crate::handing::{Outcome, generation, outcome};
+use crate::handing::{self, Outcome, generation, outcome};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
 use crate::{boot, commands, events, files, power};
@@ -142,6 +142,7 @@ pub fn run() -> ! {
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
             }
+            None if handing::seals::idle_step() => {}
             None => power::wait(uart::has_input),
         }
     }

@@ -7,6 +7,7 @@ mod faults;
 mod ftrace;
 mod images;
 mod memory;
+mod pressure;
 mod switch;
 mod tracing;
 mod typing;

@@ -3,12 +3,13 @@
 use crate::demo_state::{BOOTS, Boots};
 use crate::handing::report;
 use crate::tracing::{self, tracer};
-use crate::{files, handing, memory};
+use crate::{files, handing, kho_test, memory};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use handover::dump;
 use handover::metadata::{self, KexecMetadata};
+use handover::page::PageRef;
 use handover::range::{self, PhysRange};
 use handover::state::for_each_page;
 use kernel::console::genfs::GenFile;
@@ -33,6 +34,11 @@ pub const FILES: &[GenFile] = &[
         path: "demo",
         read: Some(show_demo),
         write: Some(set_note),
+    },
+    GenFile {
+        path: "test",
+        read: Some(show_test),
+        write: Some(run_test),
     },
     GenFile::read_only("out/scratch_phys", scratch_phys),
     GenFile::read_only("out/scratch_len", scratch_len),
@@ -182,7 +188,13 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         for_each_page(&state, |page| trace.push(page.range()));
     }
     range::normalize(&mut trace);
-    for (owner, owned) in [("initrd", initrd.collect()), (tracing::SUBSYSTEM, trace)] {
+    let mut test: Vec<PhysRange> = kho_test::pages().iter().map(PageRef::range).collect();
+    range::normalize(&mut test);
+    for (owner, owned) in [
+        ("initrd", initrd.collect()),
+        (tracing::SUBSYSTEM, trace),
+        (kho_test::SUBSYSTEM, test),
+    ] {
         let others = range::subtract(&left, &owned);
         show_owner(out, owner, &range::subtract(&left, &others))?;
         left = others;
@@ -220,6 +232,24 @@ fn set_note(bytes: &[u8]) -> Result<(), FsError> {
     let note = String::from(note.trim_end());
     BOOTS.lock().note = note;
     Ok(())
+}
+
+/// Every page of the test memory is checked for this.
+fn show_test(out: &mut dyn Sink) -> Result<(), FsError> {
+    let text = kho_test::check().map_err(|why| FsError::new(Errno::EIO, why))?;
+    Ok(out.write(text.as_bytes())?)
+}
+
+fn run_test(bytes: &[u8]) -> Result<(), FsError> {
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let text = text.trim();
+    let done = match text.split_once(' ').unwrap_or((text, "")) {
+        ("", "") => Ok(()),
+        ("preserve", request) => kho_test::preserve(request),
+        ("release", "") => kho_test::release(),
+        _ => Err("write `preserve AMOUNT [every-other] [order=N] [seed=N]` or `release`".into()),
+    };
+    done.map_err(|why| FsError::new(Errno::EINVAL, why))
 }
 
 fn each_scratch(out: &mut dyn Sink, value: fn(&PhysRange) -> u64) -> Result<(), FsError> {

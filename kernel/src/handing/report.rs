@@ -65,7 +65,8 @@ pub(super) fn keep(lines: String) {
     REPORT.call_once(|| lines);
 }
 
-/// What became of the handover: how this life began, then a line for each subsystem, then troubles.
+/// What became of the handover: how this life began, then a line for each subsystem, then troubles, then
+/// what sealed memory was found to be.
 pub fn text() -> String {
     let began = match outcome() {
         Outcome::Cold => "cold start: nothing was handed over".into(),
@@ -75,5 +76,6 @@ pub fn text() -> String {
         Outcome::Restored(release) => format!("handover from {release} accepted"),
         Outcome::Refused(why) => format!("handover refused: {why}"),
     };
-    format!("{began}\n{}", REPORT.get().map_or("", String::as_str))
+    let lines = REPORT.get().map_or("", String::as_str);
+    format!("{began}\n{lines}{}", super::seals::text())
 }
