@@ -61,11 +61,7 @@ pub(crate) static PRINT: EventDesc = EventDesc::new(
     &filter::PRINT_FIELDS,
     Print {
         format: "%s",
-        args: &[Arg {
-            field: "buf",
-            symbols: &[],
-            flags: &[],
-        }],
+        args: &[Arg::new("buf")],
     },
 );
 
