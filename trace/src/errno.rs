@@ -35,6 +35,8 @@ pub enum Errno {
     EISDIR = 21,
     /// Invalid argument.
     EINVAL = 22,
+    /// Inappropriate ioctl for device: the file knows no such call.
+    ENOTTY = 25,
     /// File too large.
     EFBIG = 27,
     /// No space left on device.
@@ -70,6 +72,7 @@ impl Errno {
             Errno::ENOTDIR => "Not a directory",
             Errno::EISDIR => "Is a directory",
             Errno::EINVAL => "Invalid argument",
+            Errno::ENOTTY => "Inappropriate ioctl for device",
             Errno::EFBIG => "File too large",
             Errno::ENOSPC => "No space left on device",
             Errno::EROFS => "Read-only file system",

@@ -31,6 +31,7 @@
 //! - **M2** While it is, no page leaves the ring, comes to it, or changes its index, but for [`Mapping::swapped`].
 
 use super::meta_page::MetaPage;
+use super::raw::Rest;
 use super::reshape::reserved;
 use super::subbuf;
 use super::{CpuBuffer, Reader, Ring};
@@ -119,6 +120,16 @@ fn check(offset: u64, pages: u64, count: usize, order: u8) -> Result<(), TraceEr
     Ok(())
 }
 
+impl Reader {
+    /// An error while the ring is mapped.
+    pub(super) fn not_mapped(&self) -> Result<(), TraceError> {
+        match self.mapping {
+            None => Ok(()),
+            Some(_) => Err(TraceError::Mapped),
+        }
+    }
+}
+
 impl<P: Platform> CpuBuffer<P> {
     /// Maps the ring once more. Returns the physical addresses of the pages (of 4 KiB) of the mapping from page `offset` on, as many as
     /// `pages`, in order: page 0 is the meta-page, [`crate::meta`] says what comes after it. `offset` is a multiple of a sub-buffer's pages;
@@ -132,8 +143,8 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::MapRange`], [`TraceError::NoMemory`], [`TraceError::Retired`]; [`TraceError::Busy`] if the buffer is being
     /// changed, or is mapped too often. Then nothing has changed.
     pub fn map(&self, offset: u64, pages: u64) -> Result<Vec<u64>, TraceError> {
-        let (count, order, mapped) = self
-            .locked(|reader, ring| (ring.pages.len(), ring.order, reader.mapping.is_some()));
+        let (count, order, mapped) =
+            self.locked(|reader, ring| (ring.pages.len(), ring.order, reader.mapping.is_some()));
         if count == 0 {
             return Err(TraceError::Retired);
         }
@@ -208,9 +219,11 @@ impl<P: Platform> CpuBuffer<P> {
             }
             // A page with nothing but padding is nothing to show; what was lost before it is told with the next one.
             while self.fill_reader_page(reader, ring) {
+                // First where the commit page is, then the reader page's bytes: if the writer has left the page, they are final.
+                let written_to = ring.commit.load(Ordering::Acquire) == reader.page;
                 let rest = self.consume_rest(reader, ring);
                 if rest.events > 0 {
-                    self.show(reader, ring, rest.from, rest.end);
+                    show(reader, ring, rest, written_to);
                     break;
                 }
             }
@@ -232,35 +245,6 @@ impl<P: Platform> CpuBuffer<P> {
             self.refresh(reader, ring);
             Ok(())
         })
-    }
-
-    /// Tells of the losses before the reader page, if it is shown for the first time. Its events are those from `from` to `end`.
-    fn show(&self, reader: &mut Reader, ring: &Ring, from: usize, end: usize) {
-        let Some(mapping) = &mut reader.mapping else {
-            return;
-        };
-        if mapping.shown == Some(reader.pages_read) {
-            return;
-        }
-        mapping.shown = Some(reader.pages_read);
-        mapping.lost = core::mem::take(&mut reader.told);
-        let written_to = ring.commit.load(Ordering::Acquire) == reader.page;
-        if mapping.lost == Missed::None || written_to || from > 0 {
-            return;
-        }
-        // Nobody writes to the page any more, nor does anybody read beyond its last event.
-        let buf = &ring.pages[reader.page].buf;
-        let mut commit = end as u64 | MISSED_EVENTS;
-        if let Missed::Count(n) = mapping.lost
-            && let Some(place) = buf.words(ring.room)[end / 4..].get(..page::MISSED_SIZE / 4)
-        {
-            for (word, bytes) in place.iter().zip(n.to_ne_bytes().as_chunks::<4>().0) {
-                word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
-            }
-            commit |= MISSED_STORED;
-        }
-        buf.commit_word().store(commit, Ordering::Release);
-        reader.read = end;
     }
 
     /// Makes the meta-page tell how things are now; does nothing to a ring that is not mapped. Under the reader lock.
@@ -294,6 +278,37 @@ impl<P: Platform> CpuBuffer<P> {
             pages_touched: self.pages_touched.get(),
         });
     }
+}
+
+/// Tells of the losses before the reader page, if it is shown for the first time. `rest` is what there is to see of it; `written_to`
+/// says that there may be more at any time.
+fn show(reader: &mut Reader, ring: &Ring, rest: Rest, written_to: bool) {
+    let Some(mapping) = &mut reader.mapping else {
+        return;
+    };
+    if mapping.shown == Some(reader.pages_read) {
+        // What was lost since then is before the next page for who sees whole pages.
+        reader.lost = rest.lost.plus(reader.lost);
+        return;
+    }
+    mapping.shown = Some(reader.pages_read);
+    mapping.lost = rest.lost;
+    if mapping.lost == Missed::None || written_to || rest.from > 0 {
+        return;
+    }
+    // Nobody writes to the page any more, nor reads beyond its last event.
+    let buf = &ring.pages[reader.page].buf;
+    let mut commit = rest.end as u64 | MISSED_EVENTS;
+    if let Missed::Count(n) = mapping.lost
+        && let Some(place) = buf.words(ring.room)[rest.end / 4..].get(..page::MISSED_SIZE / 4)
+    {
+        for (word, bytes) in place.iter().zip(n.to_ne_bytes().as_chunks::<4>().0) {
+            word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        commit |= MISSED_STORED;
+    }
+    buf.commit_word().store(commit, Ordering::Release);
+    reader.read = rest.end;
 }
 
 /// Takes the bits for losses out of the reader page's commit word, if it has any.

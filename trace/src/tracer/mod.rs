@@ -22,6 +22,7 @@ mod cmdlines;
 mod conditions;
 mod instance;
 mod instances;
+mod map;
 mod quiesce;
 mod record;
 mod snapshot;
