@@ -247,6 +247,19 @@ impl<P: Platform> CpuBuffer<P> {
         })
     }
 
+    /// For tests, where a mapping cannot be had: what a process would see in the sub-buffer with the number `id`, its time stamp and its first
+    /// `len` bytes of data. Nothing that a writer knows of orders this after anything.
+    #[cfg(feature = "sim")]
+    pub fn look_in_place(&self, id: u32, len: usize) -> Option<(u64, Vec<u8>)> {
+        self.locked(|reader, ring| {
+            let ids = &reader.mapping.as_ref()?.ids;
+            let buf = &ring.pages[ids.iter().position(|at| *at == id)?].buf;
+            let mut data = alloc::vec![0; len.min(ring.room.bytes())];
+            buf.copy_data(ring.room, data.len(), &mut data);
+            Some((buf.time_stamp().load(Ordering::Relaxed), data))
+        })
+    }
+
     /// Makes the meta-page tell how things are now; does nothing to a ring that is not mapped. Under the reader lock.
     pub(super) fn refresh(&self, reader: &Reader, ring: &Ring) {
         let Some(mapping) = &reader.mapping else {

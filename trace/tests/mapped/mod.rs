@@ -1,7 +1,10 @@
 //! A mapping as a user process would have it: the pages themselves, by their physical addresses.
 
+mod page;
+
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use handover::mem::{Memory, PAGE_SIZE};
+pub use page::page;
 use trace::testing::TestPlatform;
 
 /// The whole of a mapping.
@@ -29,14 +32,5 @@ impl Mapped {
             meta: page(platform, pages[0]),
             subs,
         }
-    }
-}
-
-/// One page.
-pub fn page(platform: TestPlatform, pa: u64) -> &'static [AtomicU64] {
-    let base = platform.ptr(pa, PAGE_SIZE as usize).expect("RAM");
-    // SAFETY: as above; whoever else knows the page accesses it by atomics of this size.
-    unsafe {
-        core::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), PAGE_SIZE as usize / 8)
     }
 }
