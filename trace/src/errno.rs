@@ -115,6 +115,46 @@ impl Errno {
     pub fn number(self) -> i32 {
         self as i32
     }
+
+    /// All of them.
+    pub const ALL: &[Errno] = &[
+        Errno::EPERM,
+        Errno::ENOENT,
+        Errno::ESRCH,
+        Errno::EINTR,
+        Errno::EIO,
+        Errno::E2BIG,
+        Errno::ENOEXEC,
+        Errno::EBADF,
+        Errno::ECHILD,
+        Errno::EAGAIN,
+        Errno::ENOMEM,
+        Errno::EACCES,
+        Errno::EFAULT,
+        Errno::EBUSY,
+        Errno::EEXIST,
+        Errno::ENODEV,
+        Errno::ENOTDIR,
+        Errno::EISDIR,
+        Errno::EINVAL,
+        Errno::EMFILE,
+        Errno::ENOTTY,
+        Errno::EFBIG,
+        Errno::ENOSPC,
+        Errno::EROFS,
+        Errno::EPIPE,
+        Errno::ERANGE,
+        Errno::ENAMETOOLONG,
+        Errno::ENOSYS,
+        Errno::ENOTEMPTY,
+        Errno::EOVERFLOW,
+        Errno::EOPNOTSUPP,
+    ];
+
+    /// The one with Linux's number, where it is among these.
+    pub fn from_number(number: i32) -> Option<Errno> {
+        Self::ALL.iter().copied().find(|e| e.number() == number)
+    }
 }
 
 /// `Invalid argument (EINVAL)`.
