@@ -479,6 +479,38 @@ fn what_is_no_mapping_is_refused() {
     assert_eq!(short, Err(MappedError::MetaLen(72)));
 }
 
+/// The reader may get a page before its first event is there, and the page's time with it.
+#[test]
+fn the_time_of_a_page_is_that_of_its_first_event() {
+    let platform = TestPlatform::new(1);
+    let buffer = CpuBuffer::new(platform, 2, 0).unwrap();
+    let mapped = map(&buffer, platform);
+    let mut reader = reader(&mapped);
+    let page = mapped.subs[0];
+    page[0].store(7, Ordering::Relaxed);
+    reader.turn().unwrap();
+    assert!(reader.next().unwrap().is_none());
+    // An event of 8 bytes 5 after the page's time.
+    for (at, word) in [(0, 1000), (2, 12), (4, 5 << 5 | 2), (5, 42), (6, 0)] {
+        page[at].store(word, Ordering::Relaxed);
+    }
+    let meta = Meta::load(mapped.meta).unwrap();
+    let words = Meta {
+        reader: trace::meta::MetaReader {
+            read: 12,
+            ..meta.reader
+        },
+        ..meta
+    };
+    for (place, word) in mapped.meta.iter().zip(words.to_words()) {
+        place.store(word, Ordering::Relaxed);
+    }
+    assert!(!reader.turn().unwrap().new_page);
+    let event = reader.next().unwrap().unwrap();
+    assert_eq!((event.ts, event.record.unsigned(0, 8)), (1005, Some(42)));
+    assert!(reader.next().unwrap().is_none());
+}
+
 /// A writer with interrupts, and a reader in another thread that sees the pages themselves: every event once, in order, or
 /// counted as lost.
 #[test]

@@ -245,6 +245,10 @@ impl<'m, S: SubBuffers<'m>> MappedReader<'m, S> {
         if new_page {
             self.place = fresh;
         } else {
+            if self.place.cursor.offset == 0 {
+                // The page gets its time with its first event.
+                self.place.cursor = fresh.cursor;
+            }
             self.place.end = fresh.end;
         }
         let lost = match self.place.told {
