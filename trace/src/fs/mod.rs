@@ -18,6 +18,7 @@
 //! | `marker` | `trace_marker`, `trace_marker_raw` |
 //! | `options` | `options/*`, `trace_options` |
 //! | [`pipe`] | `trace_pipe`, `trace_pipe_raw` |
+//! | [`raw`] | `trace_pipe_raw`, mapped |
 //! | `snapshot` | `snapshot` |
 
 mod buffer;
@@ -28,11 +29,13 @@ mod node;
 mod options;
 mod parse;
 pub mod pipe;
+pub mod raw;
 mod readme;
 mod snapshot;
 
 pub use node::Kind;
 pub use pipe::{Next, Pipe};
+pub use raw::RawFile;
 
 use crate::clock::ClockId;
 use crate::errno::Errno;
@@ -160,6 +163,19 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         Ok(match node {
             Node::Pipe(cpu) => Some(Pipe::text(self.0, instance, cpu)),
             Node::PipeRaw(cpu) => Some(Pipe::raw(self.0, instance, cpu)),
+            _ => None,
+        })
+    }
+
+    /// `trace_pipe_raw` at `path`, opened so that it can be mapped; `None` for any other file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`.
+    pub fn raw(&self, path: &str) -> Result<Option<RawFile<'a, P>>, Errno> {
+        let Place { instance, node } = self.resolve(path)?;
+        Ok(match node {
+            Node::PipeRaw(cpu) => Some(RawFile::new(self.0, instance, cpu)),
             _ => None,
         })
     }

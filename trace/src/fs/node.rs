@@ -236,6 +236,15 @@ pub(super) enum Held<'t, P: Platform> {
     Named(Arc<Instance<P>>),
 }
 
+impl<P: Platform> Clone for Held<'_, P> {
+    fn clone(&self) -> Self {
+        match self {
+            Held::Top(instance) => Held::Top(instance),
+            Held::Named(instance) => Held::Named(instance.clone()),
+        }
+    }
+}
+
 impl<P: Platform> core::ops::Deref for Held<'_, P> {
     type Target = Instance<P>;
 

@@ -43,7 +43,8 @@
 //! have the ring to themselves for some hundred instructions. Writes that come meanwhile are refused and counted; a nested write
 //! that came to one that was just about to be refused may have left its commit to it, so the commit is made up for first. The pages
 //! never move; a snapshot exchanges two rings with their counters, so that its cost does not depend on their size. Where nobody may
-//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all.
+//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all. A ring that a reader in another address space has
+//! mapped (`map`) is not changed but by clearing it.
 //!
 //! # Time
 //!
@@ -103,6 +104,8 @@ mod commit;
 mod gate;
 mod iter;
 mod link;
+mod map;
+mod meta_page;
 mod raw;
 mod read;
 mod reserve;
@@ -248,6 +251,8 @@ struct Reader {
     lost: page::Missed,
     /// Losses that are no overrun of the ring: before the page with this `seq`, this many. Ascending by `seq`.
     gaps: Vec<(u64, page::Missed)>,
+    /// What there is while the ring is mapped (see `map`).
+    mapping: Option<map::Mapping>,
 }
 
 impl Reader {
@@ -267,6 +272,7 @@ impl Reader {
             spoilt: 0,
             lost: page::Missed::None,
             gaps: Vec::new(),
+            mapping: None,
         }
     }
 }
@@ -428,6 +434,10 @@ impl<P: Platform> CpuBuffer<P> {
 
 impl<P: Platform> Drop for CpuBuffer<P> {
     fn drop(&mut self) {
+        let mapping = self.locked(|reader, _| reader.mapping.take());
+        if let Some(mapping) = mapping {
+            mapping.free(&self.platform);
+        }
         let pages = core::mem::take(&mut self.ring.get_mut().pages);
         reshape::free_pages(&self.platform, pages.into_iter(), self.ring.get_mut().order);
     }

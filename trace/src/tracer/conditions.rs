@@ -1,6 +1,7 @@
 //! What is attached to events in an instance: filters and triggers, as their files set and show them.
 
 use super::instance::{Instance, Shared};
+use super::map::none_mapped;
 use super::quiesce::{Guard, Place};
 use crate::errno::Errno;
 use crate::event::filter::{Filter, FilterError, FilterErrorKind};
@@ -97,6 +98,16 @@ impl<P: Platform> Instance<P> {
             state.triggers.get(guard).cloned()
         })
         .unwrap_or_default()
+    }
+
+    /// Whether a trigger takes a snapshot, of whatever event.
+    pub(super) fn snapshot_armed(&self) -> bool {
+        self.events.iter().chain([&self.print]).any(|state| {
+            look(&self.shared, |guard| {
+                state.triggers.get(guard).map(TriggerList::needs_snapshot)
+            })
+            .unwrap_or(false)
+        })
     }
 
     /// What is attached to `event`.
@@ -248,7 +259,8 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// Those of [`TriggerList::command`], and of the snapshot's allocation. Then nothing has changed.
+    /// Those of [`TriggerList::command`], and of the snapshot's allocation; `EBUSY` for a snapshot while a buffer is mapped. Then
+    /// nothing has changed.
     pub fn write_trigger(
         &self,
         events: Events,
@@ -289,6 +301,7 @@ impl<P: Platform> Instance<P> {
             }
         };
         if list.needs_snapshot() {
+            none_mapped(&self.cpus)?;
             self.allocate_locked()?;
         }
         self.put_triggers(event, list);

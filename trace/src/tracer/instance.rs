@@ -2,6 +2,7 @@
 
 use super::choices::Choices;
 use super::conditions::EventState;
+use super::map::none_mapped;
 use super::pids::Pids;
 use super::quiesce::{Domain, Place};
 use super::refusals::Refusals;
@@ -385,8 +386,8 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Size`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::CpuCount`]; then every buffer has
-    /// its old size (and all its events, unless one had been made smaller already before another could not be).
+    /// [`TraceError::Size`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::CpuCount`],
+    /// [`TraceError::Mapped`]; then every buffer has its old size (and all its events, unless one had been made smaller already before another could not be).
     pub fn resize(&self, cpu: Option<usize>, size_kb: u64) -> Result<(), TraceError> {
         if size_kb == 0 {
             return Err(TraceError::Size);
@@ -398,6 +399,8 @@ impl<P: Platform> Instance<P> {
             Some(cpu) => core::slice::from_ref(self.one(cpu)?),
             None => &self.cpus[..],
         };
+        // Before anything is lost.
+        none_mapped(chosen)?;
         for (done, cpu) in chosen.iter().enumerate() {
             if let Err(e) = cpu.resize(pages) {
                 for cpu in &chosen[..done] {
@@ -421,14 +424,15 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`]; then the sub-buffers have their old size (and
-    /// buffers that had been changed already are empty).
+    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Mapped`]; then the sub-buffers have
+    /// their old size (and buffers that had been changed already are empty).
     pub fn set_subbuf_order(&self, order: u8) -> Result<(), TraceError> {
         let _control = self.control.lock();
         let old = self.subbuf_order();
         if order == old {
             return Ok(());
         }
+        none_mapped(&self.cpus)?;
         for (done, cpu) in self.cpus.iter().enumerate() {
             if let Err(e) = cpu.set_order(order) {
                 for cpu in &self.cpus[..=done] {

@@ -27,6 +27,7 @@ mod conditions;
 mod cpumask;
 mod instance;
 mod instances;
+mod map;
 mod named;
 mod pids;
 mod quiesce;
