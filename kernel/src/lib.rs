@@ -15,4 +15,6 @@ pub mod layout;
 pub mod params;
 pub mod pool;
 pub mod protocol;
+pub mod ring3;
+pub mod scattered;
 pub mod tsc;

@@ -18,6 +18,7 @@ mod events;
 mod files;
 mod handing;
 mod kexec;
+mod kho_test;
 mod machine;
 mod memory;
 mod power;
@@ -36,12 +37,8 @@ fn run() -> ! {
     terminal::early_init();
     let received = handing::receive();
     memory::init(&received);
-    machine::init(&received);
-    tracing::init(&received);
-    files::init(&received);
-    terminal::init(&received);
-    demo_state::init(&received);
-    handing::finish(received);
+    handing::restore(received);
+    files::check_cmdline();
     machine::start_interrupts();
     machine::smp::start_others();
     terminal::run()

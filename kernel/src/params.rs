@@ -304,6 +304,12 @@ pub fn finish(block: &mut [u8], fdt: Extent, jump_tsc: u64) -> Result<(), Params
     Ok(())
 }
 
+/// Bytes that the block in `block` says it has, where `block` is no shorter.
+pub fn size(block: &[u8]) -> Option<usize> {
+    let (header, _) = Header::read_from_prefix(block).ok()?;
+    Some(header.size as usize).filter(|size| *size <= block.len())
+}
+
 fn array<T: FromBytes + Immutable + KnownLayout, const N: usize>(
     rest: &mut &[u8],
     count: u32,
@@ -394,6 +400,8 @@ mod tests {
         .unwrap();
         let back = Params::decode(block).unwrap();
         assert_eq!(back.header.size as usize, size);
+        assert_eq!(super::size(block), Some(size));
+        assert_eq!(super::size(&block[..size - 1]), None);
         assert_eq!(back.header.jump_tsc, 1234);
         assert_eq!(
             back.header.fdt,

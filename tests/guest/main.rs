@@ -7,6 +7,7 @@ mod faults;
 mod ftrace;
 mod images;
 mod memory;
+mod pressure;
 mod smp;
 mod switch;
 mod tracing;

@@ -35,6 +35,16 @@ mod events {
         event test:names(state: u32, mode: u32) {
             print("state=%s mode=%s", state { 0 => "idle", 1 => "busy" }, mode | { 1 => "READ", 2 => "WRITE", 0x10 => "EXEC" })
         }
+
+        /// Types under C's names.
+        event test:named(pid: pid_t, a: long, b: ulong, size: size_t, args: [ulong; 6], ptr: ptr, site: const_ptr) {
+            print("pid=%d a=%ld b=%lu size=%zu (%lx, %lx, %lx) ptr=%lx site=%lx", pid, a, b, size, args[0], args[1], args[5], ptr, site)
+        }
+
+        /// Expressions: differences, parts, choices.
+        event test:parts(expires: ulong, now: ulong, flags: u32, state: long) {
+            print("timeout=%ld cpu=%u idx=%u state=%s%s", expires - now, flags & 0x3ffff, flags >> 22, state & 0xff | { 1 => "S", 2 => "D" } else "R", state & 0x100 ? "+" : "")
+        }
     }
 }
 
@@ -103,6 +113,12 @@ fn prints_the_same() {
     events::names(0, 1);
     events::names(1, 3);
     events::names(1, 0x13);
+    events::named(-1, i64::MIN, u64::MAX, 7, [1, 2, 3, 4, 5, u64::MAX], 8, 9);
+    events::named(9, -2, 3, 4, [0; 6], 0, 0);
+    events::parts(10, 4, 5 << 22 | 3, 0x100);
+    events::parts(4, 10, u32::MAX, 0);
+    events::parts(0, 0, 0, 1);
+    events::parts(0, 0, 0, 0x103);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut formats = Vec::new();
     for event in events::ALL {
@@ -142,5 +158,15 @@ fn prints_the_same() {
         .collect();
     let theirs: Vec<_> = theirs.lines().collect();
     assert_eq!(ours, theirs);
-    assert_eq!(ours.len(), 10);
+    assert_eq!(ours.len(), 16);
+    let tail: Vec<_> = ours[12..].iter().map(String::as_str).collect();
+    assert_eq!(
+        tail,
+        [
+            "parts: timeout=6 cpu=3 idx=5 state=R+",
+            "parts: timeout=-6 cpu=262143 idx=1023 state=R",
+            "parts: timeout=0 cpu=0 idx=0 state=S",
+            "parts: timeout=0 cpu=0 idx=0 state=S|D+",
+        ]
+    );
 }

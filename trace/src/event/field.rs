@@ -159,6 +159,59 @@ int_fields! {
     i64, "s64", true;
 }
 
+macro_rules! c_fields {
+    ($($(#[$meta:meta])* $name:ident, $t:ty, $c:literal, $signed:literal;)*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug)]
+        pub enum $name {}
+
+        impl Field for $name {
+            type Arg<'a> = $t;
+            const PROTO: FieldProto = int($c, size_of::<$t>(), $signed);
+
+            #[inline(always)]
+            fn put<P: Platform>(arg: $t, offset: usize, record: &mut Record<'_, '_, P>) {
+                record.put(offset, &arg.to_ne_bytes());
+            }
+        }
+    )*};
+}
+
+// Integers that C has another name for than ours: tools look at the name.
+c_fields! {
+    /// A task's number; written `pid_t` in a declaration.
+    Pid, i32, "pid_t", true;
+    /// Written `long` in a declaration.
+    Long, i64, "long", true;
+    /// Written `ulong` in a declaration.
+    ULong, u64, "unsigned long", false;
+    /// Written `size_t` in a declaration.
+    Size, u64, "size_t", false;
+    /// An address; written `ptr` in a declaration.
+    Pointer, u64, "void *", false;
+    /// An address of what is not written to; written `const_ptr` in a declaration.
+    ConstPointer, u64, "const void *", false;
+}
+
+/// `N` unsigned longs; written `[ulong; N]` in a declaration.
+#[derive(Clone, Copy, Debug)]
+pub enum ULongs<const N: usize> {}
+
+impl<const N: usize> Field for ULongs<N> {
+    type Arg<'a> = [u64; N];
+    const PROTO: FieldProto = FieldProto {
+        count: Some(N),
+        size: 8 * N,
+        kind: Kind::Array(8),
+        ..ULong::PROTO
+    };
+
+    #[inline(always)]
+    fn put<P: Platform>(arg: [u64; N], offset: usize, record: &mut Record<'_, '_, P>) {
+        <[u64; N] as Field>::put(arg, offset, record);
+    }
+}
+
 impl Field for bool {
     type Arg<'a> = bool;
     const PROTO: FieldProto = int("bool", 1, false);
@@ -288,6 +341,9 @@ pub(super) const fn check_print(fields: &[FieldDesc], print: &Print) {
     let mut i = 0;
     while i < print.args.len() {
         offset_of(fields, print.args[i].field);
+        if let Some(minus) = print.args[i].minus {
+            offset_of(fields, minus);
+        }
         i += 1;
     }
     let text = print.format.as_bytes();

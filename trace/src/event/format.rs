@@ -3,7 +3,7 @@
 //! Grammar of the file: `f_show` in Linux's `kernel/trace/trace_events.c`; printing of a record without a print format:
 //! `print_fields` in `trace_output.c`.
 
-use super::{Arg, COMMON_SIZE, EventDesc, Kind, SavedEvent};
+use super::{Arg, COMMON_SIZE, EventDesc, Kind};
 use core::fmt::{self, Write};
 
 /// A field as printing sees it, of a declared event or of a saved one.
@@ -111,7 +111,7 @@ fn write_own(
     write_field(out, &field)
 }
 
-fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
+pub(super) fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
     desc.fields.iter().map(|f| View {
         name: f.proto.name,
         c_type: f.proto.c_type,
@@ -143,10 +143,26 @@ pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result 
     for arg in desc.print.args {
         out.write_str(", ")?;
         let kind = find(desc, arg.field).map(|f| f.kind);
+        if let Some((yes, no)) = arg.choice {
+            write_value(out, arg)?;
+            out.write_str(" ? ")?;
+            write_quoted(out, yes)?;
+            out.write_str(" : ")?;
+            write_quoted(out, no)?;
+            continue;
+        }
         if !arg.symbols.is_empty() || !arg.flags.is_empty() {
+            if arg.none.is_some() {
+                write_value(out, arg)?;
+                out.write_str(" ? ")?;
+            }
             match arg.flags.is_empty() {
-                true => write!(out, "__print_symbolic(REC->{}", arg.field)?,
-                false => write!(out, "__print_flags(REC->{}, \"|\"", arg.field)?,
+                true => out.write_str("__print_symbolic(")?,
+                false => out.write_str("__print_flags(")?,
+            }
+            write_value(out, arg)?;
+            if !arg.flags.is_empty() {
+                out.write_str(", \"|\"")?;
             }
             for (value, symbol) in arg.symbols.iter().chain(arg.flags) {
                 write!(out, ", {{ {value}, ")?;
@@ -154,11 +170,15 @@ pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result 
                 out.write_str(" }")?;
             }
             out.write_char(')')?;
+            if let Some(none) = arg.none {
+                out.write_str(" : ")?;
+                write_quoted(out, none)?;
+            }
             continue;
         }
         match kind {
             Some(Kind::Str) => write!(out, "__get_str({})", arg.field)?,
-            Some(Kind::Array(size)) => {
+            Some(Kind::Array(size)) if arg.index.is_none() => {
                 let count = find(desc, arg.field).and_then(|f| f.count).unwrap_or(0);
                 write!(out, "__print_array(REC->{}, {count}, {size})", arg.field)?;
             }
@@ -169,10 +189,28 @@ pub fn write_print_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result 
                     "__print_array(__get_dynamic_array({name}), __get_dynamic_array_len({name}) / {size}, {size})"
                 )?;
             }
-            _ => write!(out, "REC->{}", arg.field)?,
+            _ => write_value(out, arg)?,
         }
     }
     Ok(())
+}
+
+/// The expression of an integer argument.
+fn write_value(out: &mut dyn Write, arg: &Arg) -> fmt::Result {
+    write!(out, "REC->{}", arg.field)?;
+    if let Some(index) = arg.index {
+        write!(out, "[{index}]")?;
+    }
+    if let Some(minus) = arg.minus {
+        write!(out, " - REC->{minus}")?;
+    }
+    if let Some(mask) = arg.mask {
+        write!(out, " & {mask:#x}")?;
+    }
+    match arg.shift {
+        Some(shift) => write!(out, " >> {shift}"),
+        None => Ok(()),
+    }
 }
 
 fn find(desc: &EventDesc, name: &str) -> Option<View<'static>> {
@@ -195,7 +233,7 @@ pub(super) fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -
 }
 
 /// The bytes of a string field up to its NUL.
-fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
+pub(super) fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
     let bytes = match f.kind {
         Kind::Str => {
             let place = int_at(payload, f.offset, 4, false)? as u32;
@@ -341,7 +379,7 @@ impl Spec {
 }
 
 /// An unsigned conversion shows a signed field's own bits, not their extension.
-fn mask(value: u64, field: &View<'_>) -> u64 {
+pub(super) fn mask(value: u64, field: &View<'_>) -> u64 {
     match field.size {
         1 | 2 | 4 => value & ((1 << (8 * field.size)) - 1),
         _ => value,
@@ -390,10 +428,24 @@ pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write)
             .next()
             .and_then(|arg| Some((arg, find(desc, arg.field)?)));
         if let Some((arg, field)) = shown {
-            write_arg(out, &spec, arg, &field, payload)?;
+            let minus = arg.minus.and_then(|name| find(desc, name));
+            write_arg(out, &spec, arg, &element(arg, field), minus, payload)?;
         }
     }
     out.write_str(rest)
+}
+
+/// The field that an argument shows: an array's element is an integer of its own.
+fn element(arg: &Arg, field: View<'static>) -> View<'static> {
+    match (arg.index, field.kind) {
+        (Some(index), Kind::Array(each)) => View {
+            offset: field.offset + index * each,
+            size: each,
+            kind: Kind::Int,
+            ..field
+        },
+        _ => field,
+    }
 }
 
 fn write_arg(
@@ -401,14 +453,27 @@ fn write_arg(
     spec: &Spec,
     arg: &Arg,
     field: &View<'_>,
+    minus: Option<View<'_>>,
     payload: &[u8],
 ) -> fmt::Result {
     let overflow = |out: &mut dyn Write| out.write_str("<OVERFLOW>");
     match field.kind {
         Kind::Int => {
-            let Some(value) = int_at(payload, field.offset, field.size, field.signed) else {
+            let int = |f: &View<'_>| int_at(payload, f.offset, f.size, f.signed);
+            let (Some(mut value), Some(less)) = (int(field), minus.map_or(Some(0), |f| int(&f)))
+            else {
                 return overflow(out);
             };
+            value = value.wrapping_sub(less) & arg.mask.unwrap_or(u64::MAX);
+            if let Some(shift) = arg.shift {
+                value = mask(value, field).unbounded_shr(shift);
+            }
+            if let Some((yes, no)) = arg.choice {
+                return spec.text(out, if value != 0 { yes } else { no }.as_bytes());
+            }
+            if let Some(none) = arg.none.filter(|_| mask(value, field) == 0) {
+                return spec.text(out, none.as_bytes());
+            }
             if !arg.symbols.is_empty() {
                 let unsigned = mask(value, field);
                 return match arg
@@ -459,7 +524,12 @@ fn write_bits(out: &mut dyn Write, mut value: u64, names: &[(u64, &str)]) -> fmt
     }
 }
 
-fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8]) -> fmt::Result {
+pub(super) fn write_array(
+    out: &mut dyn Write,
+    field: &View<'_>,
+    each: usize,
+    payload: &[u8],
+) -> fmt::Result {
     let (at, size) = match field.kind {
         Kind::Dynamic(_) => match int_at(payload, field.offset, 4, false) {
             Some(place) => ((place & 0xffff) as usize, (place >> 16) as usize),
@@ -478,35 +548,4 @@ fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8
         }
     }
     out.write_char('}')
-}
-
-/// Writes a record of an event that this kernel does not declare, or declares otherwise, by the fields that its own
-/// kernel described.
-pub(crate) fn write_unknown(
-    event: &SavedEvent,
-    payload: &[u8],
-    out: &mut dyn Write,
-) -> fmt::Result {
-    if event.fields.is_empty() {
-        return write!(out, " [unknown format, {} bytes]", payload.len());
-    }
-    for field in &event.fields {
-        let view = field.view();
-        write!(out, " {}=", view.name)?;
-        match view.kind {
-            Kind::Int => match int_at(payload, view.offset, view.size, view.signed) {
-                Some(value) if view.signed => {
-                    write!(out, "0x{:x} ({})", mask(value, &view), value as i64)?;
-                }
-                Some(value) => write!(out, "0x{value:x} ({value})")?,
-                None => out.write_str("<OVERFLOW>")?,
-            },
-            Kind::Array(each) | Kind::Dynamic(each) => write_array(out, &view, each, payload)?,
-            _ => match text_of(payload, &view) {
-                Some(text) => write_bytes(out, text)?,
-                None => out.write_str("<OVERFLOW>")?,
-            },
-        }
-    }
-    Ok(())
 }

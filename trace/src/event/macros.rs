@@ -8,9 +8,13 @@
 ///
 /// `ALL` lists the descriptions. `tracer` names a function without arguments that returns
 /// `Option<&'static Tracer<P>>`, by an absolute path (`crate::...`). Fields are `bool`, integers, arrays of integers,
-/// `str` (a string of up to 1024 bytes), `[char; N]` (a string in `N` bytes), and `[T]` for integers `T` (a slice of up to 1024 bytes).
+/// `str` (a string of up to 1024 bytes), `[char; N]` (a string in `N` bytes), and `[T]` for integers `T` (a slice of up to 1024 bytes);
+/// and by the names that C has for them `pid_t` and `long` (given as `i32` and `i64`), `ulong`, `size_t`, `ptr` and `const_ptr`
+/// (`u64`; the last two are `void *` and `const void *`), and `[ulong; N]` (`[u64; N]`).
 /// A name for a value is printed instead of it where the argument carries a table: `status { 0 => "good" }`; names for its
-/// bits, joined by `|`, where it carries one of those: `mode | { 1 => "READ", 2 => "WRITE" }`. An `i8` is printed by `%hhd` and an
+/// bits, joined by `|`, where it carries one of those: `mode | { 1 => "READ", 2 => "WRITE" }`, with what to print for none of them
+/// behind it: `else "R"`. An argument can be an element of an array, `args[0]`; a difference, `expires - now`; a part of the bits,
+/// `flags & 0xff` or `flags >> 22`; and a choice, `state & 0x100 ? "+" : ""`. An `i8` is printed by `%hhd` and an
 /// `i16` by `%hd`: libtraceevent shows them unsigned with `%d`.
 ///
 /// ```
@@ -40,7 +44,7 @@ macro_rules! define_events {
         $(
             $(#[$meta:meta])*
             event $system:ident : $name:ident ( $($field:ident : $ty:tt),* $(,)? ) {
-                print($format:literal $(, $arg:ident $({ $($value:literal => $symbol:literal),* $(,)? })? $(| { $($bit:literal => $flag:literal),* $(,)? })?)* $(,)?)
+                print($format:literal $(, $arg:ident $([$index:literal])? $(- $minus:ident)? $(& $mask:literal)? $(>> $shift:literal)? $(? $yes:literal : $no:literal)? $({ $($value:literal => $symbol:literal),* $(,)? })? $(| { $($bit:literal => $flag:literal),* $(,)? } $(else $none:literal)?)?)* $(,)?)
             }
         )*
     ) => {
@@ -61,9 +65,15 @@ macro_rules! define_events {
                     $crate::event::Print {
                         format: $format,
                         args: &[$($crate::event::Arg {
-                            field: stringify!($arg),
+                            $(index: Some($index),)?
+                            $(minus: Some(stringify!($minus)),)?
+                            $(mask: Some($mask),)?
+                            $(shift: Some($shift),)?
+                            $(choice: Some(($yes, $no)),)?
+                            $($(none: Some($none),)?)?
                             symbols: &[$($(($value, $symbol)),*)?],
                             flags: &[$($(($bit, $flag)),*)?],
+                            ..$crate::event::Arg::new(stringify!($arg))
                         }),*],
                     },
                 );
@@ -151,6 +161,13 @@ macro_rules! __field_type {
     (str) => { $crate::event::Str };
     ([$t:ident]) => { $crate::event::List<$t> };
     ([char; $n:literal]) => { $crate::event::Chars<$n> };
+    ([ulong; $n:literal]) => { $crate::event::ULongs<$n> };
+    (pid_t) => { $crate::event::Pid };
+    (long) => { $crate::event::Long };
+    (ulong) => { $crate::event::ULong };
+    (size_t) => { $crate::event::Size };
+    (ptr) => { $crate::event::Pointer };
+    (const_ptr) => { $crate::event::ConstPointer };
     ($t:tt) => { $t };
 }
 
@@ -166,6 +183,27 @@ macro_rules! __field_arg {
     };
     ([$t:ident]) => {
         &[$t]
+    };
+    ([ulong; $n:literal]) => {
+        [u64; $n]
+    };
+    (pid_t) => {
+        i32
+    };
+    (long) => {
+        i64
+    };
+    (ulong) => {
+        u64
+    };
+    (size_t) => {
+        u64
+    };
+    (ptr) => {
+        u64
+    };
+    (const_ptr) => {
+        u64
     };
     ($t:tt) => {
         $t

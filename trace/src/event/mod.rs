@@ -16,16 +16,20 @@ pub mod filter;
 mod format;
 pub mod hist;
 mod macros;
+mod plain;
 mod record;
 mod table;
 pub mod trigger;
 
-pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, List, Str};
+pub use field::{
+    Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
+    ULong, ULongs,
+};
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
-    write_unknown,
 };
 pub use format::{write_format, write_print_format};
+pub(crate) use plain::{write_fields, write_unknown};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
@@ -49,6 +53,17 @@ pub const PRINT_ID: u16 = 5;
 pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
 pub const MAX_STRING: usize = 1024;
+
+/// `ftrace:print` as what its triggers are put to. No table has it, and its masks are not used: it is always recorded.
+pub(crate) static PRINT: EventDesc = EventDesc::new(
+    "ftrace",
+    "print",
+    &filter::PRINT_FIELDS,
+    Print {
+        format: "%s",
+        args: &[Arg::new("buf")],
+    },
+);
 
 /// The common fields of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,15 +126,44 @@ pub struct Print {
     pub args: &'static [Arg],
 }
 
-/// An argument of [`Print`].
+/// An argument of [`Print`]: a field, what is done to its value first (in this order), and how it is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
     /// The field's name.
     pub field: &'static str,
+    /// Of an array, the element.
+    pub index: Option<usize>,
+    /// The field whose value is subtracted.
+    pub minus: Option<&'static str>,
+    /// The bits that count.
+    pub mask: Option<u64>,
+    /// Bits by which it is shifted right.
+    pub shift: Option<u32>,
+    /// What is printed where the value is not 0, and where it is.
+    pub choice: Option<(&'static str, &'static str)>,
+    /// What is printed in place of names of bits where there is no bit.
+    pub none: Option<&'static str>,
     /// Names for values, printed instead (`__print_symbolic`); a value that has none is printed as hex.
     pub symbols: &'static [(u64, &'static str)],
     /// Names for bits, printed instead and joined by `|` (`__print_flags`); bits that have none are printed as hex.
     pub flags: &'static [(u64, &'static str)],
+}
+
+impl Arg {
+    /// The plain value of a field.
+    pub const fn new(field: &'static str) -> Self {
+        Arg {
+            field,
+            index: None,
+            minus: None,
+            mask: None,
+            shift: None,
+            choice: None,
+            none: None,
+            symbols: &[],
+            flags: &[],
+        }
+    }
 }
 
 /// An event's declaration, with its state in this kernel.
