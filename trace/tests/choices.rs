@@ -490,6 +490,34 @@ fn other_forms_of_a_line() {
     );
 }
 
+/// `options/stacktrace`: of events, not of markers, as in Linux; in each instance for itself.
+#[test]
+fn a_stack_after_each_event() {
+    let m = machine(1);
+    m.put("events/test/enable", "1");
+    m.put("options/stacktrace", "1");
+    m.tracer.create_instance("foo").unwrap();
+    m.put("instances/foo/events/test/enable", "1");
+    m.put("instances/foo/options/stacktrace", "0");
+    m.happen(1, &events::number::DESC, 1);
+    m.put("trace_marker", "text");
+    let stack = ["<stack trace>", " => 0x1000", " => 0x2000"];
+    let lines = m.events("trace");
+    assert_eq!(lines[0], "number: a=1");
+    assert_eq!(lines[1..4], stack);
+    assert_eq!(lines[4..], ["tracing_mark_write: text"]);
+    assert_eq!(m.events("instances/foo/trace"), ["number: a=1"]);
+    // A new one has the top one's options.
+    m.tracer.create_instance("bar").unwrap();
+    m.put("instances/bar/events/test/enable", "1");
+    m.happen(1, &events::number::DESC, 2);
+    assert_eq!(m.events("instances/bar/trace").len(), 4);
+    m.put("options/stacktrace", "0");
+    m.put("trace", "");
+    m.happen(1, &events::number::DESC, 3);
+    assert_eq!(m.events("trace"), ["number: a=3"]);
+}
+
 /// All of it is there in the next life, and a kernel that does not know it can do without.
 #[test]
 fn all_of_it_crosses() {
