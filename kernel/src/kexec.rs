@@ -48,6 +48,8 @@ pub enum KexecError {
     NothingLoaded,
     /// The jump is CPU 0's; where it was tried.
     NotOnCpu0(usize),
+    /// CPUs that hold off interrupts or preemption for too long, a bit each.
+    NotStopped(u32),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -93,6 +95,10 @@ impl fmt::Display for KexecError {
             KexecError::NotOnCpu0(cpu) => write!(
                 f,
                 "a kexec takes place on CPU 0, and this is CPU {cpu}; this kernel runs on"
+            ),
+            KexecError::NotStopped(cpus) => write!(
+                f,
+                "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
             ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
@@ -439,15 +445,13 @@ pub fn execute() -> Result<Infallible, KexecError> {
             ));
         }
     }
-    // Nothing that can fail comes after this.
     interrupts::disable();
     events::kexec_phase(generation(), "quiesce");
-    let late = ipi::stop_others_safely();
-    if late != 0 {
-        crate::warning!(
-            "kexec: CPUs {late:#b} came to no safe point, and are stopped where they are"
-        );
+    if let Err(late) = ipi::stop_others_safely() {
+        interrupts::enable();
+        return Err(KexecError::NotStopped(late));
     }
+    // Nothing that can fail comes after this.
     ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);

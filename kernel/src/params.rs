@@ -365,6 +365,10 @@ mod tests {
                     addr: 0x10_0000,
                     size: 0x20_0000,
                 },
+                low: Extent {
+                    addr: 0x9_a000,
+                    size: 0x5000,
+                },
                 ..Header::default()
             },
             regions: [
@@ -403,6 +407,7 @@ mod tests {
         assert_eq!(super::size(block), Some(size));
         assert_eq!(super::size(&block[..size - 1]), None);
         assert_eq!(back.header.jump_tsc, 1234);
+        assert_eq!(back.header.low, sample().header.low);
         assert_eq!(
             back.header.fdt,
             Extent {

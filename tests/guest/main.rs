@@ -8,6 +8,7 @@ mod ftrace;
 mod images;
 mod memory;
 mod pressure;
+mod smp;
 mod switch;
 mod tracing;
 mod typing;
