@@ -15,3 +15,4 @@ pub mod layout;
 pub mod params;
 pub mod pool;
 pub mod protocol;
+pub mod sched;
