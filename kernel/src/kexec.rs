@@ -8,7 +8,7 @@
 use crate::boot;
 use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
-use crate::machine::{apic, clock};
+use crate::machine::{apic, clock, cpu, ipi};
 use crate::memory::{self, IrqMutex};
 use crate::{events, files};
 use alloc::format;
@@ -44,6 +44,8 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
+    /// The jump is CPU 0's; where it was tried.
+    NotOnCpu0(usize),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -81,6 +83,10 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::NotOnCpu0(cpu) => write!(
+                f,
+                "a kexec takes place on CPU 0, and this is CPU {cpu}; this kernel runs on"
+            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -316,6 +322,7 @@ fn place(
             initrd: files::initrd_extent(),
             initrd_crc32: files::initrd_crc32(),
             rsdp: info.rsdp,
+            low: info.low,
             clock_mult: clock::mult(),
             ..Header::default()
         },
@@ -404,6 +411,9 @@ pub fn unload() -> bool {
 /// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
 pub fn execute() -> Result<Infallible, KexecError> {
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
+    if cpu::index() != 0 {
+        return Err(KexecError::NotOnCpu0(cpu::index()));
+    }
     let control = control_page_address();
     let mut outgoing = match handing::switch::active() {
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
@@ -421,6 +431,13 @@ pub fn execute() -> Result<Infallible, KexecError> {
     // Nothing that can fail comes after this.
     interrupts::disable();
     events::kexec_phase(generation(), "quiesce");
+    let late = ipi::stop_others_safely();
+    if late != 0 {
+        crate::warning!(
+            "kexec: CPUs {late:#b} came to no safe point, and are stopped where they are"
+        );
+    }
+    ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
     if let Some(outgoing) = outgoing {

@@ -22,6 +22,7 @@ mod machine;
 mod memory;
 mod power;
 mod report;
+mod task;
 mod terminal;
 mod tracing;
 
@@ -42,5 +43,6 @@ fn run() -> ! {
     demo_state::init(&received);
     handing::finish(received);
     machine::start_interrupts();
+    machine::smp::start_others();
     terminal::run()
 }

@@ -171,6 +171,17 @@ impl Tables {
         Ok(S::SIZE)
     }
 
+    /// Takes a page of 4 KiB out, if it is there. Who remembers it is to be told by the caller.
+    ///
+    /// # Safety
+    /// Nobody uses the address any more.
+    pub unsafe fn unmap(&mut self, virt: u64) {
+        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
+        if let Ok((_, flush)) = self.mapper.unmap(page) {
+            flush.ignore();
+        }
+    }
+
     /// Maps `size` bytes from `start` on in the direct map, read-only where `constant` says so of a page.
     ///
     /// # Errors
@@ -289,8 +300,9 @@ fn try_build_own(info: &Info, early: &mut Early) -> Result<Tables, MapError> {
         tables.map_direct(start, start + size, &constant, &mut source)?;
     }
     for (cpu, stack) in stacks::each() {
-        let bottom = stacks::top(cpu, stack) - stack.size();
-        for at in (0..stack.size()).step_by(PAGE as usize) {
+        let size = stacks::size(cpu, stack);
+        let bottom = stacks::top(cpu, stack) - size;
+        for at in (0..size).step_by(PAGE as usize) {
             let phys = source().ok_or(MapError::NoMemory)?;
             tables.map(bottom + at, phys, PAGE, Rights::ReadWrite, &mut source)?;
         }
