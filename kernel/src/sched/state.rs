@@ -21,9 +21,9 @@
 //! `tests/sleep.rs` runs this under loom.
 
 #[cfg(not(feature = "loom"))]
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst, fence};
 #[cfg(feature = "loom")]
-use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use loom::sync::atomic::{AtomicU32, Ordering::SeqCst, fence};
 
 /// Runs, or would if it had a CPU. The numbers are those that Linux's `sched_switch` shows.
 pub const RUNNING: u32 = 0;
@@ -64,6 +64,8 @@ impl State {
     pub fn sleep(&self, kind: u32) {
         // A swap: what a waker did before its claim, which this may overwrite, is seen.
         self.0.swap(kind, SeqCst);
+        // Visible before the condition is looked at; the other half is in `claim`.
+        fence(SeqCst);
     }
 
     /// The task itself: it does not sleep after all.
@@ -78,6 +80,8 @@ impl State {
 
     /// Whether the caller is to wake the task: it sleeps in one of the ways `kinds`, and nobody else wakes it.
     pub fn claim(&self, kinds: u32) -> bool {
+        // What made the condition true is visible before the state is looked at: without this, both could look too early.
+        fence(SeqCst);
         let mut now = self.0.load(SeqCst);
         while now & kinds & (INTERRUPTIBLE | UNINTERRUPTIBLE) != 0 {
             match self.0.compare_exchange(now, WAKING, SeqCst, SeqCst) {

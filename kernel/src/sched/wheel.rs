@@ -187,11 +187,9 @@ mod tests {
                 let mut wheel = Wheel::new(1, start);
                 let due = start + ahead;
                 wheel.set(0, due);
-                assert_eq!(
-                    drain(&mut wheel, due.saturating_sub(1)),
-                    [],
-                    "{start} {ahead}"
-                );
+                if due > start {
+                    assert_eq!(drain(&mut wheel, due - 1), [], "{start} {ahead}");
+                }
                 assert_eq!(drain(&mut wheel, due), [(0, due)], "{start} {ahead}");
                 assert!(wheel.is_empty() && !wheel.is_set(0));
             }
@@ -226,8 +224,8 @@ mod tests {
                     }
                     2 => prop_assert_eq!(wheel.cancel(timer), model.remove(&timer).is_some()),
                     3 => {
-                        // A step of 40 million ticks takes a debug build a while: time mostly goes in smaller ones.
-                        let to = now + n % 300_000;
+                        // A step of 40 million ticks takes a debug build a while.
+                        let to = now + n % 30_000;
                         let fired = drain(&mut wheel, to);
                         let mut due: Vec<(u64, Slot)> = model.iter()
                             .filter(|(_, due)| **due <= to).map(|(t, d)| (*d, *t)).collect();
