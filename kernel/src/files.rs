@@ -2,6 +2,7 @@
 
 mod cpus;
 mod kho;
+mod pids;
 mod proc;
 mod tracefs;
 
@@ -34,7 +35,7 @@ struct Initrd {
 
 static INITRD: Once<Initrd> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
-static PROC: GenFs = GenFs::new(proc::FILES);
+static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
 static KHO: GenFs = GenFs::new(kho::FILES);
 static KHO_SWITCH: GenFs = GenFs::new(kho::SWITCH);
