@@ -2,6 +2,7 @@
 
 mod cpus;
 mod kho;
+mod pids;
 mod proc;
 mod tracefs;
 
@@ -41,7 +42,7 @@ static INITRD: Once<Initrd> = Once::new();
 static SEALS: Once<PageSeals> = Once::new();
 static CRC32: Once<u32> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
-static PROC: GenFs = GenFs::new(proc::FILES);
+static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
 static KHO: GenFs = GenFs::new(kho::FILES);
 static KHO_IN: GenDir = GenDir::new(kho::incoming_names, kho::show_incoming);

@@ -8,9 +8,10 @@
 use crate::boot;
 use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
-use crate::machine::{apic, clock, cpu, ipi};
+use crate::machine::{apic, clock, ipi};
 use crate::memory::{self, IrqMutex};
-use crate::{events, files};
+use crate::{events, files, task};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::convert::Infallible;
@@ -19,7 +20,6 @@ use handover::range::PhysRange;
 use kernel::image::{Image, ImageError};
 use kernel::layout::{DIRECT_MAP, PAGE, align_up};
 use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, MAX_SCRATCH, Params};
-use x86_64::instructions::interrupts;
 
 /// What a loaded kernel takes beside its image and symbols on a machine with an ordinary memory map, in bytes.
 pub const BESIDE_IMAGE: u64 = STACK + BLOCK_SIZE as u64 + 256 * PAGE;
@@ -46,10 +46,6 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
-    /// The jump is CPU 0's; where it was tried.
-    NotOnCpu0(usize),
-    /// CPUs that hold off interrupts or preemption for too long, a bit each.
-    NotStopped(u32),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -92,14 +88,6 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
-            KexecError::NotOnCpu0(cpu) => write!(
-                f,
-                "a kexec takes place on CPU 0, and this is CPU {cpu}; this kernel runs on"
-            ),
-            KexecError::NotStopped(cpus) => write!(
-                f,
-                "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
-            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -428,30 +416,38 @@ pub fn unload() -> bool {
 /// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
 pub fn execute() -> Result<Infallible, KexecError> {
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
-    if cpu::index() != 0 {
-        return Err(KexecError::NotOnCpu0(cpu::index()));
-    }
     let control = control_page_address();
-    let mut outgoing = match handing::switch::active() {
+    task::freeze().map_err(KexecError::Handover)?;
+    let outgoing = prepare(&loaded, control).inspect_err(|_| task::thaw())?;
+    // Nothing that can fail comes after this.
+    task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
+}
+
+/// All that can fail.
+fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, KexecError> {
+    let outgoing = match handing::switch::active() {
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
         false => None,
     };
     match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
         // Taken: from an attempt before this one.
-        Ok(()) | Err(MapError::Taken) => {}
-        Err(MapError::NoMemory) => {
-            return Err(KexecError::Handover(
-                "no memory for the control page's mapping".to_string(),
-            ));
-        }
+        Ok(()) | Err(MapError::Taken) => Ok(outgoing),
+        Err(MapError::NoMemory) => Err(KexecError::Handover(
+            "no memory for the control page's mapping".to_string(),
+        )),
     }
-    interrupts::disable();
+}
+
+/// The end of this life, on CPU 0, with interrupts off.
+fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
     events::kexec_phase(generation(), "quiesce");
+    // They are idle (`task::freeze`), so each comes to such a point; one that has gone mad meanwhile is not waited for.
     if let Err(late) = ipi::stop_others_safely() {
-        interrupts::enable();
-        return Err(KexecError::NotStopped(late));
+        crate::warning!(
+            "kexec: the CPUs {late:#b} (a bit each) came to no safe point, and are stopped where they are"
+        );
+        ipi::stop_others();
     }
-    // Nothing that can fail comes after this.
     ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);

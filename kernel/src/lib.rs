@@ -17,4 +17,5 @@ pub mod pool;
 pub mod protocol;
 pub mod ring3;
 pub mod scattered;
+pub mod sched;
 pub mod tsc;

@@ -23,6 +23,7 @@ mod machine;
 mod memory;
 mod power;
 mod report;
+mod stress;
 mod task;
 mod terminal;
 mod tracing;
@@ -39,7 +40,9 @@ fn run() -> ! {
     memory::init(&received);
     handing::restore(received);
     files::check_cmdline();
+    task::init();
     machine::start_interrupts();
     machine::smp::start_others();
-    terminal::run()
+    terminal::start();
+    task::idle_loop()
 }
