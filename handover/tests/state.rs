@@ -391,23 +391,26 @@ fn downgrades() {
 fn a_forgotten_bump_is_refused_by_name() {
     let s1 = stream(&v1::S { a: 1, b: 2 });
     let refused = get::<broken::S>(&s1).unwrap_err();
+    let (stream_has, known) = (v1::S::DESC.fingerprint, broken::S::DESC.fingerprint);
+    let layout = |stream, known| Error::StateLayout {
+        name: "S",
+        version: 1,
+        stream,
+        known,
+        field: Name::new("b"),
+    };
+    assert_eq!(refused, layout(stream_has, known));
     assert_eq!(
-        refused,
-        Error::StateLayout {
-            name: "S",
-            version: 1,
-            field: Name::new("b"),
-        }
-    );
-    assert!(
-        refused
-            .to_string()
-            .contains("the layout changed without a version bump"),
-        "{refused}"
+        refused.to_string(),
+        format!(
+            "state `S`: both kernels call it version 1, but its fields differ, first at field `b` (fingerprint \
+             {stream_has:#x} in the stream, {known:#x} in this kernel): the layout changed without a version bump; it is \
+             not restored"
+        )
     );
     // Also where an older version is described wrongly, and where an older kernel would leave fields out.
     let s = stream(&broken::S { a: 1, b: 2 });
-    assert_eq!(get::<v3::S>(&s), Err(refused));
+    assert_eq!(get::<v3::S>(&s), Err(layout(known, stream_has)));
     let s2 = stream(&v2::S {
         a: 3,
         name: "x".into(),
@@ -430,9 +433,75 @@ fn too_old_is_refused() {
         Error::StateTooOld {
             name: "S",
             stream: 1,
-            min: 2
+            min: 2,
+            known: 3,
+            field: Name::new("b"),
         }
     );
+    assert_eq!(
+        refused.to_string(),
+        "state `S`: the stream has version 1; this kernel knows version 3 and reads from version 2 on; they part at field \
+         `b`; it is not restored"
+    );
+
+    // Where only a field was added, without a word on what it is in older streams.
+    mod added {
+        use super::*;
+        #[derive(KState, Debug)]
+        #[kstate(id = 0x40, version = 2)]
+        #[allow(dead_code)]
+        pub struct S {
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2)]
+            pub c: u64,
+        }
+    }
+    let refused = get::<added::S>(&stream(&v1::S { a: 1, b: 2 })).unwrap_err();
+    assert!(
+        refused.to_string().contains("they part at field `c`"),
+        "{refused}"
+    );
+}
+
+/// A deprecated field that older kernels still find, with its default.
+#[test]
+fn what_is_deprecated_can_be_kept_for_older_kernels() {
+    mod next {
+        use super::*;
+        #[derive(KState, Debug, PartialEq)]
+        #[kstate(id = 0x40, version = 2, min_version = 1, readable_by = 1)]
+        pub struct S {
+            #[kstate(deprecated = 2, for_older, default = 77)]
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2, default = 5)]
+            pub c: u16,
+        }
+    }
+    /// Older kernels are forgotten.
+    mod last {
+        use super::*;
+        #[derive(KState, Debug, PartialEq)]
+        #[kstate(id = 0x40, version = 3, min_version = 1)]
+        pub struct S {
+            #[kstate(deprecated = 3, default = 77)]
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2, default = 5)]
+            pub c: u16,
+        }
+    }
+    let first = stream(&v1::S { a: 1, b: 2 });
+    let new: next::S = get(&first).unwrap();
+    assert_eq!(new, next::S { a: 1, b: 2, c: 5 });
+    let second = stream(&next::S { c: 9, ..new });
+    assert_eq!(get(&second), Ok(v1::S { a: 77, b: 2 }));
+    assert_eq!(get(&second), Ok(next::S { a: 77, b: 2, c: 9 }));
+    assert_eq!(get(&second), Ok(last::S { a: 77, b: 2, c: 9 }));
+    assert_eq!(get(&first), Ok(last::S { a: 1, b: 2, c: 5 }));
+    let text = handover::dump::dump(&second).unwrap();
+    assert!(text.contains("a: u32 = 77"), "{text}");
 }
 
 /// A described value inside another has a history of its own.
@@ -470,6 +539,11 @@ mod inner {
     }
 }
 
+/// A fingerprint as it stands inside another value.
+fn folded(desc: &Desc) -> u64 {
+    desc.fingerprint >> 32 ^ desc.fingerprint & 0xffff_ffff
+}
+
 #[test]
 fn nested_values_have_their_own_versions() {
     use inner::*;
@@ -494,6 +568,8 @@ fn nested_values_have_their_own_versions() {
         Err(Error::StateLayout {
             name: "In",
             version: 1,
+            stream: folded(&old::In::DESC),
+            known: folded(&broken::In::DESC),
             field: Name::new("x"),
         })
     );

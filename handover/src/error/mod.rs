@@ -467,6 +467,10 @@ pub enum Error {
         stream: u32,
         /// The oldest version that this kernel reads.
         min: u32,
+        /// The version that it writes.
+        known: u32,
+        /// The first field that only one of the two has; empty where that is not known.
+        field: Name,
     },
     /// Same version, other fields.
     StateLayout {
@@ -474,6 +478,10 @@ pub enum Error {
         name: &'static str,
         /// The version that both claim.
         version: u32,
+        /// Fingerprint of that version in the stream. (Of a value inside another: folded to 32 bits, as `known`.)
+        stream: u64,
+        /// Fingerprint of it in this kernel.
+        known: u64,
         /// The first field that differs; empty where that is not known.
         field: Name,
     },

@@ -331,20 +331,29 @@ impl fmt::Display for Error {
                  knows version {known}{}; {NOT_RESTORED}",
                 AtField("; they part at field", field)
             ),
-            StateTooOld { name, stream, min } => write!(
+            StateTooOld {
+                name,
+                stream,
+                min,
+                known,
+                field,
+            } => write!(
                 f,
-                "state `{name}`: the stream has version {stream}, but this kernel reads version {min} and newer; \
-                 {NOT_RESTORED}"
+                "state `{name}`: the stream has version {stream}; this kernel knows version {known} and reads from version \
+                 {min} on{}; {NOT_RESTORED}",
+                AtField("; they part at field", field)
             ),
             StateLayout {
                 name,
                 version,
+                stream,
+                known,
                 field,
             } => write!(
                 f,
-                "state `{name}`: both kernels call it version {version}, but its fields differ{}: the layout changed \
-                 without a version bump; {NOT_RESTORED}",
-                AtField(", first at", field)
+                "state `{name}`: both kernels call it version {version}, but its fields differ{} (fingerprint {stream:#x} in \
+                 the stream, {known:#x} in this kernel): the layout changed without a version bump; {NOT_RESTORED}",
+                AtField(", first at field", field)
             ),
             DescriptionTypes { name, limit } => write!(
                 f,

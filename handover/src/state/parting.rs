@@ -8,39 +8,22 @@ use super::table::{Described, Table, TableBody, TableField, TableVariant, Types}
 use crate::error::{Error, Name};
 
 /// Names the field at which two descriptions part, from the table that came with the stream.
-pub(super) fn explain(error: Error, root: &TypeDesc, table: Option<Table<'_>>) -> Error {
-    let (Error::StateLayout { name, .. } | Error::StateTooNew { name, .. }) = error else {
+pub(super) fn explain(mut error: Error, root: &TypeDesc, table: Option<Table<'_>>) -> Error {
+    let (Error::StateLayout { name, field, .. }
+    | Error::StateTooNew { name, field, .. }
+    | Error::StateTooOld { name, field, .. }) = &mut error
+    else {
         return error;
     };
     let (Ok(ours), Some(theirs)) = (Types::of(root, name), table) else {
         return error;
     };
-    let ours = ours.iter().find(|desc| desc.name == name);
-    let parting = ours.zip(theirs.types.iter().find(|d| d.name == name));
-    let Some(found) = parting.and_then(|(ours, d)| parts_at(ours.desc(), d, &theirs)) else {
-        return error;
-    };
-    match error {
-        Error::StateLayout { name, version, .. } => Error::StateLayout {
-            name,
-            version,
-            field: found,
-        },
-        Error::StateTooNew {
-            name,
-            stream,
-            readable_by,
-            known,
-            ..
-        } => Error::StateTooNew {
-            name,
-            stream,
-            readable_by,
-            known,
-            field: found,
-        },
-        other => other,
+    let ours = ours.iter().find(|desc| desc.name == *name);
+    let parting = ours.zip(theirs.types.iter().find(|d| d.name == *name));
+    if let Some(found) = parting.and_then(|(ours, d)| parts_at(ours.desc(), d, &theirs)) {
+        *field = found;
     }
+    error
 }
 
 /// The first field or variant of theirs that ours has not, or has in another form; else the first of ours that theirs
@@ -48,6 +31,11 @@ pub(super) fn explain(error: Error, root: &TypeDesc, table: Option<Table<'_>>) -
 fn parts_at(ours: &Desc, theirs: &Described<'_>, table: &Table<'_>) -> Option<Name> {
     let same = |field: &FieldDesc, other: &TableField<'_>| {
         field.name == other.name && field.ty.to_string() == table.shown(&other.ty).to_string()
+    };
+    // What is too old to be read lacks what came since.
+    let in_version = match theirs.version < ours.min_version {
+        true => ours.version,
+        false => theirs.version,
     };
     let (ours, theirs): (Vec<_>, Vec<_>) = match (&ours.body, &theirs.body) {
         (Body::Struct(ours), TableBody::Struct { fields, .. }) => {
@@ -58,7 +46,7 @@ fn parts_at(ours: &Desc, theirs: &Described<'_>, table: &Table<'_>) -> Option<Na
             }
             (
                 ours.iter()
-                    .filter(|f| f.is_in(theirs.version))
+                    .filter(|f| f.is_in(in_version))
                     .map(|f| f.name)
                     .collect(),
                 fields.iter().map(|f| f.name).collect(),

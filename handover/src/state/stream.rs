@@ -458,14 +458,19 @@ fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Error> {
             name,
             stream: entry.version,
             min: desc.min_version,
+            known: desc.version,
+            field: Name::new(""),
         });
     }
     let version = entry.version.min(desc.version);
+    let known = desc.fingerprint_at(version);
     match entry.fingerprint(version) {
-        Some(fingerprint) if fingerprint == desc.fingerprint_at(version) => Ok(version),
-        Some(_) => Err(Error::StateLayout {
+        Some(fingerprint) if fingerprint == known => Ok(version),
+        Some(fingerprint) => Err(Error::StateLayout {
             name,
             version,
+            stream: fingerprint,
+            known,
             field: Name::new(""),
         }),
         None => Err(Error::StateTooNew {
