@@ -253,6 +253,51 @@ fn a_stream_that_has_no_room_stays_good() {
     }
 }
 
+/// Written ahead, they make the same stream, in which a value has changed its size and another has joined.
+#[test]
+fn descriptions_can_be_written_ahead() {
+    let first = stream(&v1::S { a: 1, b: 2 });
+    let ready = StreamReader::new(&first).unwrap().descriptions();
+    assert!(!ready.is_empty());
+    let write = |ready: &handover::state::Descriptions, room: usize| {
+        let mut bytes = vec![0xee; room];
+        let mut writer = StreamWriter::with_descriptions(&mut bytes, ready);
+        writer.put(0, &v1::S { a: 1, b: 2 })?;
+        writer.put(1, &v1::S { a: 3, b: 4 })?;
+        writer.put(
+            0,
+            &inner::Out::<u8> {
+                list: vec![1, 2],
+                last: 3,
+            },
+        )?;
+        let used = writer.finish()?;
+        bytes.truncate(used);
+        Ok::<_, Error>(bytes)
+    };
+    let none = handover::state::Descriptions::default();
+    let usual = write(&none, 4000).unwrap();
+    let ahead = write(&ready, 4000).unwrap();
+    assert_eq!(
+        ahead, usual,
+        "the first type's description comes first in both"
+    );
+    // One that is of no use costs its bytes, and no more.
+    let other = StreamReader::new(&usual).unwrap().descriptions();
+    let mut bytes = vec![0; 4000];
+    let mut writer = StreamWriter::with_descriptions(&mut bytes, &other);
+    writer.put(0, &v1::S { a: 5, b: 6 }).unwrap();
+    let used = writer.finish().unwrap();
+    assert_eq!(used, first.len() + other.len() - ready.len());
+    let reader = StreamReader::new(&bytes).unwrap();
+    assert_eq!(reader.get(0), Ok(v1::S { a: 5, b: 6 }));
+    assert_eq!(reader.entries().count(), 1);
+    // Without room it is the error that it always is.
+    for room in 0..usual.len() {
+        assert!(matches!(write(&ready, room), Err(Error::StreamRoom { .. })));
+    }
+}
+
 mod v1 {
     use super::*;
     #[derive(KState, Debug, PartialEq)]

@@ -117,9 +117,10 @@ fn checksum(initrd: &Initrd) -> u32 {
     })
 }
 
-/// CRC-32 of the initrd.
+/// CRC-32 of the initrd, which does not change in a life.
 pub fn initrd_crc32() -> u32 {
-    checksum(&initrd())
+    static CRC: Once<u32> = Once::new();
+    *CRC.call_once(|| checksum(&initrd()))
 }
 
 /// The whole pages that an initrd lies in.

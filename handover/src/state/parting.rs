@@ -1,9 +1,11 @@
-//! Where two descriptions of one type part: for the sentence that refuses a stream.
+//! Which version of a type two kernels have in common; and where its two descriptions part, for the sentence that refuses a
+//! stream.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::desc::{Body, Desc, FieldDesc, TypeDesc};
+use super::stream::Entry;
 use super::table::{Described, Table, TableBody, TableField, TableVariant, Types};
 use crate::error::{Error, Name};
 
@@ -74,4 +76,38 @@ fn parts_at(ours: &Desc, theirs: &Described<'_>, table: &Table<'_>) -> Option<Na
     ours.iter()
         .find(|name| !theirs.contains(name))
         .map(|name| Name::new(name))
+}
+
+/// The version in which a kernel with this description reads the entry: the entry's own, or, where that is newer, the
+/// kernel's own if the entry offers it.
+pub(super) fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Error> {
+    let name = desc.name;
+    if entry.version < desc.min_version {
+        return Err(Error::StateTooOld {
+            name,
+            stream: entry.version,
+            min: desc.min_version,
+            known: desc.version,
+            field: Name::new(""),
+        });
+    }
+    let version = entry.version.min(desc.version);
+    let known = desc.fingerprint_at(version);
+    match entry.fingerprint(version) {
+        Some(fingerprint) if fingerprint == known => Ok(version),
+        Some(fingerprint) => Err(Error::StateLayout {
+            name,
+            version,
+            stream: fingerprint,
+            known,
+            field: Name::new(""),
+        }),
+        None => Err(Error::StateTooNew {
+            name,
+            stream: entry.version,
+            readable_by: entry.readable_by,
+            known: desc.version,
+            field: Name::new(""),
+        }),
+    }
 }

@@ -3,7 +3,9 @@
 
 use super::Outgoing;
 use crate::memory::IrqMutex;
+use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use handover::fdt;
 use kernel::layout::{DIRECT_MAP, PAGE};
 
@@ -22,6 +24,8 @@ pub enum Damage {
     Magic,
     /// The preserved map is said to be at this address, under a right checksum.
     Map(u64),
+    /// The next kernel is given so many bytes for the time before it has an allocator.
+    Early(u64),
 }
 
 static WANTED: IrqMutex<Option<Damage>> = IrqMutex::new(None);
@@ -36,45 +40,88 @@ pub const USAGE: &str = "\
 # flip NAME BIT    one bit of the blob of subsystem NAME (as in in/fdt), counted likewise
 # node BIT         one bit of the preserved map's root page, counted likewise
 # map ADDRESS      the preserved map is elsewhere, under a right checksum
+# early BYTES      the next kernel has BYTES for the time before it has an allocator (not of the handover: of its start)
 ";
+
+/// The words that a damage begins with.
+const KINDS: &str = "none, magic, cut, flip, node, map, early";
 
 /// What is wanted, as one would write it.
 pub fn wanted() -> String {
     match &*WANTED.lock() {
         None => "none".into(),
-        Some(Damage::Flip(bit)) => alloc::format!("flip {bit}"),
-        Some(Damage::FlipBlob(name, bit)) => alloc::format!("flip {name} {bit}"),
-        Some(Damage::FlipNode(bit)) => alloc::format!("node {bit}"),
-        Some(Damage::Cut(bytes)) => alloc::format!("cut {bytes}"),
+        Some(Damage::Flip(bit)) => format!("flip {bit}"),
+        Some(Damage::FlipBlob(name, bit)) => format!("flip {name} {bit}"),
+        Some(Damage::FlipNode(bit)) => format!("node {bit}"),
+        Some(Damage::Cut(bytes)) => format!("cut {bytes}"),
         Some(Damage::Magic) => "magic".into(),
-        Some(Damage::Map(address)) => alloc::format!("map {address:#x}"),
+        Some(Damage::Map(address)) => format!("map {address:#x}"),
+        Some(Damage::Early(bytes)) => format!("early {bytes}"),
     }
 }
 
-/// Sets what is wanted. `None` for text that is no kind of damage; then nothing has changed.
-pub fn want(text: &str) -> Option<()> {
-    let mut words = text.split_ascii_whitespace();
-    let damage = match (words.next()?, words.next(), words.next(), words.next()) {
-        ("none", None, None, None) => None,
-        ("magic", None, None, None) => Some(Damage::Magic),
-        ("cut", Some(n), None, None) => Some(Damage::Cut(n.parse().ok()?)),
-        ("flip", Some(n), None, None) => Some(Damage::Flip(n.parse().ok()?)),
-        ("flip", Some(name), Some(n), None) => {
-            super::names().find(|n| *n == name)?;
-            Some(Damage::FlipBlob(name.into(), n.parse().ok()?))
+/// Sets what is wanted.
+///
+/// # Errors
+/// A sentence that says what of the text is no damage; then nothing has changed.
+pub fn want(text: &str) -> Result<(), String> {
+    const BIT: &str = "the number of a bit";
+    const BYTES: &str = "a number of bytes";
+    const ADDRESS: &str = "a physical address";
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let damage = match words[..] {
+        [] => return Err(format!("say what is to be done: one of {KINDS}")),
+        ["none"] => None,
+        ["magic"] => Some(Damage::Magic),
+        ["cut", bytes] => Some(Damage::Cut(number(bytes, BYTES)? as usize)),
+        ["early", bytes] => Some(Damage::Early(number(bytes, BYTES)?)),
+        ["map", address] => Some(Damage::Map(number(address, ADDRESS)?)),
+        ["node", bit] => Some(Damage::FlipNode(number(bit, BIT)? as usize)),
+        ["flip", name] if super::names().any(|known| known == name) => {
+            return Err(format!("flip {name}: {BIT} is missing"));
         }
-        ("node", Some(n), None, None) => Some(Damage::FlipNode(n.parse().ok()?)),
-        ("map", Some(n), None, None) => {
-            let address = match n.strip_prefix("0x") {
-                Some(hex) => u64::from_str_radix(hex, 16),
-                None => n.parse(),
-            };
-            Some(Damage::Map(address.ok()?))
+        ["flip", bit] => Some(Damage::Flip(number(bit, BIT)? as usize)),
+        ["flip", name, bit] => {
+            if !super::names().any(|known| known == name) {
+                let names: Vec<&str> = super::names().collect();
+                return Err(format!(
+                    "nothing is handed over under the name \"{name:.32}\"; there are {}",
+                    names.join(", ")
+                ));
+            }
+            Some(Damage::FlipBlob(name.into(), number(bit, BIT)? as usize))
         }
-        _ => return None,
+        [kind @ ("cut" | "early")] => return Err(format!("{kind}: {BYTES} is missing")),
+        [kind @ ("node" | "flip")] => return Err(format!("{kind}: {BIT} is missing")),
+        ["map"] => return Err(format!("map: {ADDRESS} is missing")),
+        ["none" | "magic", more, ..]
+        | ["cut" | "early" | "map" | "node", _, more, ..]
+        | ["flip", _, _, more, ..] => {
+            return Err(format!("\"{more:.32}\" is one word too many"));
+        }
+        [other, ..] => return Err(format!("\"{other:.32}\" is no damage; there are {KINDS}")),
     };
     *WANTED.lock() = damage;
-    Some(())
+    Ok(())
+}
+/// A number in decimal, or in hexadecimal behind `0x`.
+fn number(word: &str, what: &str) -> Result<u64, String> {
+    let parsed = match word.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => word.parse(),
+    };
+    parsed.map_err(|_| format!("\"{word:.32}\" is not {what}"))
+}
+
+/// What the next kernel is to have for its first pages, in bytes. It is no damage to a handover, and holds for a kexec without
+/// one, too.
+pub fn take_early() -> Option<u64> {
+    let mut wanted = WANTED.lock();
+    let Some(Damage::Early(bytes)) = *wanted else {
+        return None;
+    };
+    *wanted = None;
+    Some(bytes)
 }
 
 fn flip(bytes: &mut [u8], bit: usize) {
@@ -86,8 +133,12 @@ fn flip(bytes: &mut [u8], bit: usize) {
 
 /// Does the damage. No allocation.
 pub(super) fn apply(outgoing: &mut Outgoing) {
-    match WANTED.lock().take() {
-        None => {}
+    let mut wanted = WANTED.lock();
+    if matches!(*wanted, Some(Damage::Early(_))) {
+        return;
+    }
+    match wanted.take() {
+        None | Some(Damage::Early(_)) => {}
         Some(Damage::Flip(bit)) => flip(outgoing.fdt().bytes(), bit),
         Some(Damage::FlipBlob(name, bit)) => {
             if let Some(blob) = outgoing.blob(&name) {
