@@ -164,6 +164,9 @@ fn panic(info: &PanicInfo) -> ! {
     if let Some(location) = info.location() {
         let _ = write!(report, "\n  at {location}");
     }
+    if let Some(shortage) = boot::early::shortage() {
+        let _ = write!(report, "\n  {shortage}");
+    }
     let _ = writeln!(
         report,
         "\n  generation {}, CPU {}",

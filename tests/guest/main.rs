@@ -12,3 +12,4 @@ mod smp;
 mod switch;
 mod tracing;
 mod typing;
+mod versions;

@@ -5,6 +5,7 @@ use super::Outgoing;
 use crate::memory::{self, IrqMutex};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use handover::fdt;
 use kernel::layout::{DIRECT_MAP, PAGE};
 
@@ -31,6 +32,8 @@ pub enum Damage {
     Magic,
     /// The preserved map is said to be at this address, under a right checksum.
     Map(u64),
+    /// The next kernel is given so many bytes for the time before it has an allocator.
+    Early(u64),
 }
 
 static WANTED: IrqMutex<Option<Damage>> = IrqMutex::new(None);
@@ -49,11 +52,15 @@ pub const USAGE: &str = "\
 # flip params BIT    one bit of the boot parameters
 # node N BIT         one bit of page N of the preserved map, of which the root is 0
 # page ADDRESS BIT   one bit of a page that is preserved now (as in out/preserved)
-# BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\")
+# early BYTES        the next kernel has BYTES for the time before it has an allocator (not of the handover: of its start)
+# BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\" and \"early\")
 ";
 
 /// What stands for the boot parameters where a subsystem could.
 const PARAMS: &str = "params";
+
+/// The words that a damage begins with.
+const KINDS: &str = "none, magic, map, cut, flip, node, page, early";
 
 /// What is wanted, as one would write it.
 pub fn wanted() -> String {
@@ -69,54 +76,94 @@ pub fn wanted() -> String {
         Some(Damage::CutParams(bytes)) => format!("cut {PARAMS} {bytes}"),
         Some(Damage::Magic) => "magic".into(),
         Some(Damage::Map(address)) => format!("map {address:#x}"),
+        Some(Damage::Early(bytes)) => format!("early {bytes}"),
     }
 }
 
-/// Sets what is wanted. `None` for text that is no kind of damage; then nothing has changed.
-pub fn want(text: &str) -> Option<()> {
-    let mut words = text.split_ascii_whitespace();
-    let damage = match (words.next()?, words.next(), words.next(), words.next()) {
-        ("none", None, None, None) => None,
-        ("magic", None, None, None) => Some(Damage::Magic),
-        ("cut", Some(n), None, None) => Some(Damage::Cut(n.parse().ok()?)),
-        ("cut", Some(PARAMS), Some(n), None) => Some(Damage::CutParams(n.parse().ok()?)),
-        ("cut", Some(name), Some(n), None) => {
-            Some(Damage::CutBlob(subsystem(name)?.into(), n.parse().ok()?))
+/// Sets what is wanted.
+///
+/// # Errors
+/// A sentence that says what of the text is no damage; then nothing has changed.
+pub fn want(text: &str) -> Result<(), String> {
+    const BIT: &str = "the number of a bit";
+    const BYTES: &str = "a number of bytes";
+    const ADDRESS: &str = "a physical address";
+    const NODE: &str = "the number of a page of the map";
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let count = |word, what| number(word, what).map(|n| n as usize);
+    let damage = match words[..] {
+        [] => return Err(format!("say what is to be done: one of {KINDS}")),
+        ["none"] => None,
+        ["magic"] => Some(Damage::Magic),
+        ["map", address] => Some(Damage::Map(number(address, ADDRESS)?)),
+        ["early", bytes] => Some(Damage::Early(number(bytes, BYTES)?)),
+        ["cut", PARAMS, bytes] => Some(Damage::CutParams(count(bytes, BYTES)?)),
+        ["cut", name, bytes] => Some(Damage::CutBlob(subsystem(name)?, count(bytes, BYTES)?)),
+        ["cut", name] if is_part(name) => return Err(format!("cut {name}: {BYTES} is missing")),
+        ["cut", bytes] => Some(Damage::Cut(count(bytes, BYTES)?)),
+        ["flip", PARAMS, bit] => Some(Damage::FlipParams(count(bit, BIT)?)),
+        ["flip", name, bit] => Some(Damage::FlipBlob(subsystem(name)?, count(bit, BIT)?)),
+        ["flip", name] if is_part(name) => return Err(format!("flip {name}: {BIT} is missing")),
+        ["flip", bit] => Some(Damage::Flip(count(bit, BIT)?)),
+        ["node", bit] => Some(Damage::FlipNode(0, count(bit, BIT)?)),
+        ["node", n, bit] => Some(Damage::FlipNode(count(n, NODE)?, count(bit, BIT)?)),
+        ["page", address, bit] => {
+            let pa = number(address, ADDRESS)? & !(PAGE - 1);
+            if !memory::with_preserved(|map| Ok(map.is_preserved(pa)))? {
+                return Err(format!("the page at {pa:#x} is not preserved now"));
+            }
+            Some(Damage::FlipPage(pa, count(bit, BIT)?))
         }
-        ("flip", Some(n), None, None) => Some(Damage::Flip(n.parse().ok()?)),
-        ("flip", Some(PARAMS), Some(n), None) => Some(Damage::FlipParams(n.parse().ok()?)),
-        ("flip", Some(name), Some(n), None) => {
-            Some(Damage::FlipBlob(subsystem(name)?.into(), n.parse().ok()?))
+        ["page", address] => return Err(format!("page {address:.32}: {BIT} is missing")),
+        [kind @ ("cut" | "early")] => return Err(format!("{kind}: {BYTES} is missing")),
+        [kind @ ("node" | "flip")] => return Err(format!("{kind}: {BIT} is missing")),
+        [kind @ ("map" | "page")] => return Err(format!("{kind}: {ADDRESS} is missing")),
+        ["none" | "magic", more, ..]
+        | ["early" | "map", _, more, ..]
+        | ["cut" | "flip" | "node" | "page", _, _, more, ..] => {
+            return Err(format!("\"{more:.32}\" is one word too many"));
         }
-        ("node", Some(n), None, None) => Some(Damage::FlipNode(0, n.parse().ok()?)),
-        ("node", Some(n), Some(bit), None) => {
-            Some(Damage::FlipNode(n.parse().ok()?, bit.parse().ok()?))
-        }
-        ("page", Some(pa), Some(bit), None) => {
-            let pa = number(pa)? & !(PAGE - 1);
-            memory::with_preserved(|map| Ok(map.is_preserved(pa)))
-                .ok()
-                .filter(|is| *is)?;
-            Some(Damage::FlipPage(pa, bit.parse().ok()?))
-        }
-        ("map", Some(n), None, None) => Some(Damage::Map(number(n)?)),
-        _ => return None,
+        [other, ..] => return Err(format!("\"{other:.32}\" is no damage; there are {KINDS}")),
     };
     *WANTED.lock() = damage;
-    Some(())
+    Ok(())
+}
+
+/// A number in decimal, or in hexadecimal behind `0x`.
+fn number(word: &str, what: &str) -> Result<u64, String> {
+    let parsed = match word.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => word.parse(),
+    };
+    parsed.map_err(|_| format!("\"{word:.32}\" is not {what}"))
+}
+
+/// What the next kernel is to have for its first pages, in bytes. It is no damage to a handover, and holds for a kexec without
+/// one, too.
+pub fn take_early() -> Option<u64> {
+    let mut wanted = WANTED.lock();
+    let Some(Damage::Early(bytes)) = *wanted else {
+        return None;
+    };
+    *wanted = None;
+    Some(bytes)
+}
+
+/// Whether this names something that a bit of can be flipped.
+fn is_part(name: &str) -> bool {
+    name == PARAMS || super::names().any(|known| known == name)
 }
 
 /// A name that has a blob.
-fn subsystem(name: &str) -> Option<&str> {
-    super::names().any(|n| n == name).then_some(name)
-}
-
-/// A decimal number, or a hexadecimal one after `0x`.
-fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
+fn subsystem(name: &str) -> Result<String, String> {
+    if super::names().any(|known| known == name) {
+        return Ok(name.into());
     }
+    let names: Vec<&str> = super::names().collect();
+    Err(format!(
+        "nothing is handed over under the name \"{name:.32}\"; there are {}",
+        names.join(", ")
+    ))
 }
 
 fn flip(bytes: &mut [u8], bit: usize) {
@@ -139,7 +186,7 @@ fn flip_in_page(pa: u64, bit: usize) {
 pub(super) fn apply(outgoing: &mut Outgoing) {
     let mut wanted = WANTED.lock();
     match &*wanted {
-        None | Some(Damage::FlipParams(_) | Damage::CutParams(_)) => return,
+        None | Some(Damage::FlipParams(_) | Damage::CutParams(_) | Damage::Early(_)) => return,
         Some(Damage::Flip(bit)) => flip(outgoing.fdt().bytes(), *bit),
         Some(Damage::FlipBlob(name, bit)) => {
             if let Some(blob) = outgoing.blob(name) {
