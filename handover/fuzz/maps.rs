@@ -100,6 +100,11 @@ pub fn page_list(bytes: &[u8]) -> Option<usize> {
         if !blocks.is_empty() {
             assert!(list.restore(&mut map).is_err(), "it is taken back once");
         }
+        // A page that served as a chunk has been freed, wherever it lay; the blocks' memory is not the allocator's.
+        for link in links.iter().filter(|link| RAM[1].contains(link.pa)) {
+            mem.reserve(link.range());
+            mem.write(link.pa, &[0; PAGE_SIZE as usize]);
+        }
         // A block of the list that was a chunk of another is the caller's now.
         for block in &blocks {
             if chunks.contains(&block.pa) {
