@@ -1,15 +1,20 @@
 //! The initrd: a plain ustar archive, byte for byte the same for the same files.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+
+use crate::kernel::Kernels;
 
 const README: &str = "\
 These files came with the kernel, as its initrd:
 
-  kernel    the kernel's own image, which `kexec -l` loads
-  cmdline   the command line of the first start
+  kernel         the kernel's own image, which `kexec -l` loads
+  kernel-next    a kernel that describes some of its state in a later version: `kexec -l /boot/kernel-next`
+  kernel-broken  a kernel that changed a layout, and forgot to say so: its part of a handover is refused
+  cmdline        the command line of the first start
+
+The two others are there where this kernel was built with them. They have no symbols, so their backtraces are numbers.
 ";
 
 /// Longest name of a file in the initrd, in bytes: the name field of a ustar header.
@@ -21,12 +26,16 @@ pub struct Initrd {
 }
 
 impl Initrd {
-    /// The initrd every image has: `kernel`, `cmdline`, `README`.
-    pub fn new(kernel: &Path, cmdline: &str) -> Result<Self> {
-        let image = fs::read(kernel)
-            .with_context(|| format!("the kernel {} cannot be read", kernel.display()))?;
+    /// The initrd every image has: `kernel`, and the others by their names, `cmdline`, `README`.
+    pub fn new(kernels: &Kernels, cmdline: &str) -> Result<Self> {
         let mut initrd = Self { files: Vec::new() };
-        initrd.add("kernel", image)?;
+        let kernel = ("kernel", &kernels.kernel);
+        let others = kernels.others.iter().map(|(name, path)| (*name, path));
+        for (name, path) in [kernel].into_iter().chain(others) {
+            let image = fs::read(path)
+                .with_context(|| format!("the kernel {} cannot be read", path.display()))?;
+            initrd.add(name, image)?;
+        }
         initrd.add("cmdline", cmdline.as_bytes().to_vec())?;
         initrd.add("README", README.as_bytes().to_vec())?;
         Ok(initrd)

@@ -1,6 +1,7 @@
 //! Builds the kernel for the bare machine.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,16 +10,14 @@ use anyhow::{Context, Result, bail};
 /// The target the kernel is compiled for.
 pub const TARGET: &str = "x86_64-unknown-none";
 
-/// The arguments, after `cargo build` or `cargo clippy`, that compile the kernel for [`TARGET`].
+/// The arguments, after `cargo build`, that compile the kernel for [`TARGET`]; features follow.
 ///
 /// The bare target has no prebuilt `core` in the toolchains used here, so it is compiled along.
-pub const ARGUMENTS: &[&str] = &[
+const ARGUMENTS: &[&str] = &[
     "-p",
     "kernel",
     "--bin",
     "baton",
-    "--features",
-    "machine",
     "--release",
     "--target",
     TARGET,
@@ -26,20 +25,59 @@ pub const ARGUMENTS: &[&str] = &[
     "-Zbuild-std-features=compiler-builtins-mem",
 ];
 
-/// Builds the kernel in `workspace` and returns the path of its ELF file.
+/// Kernels of the same sources that describe some of their state differently: what a handover from one version to
+/// another is tried out with. Feature of the package `kernel`, and name in the initrd.
+pub const VARIANTS: [(&str, &str); 2] = [("next", "kernel-next"), ("broken", "kernel-broken")];
+
+/// Kernels as ELF files.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    /// The kernel that is started.
+    pub kernel: PathBuf,
+    /// Others for the initrd, by their names there.
+    pub others: Vec<(&'static str, PathBuf)>,
+}
+
+impl Kernels {
+    /// One kernel, and no other.
+    pub fn only(kernel: impl Into<PathBuf>) -> Self {
+        Self {
+            kernel: kernel.into(),
+            others: Vec::new(),
+        }
+    }
+}
+
+/// Builds the kernel in `workspace`, and its [`VARIANTS`].
 ///
 /// Cargo's messages go to the standard error stream. The build has a target folder of its own inside the
-/// host's, so that neither waits for the other's lock.
-pub fn build(workspace: &Path) -> Result<PathBuf> {
+/// host's, so that neither waits for the other's lock. The variants share it: what they depend on is compiled once.
+pub fn build(workspace: &Path) -> Result<Kernels> {
     let target_dir = target_dir(workspace).join("kernel");
+    let mut others = Vec::new();
+    for (feature, name) in VARIANTS {
+        let built = build_one(workspace, &target_dir, &format!("machine,{feature}"))?;
+        // Cargo gives all of them the same place.
+        let kept = built.with_file_name(format!("baton-{feature}"));
+        fs::copy(&built, &kept)
+            .with_context(|| format!("{} could not be copied", built.display()))?;
+        others.push((name, kept));
+    }
+    let kernel = build_one(workspace, &target_dir, "machine")?;
+    Ok(Kernels { kernel, others })
+}
+
+/// Builds the kernel with these features, and returns the path of its ELF file, which the next build overwrites.
+fn build_one(workspace: &Path, target_dir: &Path, features: &str) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
         .current_dir(workspace)
         .arg("build")
         .args(ARGUMENTS)
+        .args(["--features", features])
         .arg("--target-dir")
-        .arg(&target_dir)
+        .arg(target_dir)
         // -Zbuild-std is an unstable flag, and Debian's compiler a stable one.
         .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
@@ -53,7 +91,7 @@ pub fn build(workspace: &Path) -> Result<PathBuf> {
     ] {
         command.env_remove(name);
     }
-    if is_built(&target_dir) {
+    if is_built(target_dir) {
         command.arg("--quiet");
     }
     let status = command
@@ -62,7 +100,7 @@ pub fn build(workspace: &Path) -> Result<PathBuf> {
     if !status.success() {
         bail!("the kernel does not build (see above)");
     }
-    let elf = elf_path(&target_dir);
+    let elf = elf_path(target_dir);
     if !elf.is_file() {
         bail!("cargo built the kernel, but {} is not there", elf.display());
     }

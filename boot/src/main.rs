@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
+use boot::kernel::Kernels;
 use boot::machine::Console;
 use boot::{Ended, Firmware, Image, Initrd, Machine, console, kernel};
 use clap::Parser;
@@ -122,11 +123,11 @@ impl std::fmt::Display for WrongOption {
 }
 
 fn run(options: &Options) -> Result<Ended> {
-    let kernel = match &options.kernel {
-        Some(kernel) => kernel.clone(),
+    let kernels = match &options.kernel {
+        Some(kernel) => Kernels::only(kernel),
         None => kernel::build(&boot::workspace())?,
     };
-    let initrd = Initrd::new(&kernel, &options.append);
+    let initrd = Initrd::new(&kernels, &options.append);
     let mut initrd = if options.kernel.is_some() {
         initrd.context(WrongOption("--kernel"))?
     } else {
@@ -140,7 +141,7 @@ fn run(options: &Options) -> Result<Ended> {
     } else {
         Firmware::Bios
     };
-    let image = Image::create(&kernel, &initrd, firmware)?;
+    let image = Image::create(&kernels.kernel, &initrd, firmware)?;
     if options.build_only {
         return Ok(Ended::PoweredOff);
     }

@@ -180,6 +180,7 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
+    handing::prepare_ahead();
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
@@ -406,6 +407,7 @@ pub fn unload() -> bool {
     if let Some(loaded) = &loaded {
         memory::with_scratch(|pool| pool.give_back(loaded.block));
     }
+    handing::forget_ahead();
     loaded.is_some()
 }
 
@@ -439,6 +441,9 @@ pub fn execute() -> Result<Infallible, KexecError> {
     }
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
+    if let Some(bytes) = handing::damage::take_early() {
+        let _ = params::limit_early(params_block(loaded.params), bytes);
+    }
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
     handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of

@@ -122,6 +122,9 @@ fn panic(info: &PanicInfo) -> ! {
     if let Some(location) = info.location() {
         let _ = write!(report, "\n  at {location}");
     }
+    if let Some(shortage) = boot::early::shortage() {
+        let _ = write!(report, "\n  {shortage}");
+    }
     let _ = writeln!(report, "\n  generation {}", crate::handing::generation());
     let rbp: u64;
     // SAFETY: copies a register.

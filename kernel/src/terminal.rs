@@ -96,6 +96,9 @@ impl Env for Machine {
 
     fn on_command(&self, line: &str) {
         uart::INTERRUPTED.store(false, Relaxed);
+        #[cfg(feature = "next")]
+        events::console_command(line.len() as u32, line);
+        #[cfg(not(feature = "next"))]
         events::console_command(line);
     }
 }

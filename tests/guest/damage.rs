@@ -78,19 +78,35 @@ fn a_damaged_map_or_blob_is_refused() {
 #[test]
 fn no_such_damage_is_refused_and_none_is_none() {
     let mut guest = Setup::new().boot();
-    for wrong in [
-        "explode",
-        "flip",
-        "flip nobody 7",
-        "cut nobody 7",
-        "node x",
+    for (text, why) in [
+        (
+            "explode",
+            "\"explode\" is no damage; there are none, magic, cut",
+        ),
+        ("cut", "cut: a number of bytes is missing"),
+        ("cut x", "\"x\" is not a number of bytes"),
+        ("flip", "flip: the number of a bit is missing"),
+        ("flip trace", "flip trace: the number of a bit is missing"),
+        ("flip 0x1g", "\"0x1g\" is not the number of a bit"),
+        (
+            "flip nobody 7",
+            "nothing is handed over under the name \"nobody\"; there are machine, trace",
+        ),
+        ("map -1", "\"-1\" is not a physical address"),
+        ("magic now", "\"now\" is one word too many"),
+        ("node 1 2 3", "\"3\" is one word too many"),
+        ("node x", "\"x\" is not the number of a bit"),
+        ("cut nobody 7", "under the name \"nobody\""),
+        ("cut params", "cut params: a number of bytes is missing"),
         // The first page belongs to firmware.
-        "page 0x0 7",
-        "page 0x1000",
-        "magic 1",
+        ("page 0x0 7", "the page at 0x0 is not preserved"),
+        ("page 0x1000", "the number of a bit is missing"),
     ] {
-        guest.refused(&format!("echo {wrong} > {DAMAGE}"));
+        let refused = guest.refused(&format!("echo {text} > {DAMAGE}"));
+        assert!(refused.contains(why), "{text}: {refused}");
     }
+    let shown = guest.ok(&format!("cat {DAMAGE}"));
+    assert_eq!(shown.lines().last(), Some("none"), "{shown}");
     guest.ok(&format!("echo magic > {DAMAGE}"));
     guest.ok(&format!("echo none > {DAMAGE}"));
     guest.kexec_to(1);
@@ -118,4 +134,34 @@ fn random_flips_and_cuts_are_refused_or_harmless() {
     ] {
         assert!(table.count(result) > 0, "no {result:?}:\n{table}");
     }
+}
+
+/// A start whose early memory does not suffice says by how much, wherever it ends, and the machine starts anew.
+#[test]
+fn too_little_early_memory_is_told_with_how_much_is_missing() {
+    let mut guest = Setup::new().boot();
+    let mut last = u64::MAX;
+    // In the page tables, in the stacks, in the first heap.
+    for kib in [16, 200, 1100] {
+        guest.ok(&format!("echo early {} > {DAMAGE}", kib * 1024));
+        let output = guest.kexec();
+        let said = format!("this start has {kib} KiB of early memory, and needs ");
+        let Some((_, rest)) = output.split_once(&said) else {
+            guest.fail(&format!("with {kib} KiB it should say {said:?}"));
+        };
+        let missing: Option<u64> = rest.split(' ').next().and_then(|word| word.parse().ok());
+        let Some(missing) = missing.filter(|_| rest.contains("KiB more at least; the machine"))
+        else {
+            guest.fail("it should say how much more it needs");
+        };
+        assert!(missing > 0 && missing < last, "{kib} KiB: {missing}");
+        last = missing;
+        if !output.contains("generation 0 (cold)") {
+            guest.fail("a cold start should follow");
+        }
+    }
+    // What suffices, suffices.
+    guest.ok(&format!("echo early {} > {DAMAGE}", 4 << 20));
+    guest.kexec_to(1);
+    guest.poweroff();
 }

@@ -11,3 +11,4 @@ mod pressure;
 mod switch;
 mod tracing;
 mod typing;
+mod versions;

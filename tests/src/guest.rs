@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use boot::kernel::Kernels;
 use boot::machine::Console;
 use boot::{Ended, Firmware, Image, Initrd, Machine, Running, kernel, protocol};
 use tempfile::TempDir;
@@ -107,12 +108,12 @@ impl Setup {
 
     fn try_start(&self) -> Result<Guest> {
         let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let kernel = kernel_elf();
-        let mut initrd = Initrd::new(&kernel, &self.append)?;
+        let kernels = kernels();
+        let mut initrd = Initrd::new(&kernels, &self.append)?;
         for (name, content) in &self.files {
             initrd.add(name, content.clone())?;
         }
-        let image = Image::create(&kernel, &initrd, self.firmware)?;
+        let image = Image::create(&kernels.kernel, &initrd, self.firmware)?;
         let folder = TempDir::with_prefix("baton-test-")?;
         let mut machine = self.machine.clone();
         let monitor = folder.path().join("monitor");
@@ -159,15 +160,23 @@ impl Setup {
 /// The kernel's ELF file, built at the first call. `BATON_TEST_KERNEL` names another one to test.
 ///
 /// # Panics
-/// Where the kernel does not build: at every call, but it is tried only once.
+/// As [`kernels`].
 pub fn kernel_elf() -> PathBuf {
-    static KERNEL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = KERNEL.get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
-        Some(path) => Ok(path.into()),
+    kernels().kernel
+}
+
+/// The kernel and its variants; none of these beside a kernel that `BATON_TEST_KERNEL` names.
+///
+/// # Panics
+/// Where the kernel does not build: at every call, but it is tried only once.
+fn kernels() -> Kernels {
+    static KERNELS: OnceLock<Result<Kernels, String>> = OnceLock::new();
+    let built = KERNELS.get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
+        Some(path) => Ok(Kernels::only(path)),
         None => kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")),
     });
     match built {
-        Ok(path) => path.clone(),
+        Ok(kernels) => kernels.clone(),
         Err(why) => panic!("there is no kernel to test: {why}"),
     }
 }
@@ -317,6 +326,17 @@ impl Guest {
     pub fn poweroff(mut self) {
         self.send("poweroff\r");
         self.expect_end(Ended::PoweredOff);
+    }
+
+    /// Loads a kernel of `/boot` and goes; generation `n` has to come up with the handover accepted. Returns what it printed up
+    /// to its prompt.
+    pub fn kexec_into(&mut self, file: &str, n: u32) -> String {
+        self.ok(&format!("kexec -l /boot/{file}"));
+        let output = self.run("kexec -e");
+        if !output.contains(&format!("generation {n} (kexec)")) {
+            self.fail(&format!("generation {n} (kexec) of {file} was to come up"));
+        }
+        output
     }
 
     /// Runs a command of QEMU's monitor and returns its output.

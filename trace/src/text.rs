@@ -6,8 +6,8 @@
 //! Beside Linux's lines stands one where a life of the kernel begins: `#### generation 1 (kexec) starts here ####`.
 
 use crate::event::{
-    self, Common, Known, PRINT_ID, RAW_DATA_ID, STACK_ID, flags, write_bytes, write_known,
-    write_unknown,
+    self, Common, Known, PRINT_ID, RAW_DATA_ID, STACK_ID, flags, write_bytes, write_foreign,
+    write_known,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
@@ -248,10 +248,7 @@ pub fn write_entry<P: Platform>(
             write!(out, "{}: ", desc.name)?;
             write_known(desc, payload, out)?;
         }
-        Some(Known::Foreign(event)) => {
-            write!(out, "{}:", event.name)?;
-            write_unknown(event, payload, out)?;
-        }
+        Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
         None => write!(out, "Unknown type {}", common.id)?,
     }
     out.write_char('\n')

@@ -3,7 +3,7 @@
 //! Grammar of the file: `f_show` in Linux's `kernel/trace/trace_events.c`; printing of a record without a print format:
 //! `print_fields` in `trace_output.c`.
 
-use super::{Arg, COMMON_SIZE, EventDesc, Kind, SavedEvent};
+use super::{COMMON_SIZE, EventDesc, Kind, SavedEvent};
 use core::fmt::{self, Write};
 
 /// A field as printing sees it, of a declared event or of a saved one.
@@ -376,8 +376,25 @@ impl Write for Short {
 
 /// Writes a record of a declared event, after its `name: `.
 pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
-    let mut rest = desc.print.format;
     let mut args = desc.print.args.iter();
+    let mut next = || {
+        let arg = args.next()?;
+        Some((arg.symbols, arg.flags, find(desc, arg.field)?))
+    };
+    write_printed(desc.print.format, &mut next, payload, out)
+}
+
+/// An argument: names of its values, names of its bits, and the field.
+type Shown<'a, S> = (&'a [(u64, S)], &'a [(u64, S)], View<'a>);
+
+/// Writes a record by a format string, of which `next` gives the arguments one after another.
+pub(super) fn write_printed<'a, S: AsRef<str> + 'a>(
+    format: &str,
+    next: &mut dyn FnMut() -> Option<Shown<'a, S>>,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mut rest = format;
     while let Some(at) = rest.find('%') {
         out.write_str(&rest[..at])?;
         let (spec, after) = Spec::parse(&rest[at + 1..]);
@@ -386,20 +403,18 @@ pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write)
             out.write_char('%')?;
             continue;
         }
-        let shown = args
-            .next()
-            .and_then(|arg| Some((arg, find(desc, arg.field)?)));
-        if let Some((arg, field)) = shown {
-            write_arg(out, &spec, arg, &field, payload)?;
+        if let Some((symbols, flags, field)) = next() {
+            write_arg(out, &spec, symbols, flags, &field, payload)?;
         }
     }
     out.write_str(rest)
 }
 
-fn write_arg(
+fn write_arg<S: AsRef<str>>(
     out: &mut dyn Write,
     spec: &Spec,
-    arg: &Arg,
+    symbols: &[(u64, S)],
+    flags: &[(u64, S)],
     field: &View<'_>,
     payload: &[u8],
 ) -> fmt::Result {
@@ -409,19 +424,15 @@ fn write_arg(
             let Some(value) = int_at(payload, field.offset, field.size, field.signed) else {
                 return overflow(out);
             };
-            if !arg.symbols.is_empty() {
+            if !symbols.is_empty() {
                 let unsigned = mask(value, field);
-                return match arg
-                    .symbols
-                    .iter()
-                    .find(|(v, _)| *v == value || *v == unsigned)
-                {
-                    Some((_, symbol)) => spec.text(out, symbol.as_bytes()),
+                return match symbols.iter().find(|(v, _)| *v == value || *v == unsigned) {
+                    Some((_, symbol)) => spec.text(out, symbol.as_ref().as_bytes()),
                     None => write!(out, "0x{unsigned:x}"),
                 };
             }
-            if !arg.flags.is_empty() {
-                return write_bits(out, mask(value, field), arg.flags);
+            if !flags.is_empty() {
+                return write_bits(out, mask(value, field), flags);
             }
             match spec.conversion {
                 b'c' => {
@@ -444,11 +455,15 @@ fn write_arg(
 }
 
 /// Names of bits, joined: `trace_print_flags_seq` in `trace_output.c`.
-fn write_bits(out: &mut dyn Write, mut value: u64, names: &[(u64, &str)]) -> fmt::Result {
+fn write_bits<S: AsRef<str>>(
+    out: &mut dyn Write,
+    mut value: u64,
+    names: &[(u64, S)],
+) -> fmt::Result {
     let mut first = true;
     for (bits, name) in names {
         if value & bits == *bits && *bits != 0 {
-            write!(out, "{}{name}", if first { "" } else { "|" })?;
+            write!(out, "{}{}", if first { "" } else { "|" }, name.as_ref())?;
             first = false;
             value &= !bits;
         }

@@ -13,6 +13,7 @@
 pub mod complaint;
 mod field;
 pub mod filter;
+mod foreign;
 mod format;
 pub mod hist;
 mod macros;
@@ -21,6 +22,7 @@ mod table;
 pub mod trigger;
 
 pub use field::{Chars, Field, FieldDesc, FieldProto, Kind, List, Str};
+pub(crate) use foreign::write_foreign;
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
     write_unknown,
