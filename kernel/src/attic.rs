@@ -1,7 +1,6 @@
 //! A subsystem that only the variant `kernel-next` has: pages that stay where they are, and a number in the first of them
 //! that each life adds to. To a kernel without it they are pages that nobody claims.
 
-use crate::events;
 use crate::memory::{self, IrqMutex};
 use alloc::format;
 use alloc::vec::Vec;
@@ -32,11 +31,6 @@ impl Subsystem for State {
 
     fn states(&self) -> &'static [Desc] {
         &[Attic::DESC]
-    }
-
-    /// Its event is recorded.
-    fn after(&self) -> &'static [&'static str] {
-        &[crate::tracing::SUBSYSTEM]
     }
 
     fn size(&self) -> usize {
@@ -93,6 +87,9 @@ fn move_in(attic: Attic, takeover: &mut Takeover<'_>) {
         number.write(lives);
         lives
     };
-    events::attic(lives);
+    crate::info!(
+        "attic: {lives} lives have been in these {} pages",
+        attic.pages.len()
+    );
     *ATTIC.lock() = attic;
 }

@@ -23,9 +23,9 @@ macro_rules! kernel_events {
                 print("length=%u line=%s", length, line)
             }
 
-            /// The attic's pages are there: how many lives have been in them, with this one.
-            event baton:attic(lives: u64) {
-                print("lives=%lu", lives)
+            /// A note is written into `/sys/kernel/debug/kho/demo`.
+            event baton:demo_note(length: u32, note: str) {
+                print("length=%u note=\"%s\"", length, note)
             }
         }
     };

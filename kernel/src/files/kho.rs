@@ -243,6 +243,8 @@ fn show_demo(out: &mut dyn Sink) -> Result<(), FsError> {
 fn set_note(bytes: &[u8]) -> Result<(), FsError> {
     let note = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
     let note = String::from(note.trim_end());
+    #[cfg(feature = "next")]
+    crate::events::demo_note(note.len() as u32, &note);
     let mut boots = BOOTS.lock();
     boots.note = note;
     boots.notes = boots.notes.saturating_add(1);

@@ -32,7 +32,7 @@ pub enum Damage {
     Magic,
     /// The preserved map is said to be at this address, under a right checksum.
     Map(u64),
-    /// The next kernel is given so many bytes for the time before it has an allocator.
+    /// The next kernel gets so many bytes for its early pages.
     Early(u64),
 }
 
@@ -53,14 +53,14 @@ pub const USAGE: &str = "\
 # node N BIT         one bit of page N of the preserved map, of which the root is 0
 # page ADDRESS BIT   one bit of a page that is preserved now (as in out/preserved)
 # early BYTES        the next kernel has BYTES for the time before it has an allocator (not of the handover: of its start)
-# BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\" and \"early\")
+# BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\")
 ";
+
+/// The words that a damage begins with.
+const KINDS: &str = "none, magic, cut, flip, node, page, map, early";
 
 /// What stands for the boot parameters where a subsystem could.
 const PARAMS: &str = "params";
-
-/// The words that a damage begins with.
-const KINDS: &str = "none, magic, map, cut, flip, node, page, early";
 
 /// What is wanted, as one would write it.
 pub fn wanted() -> String {
@@ -87,40 +87,40 @@ pub fn wanted() -> String {
 pub fn want(text: &str) -> Result<(), String> {
     const BIT: &str = "the number of a bit";
     const BYTES: &str = "a number of bytes";
+    const PAGE_NUMBER: &str = "the number of a page";
     const ADDRESS: &str = "a physical address";
-    const NODE: &str = "the number of a page of the map";
+    let size = |word: &str| number(word, BYTES).map(|n| n as usize);
+    let bit = |word: &str| number(word, BIT).map(|n| n as usize);
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let count = |word, what| number(word, what).map(|n| n as usize);
     let damage = match words[..] {
         [] => return Err(format!("say what is to be done: one of {KINDS}")),
         ["none"] => None,
         ["magic"] => Some(Damage::Magic),
-        ["map", address] => Some(Damage::Map(number(address, ADDRESS)?)),
-        ["early", bytes] => Some(Damage::Early(number(bytes, BYTES)?)),
-        ["cut", PARAMS, bytes] => Some(Damage::CutParams(count(bytes, BYTES)?)),
-        ["cut", name, bytes] => Some(Damage::CutBlob(subsystem(name)?, count(bytes, BYTES)?)),
-        ["cut", name] if is_part(name) => return Err(format!("cut {name}: {BYTES} is missing")),
-        ["cut", bytes] => Some(Damage::Cut(count(bytes, BYTES)?)),
-        ["flip", PARAMS, bit] => Some(Damage::FlipParams(count(bit, BIT)?)),
-        ["flip", name, bit] => Some(Damage::FlipBlob(subsystem(name)?, count(bit, BIT)?)),
-        ["flip", name] if is_part(name) => return Err(format!("flip {name}: {BIT} is missing")),
-        ["flip", bit] => Some(Damage::Flip(count(bit, BIT)?)),
-        ["node", bit] => Some(Damage::FlipNode(0, count(bit, BIT)?)),
-        ["node", n, bit] => Some(Damage::FlipNode(count(n, NODE)?, count(bit, BIT)?)),
-        ["page", address, bit] => {
-            let pa = number(address, ADDRESS)? & !(PAGE - 1);
-            if !memory::with_preserved(|map| Ok(map.is_preserved(pa)))? {
-                return Err(format!("the page at {pa:#x} is not preserved now"));
-            }
-            Some(Damage::FlipPage(pa, count(bit, BIT)?))
+        [kind @ ("cut" | "flip"), name] if name == PARAMS || is_handed_over(name) => {
+            let what = if kind == "cut" { BYTES } else { BIT };
+            return Err(format!("{kind} {name}: {what} is missing"));
         }
-        ["page", address] => return Err(format!("page {address:.32}: {BIT} is missing")),
+        ["cut", n] => Some(Damage::Cut(size(n)?)),
+        ["cut", PARAMS, n] => Some(Damage::CutParams(size(n)?)),
+        ["cut", name, n] => Some(Damage::CutBlob(subsystem(name)?, size(n)?)),
+        ["early", n] => Some(Damage::Early(number(n, BYTES)?)),
+        ["map", address] => Some(Damage::Map(number(address, ADDRESS)?)),
+        ["node", n] => Some(Damage::FlipNode(0, bit(n)?)),
+        ["node", page, n] => Some(Damage::FlipNode(
+            number(page, PAGE_NUMBER)? as usize,
+            bit(n)?,
+        )),
+        ["page", address, n] => Some(Damage::FlipPage(preserved_page(address, ADDRESS)?, bit(n)?)),
+        ["flip", n] => Some(Damage::Flip(bit(n)?)),
+        ["flip", PARAMS, n] => Some(Damage::FlipParams(bit(n)?)),
+        ["flip", name, n] => Some(Damage::FlipBlob(subsystem(name)?, bit(n)?)),
         [kind @ ("cut" | "early")] => return Err(format!("{kind}: {BYTES} is missing")),
         [kind @ ("node" | "flip")] => return Err(format!("{kind}: {BIT} is missing")),
+        ["page", address] => return Err(format!("page {address:.32}: {BIT} is missing")),
         [kind @ ("map" | "page")] => return Err(format!("{kind}: {ADDRESS} is missing")),
         ["none" | "magic", more, ..]
         | ["early" | "map", _, more, ..]
-        | ["cut" | "flip" | "node" | "page", _, _, more, ..] => {
+        | ["flip" | "cut" | "node" | "page", _, _, more, ..] => {
             return Err(format!("\"{more:.32}\" is one word too many"));
         }
         [other, ..] => return Err(format!("\"{other:.32}\" is no damage; there are {KINDS}")),
@@ -138,6 +138,31 @@ fn number(word: &str, what: &str) -> Result<u64, String> {
     parsed.map_err(|_| format!("\"{word:.32}\" is not {what}"))
 }
 
+fn is_handed_over(name: &str) -> bool {
+    super::names().any(|known| known == name)
+}
+
+/// A name that has a blob.
+fn subsystem(name: &str) -> Result<String, String> {
+    if is_handed_over(name) {
+        return Ok(name.into());
+    }
+    let names: Vec<&str> = super::names().collect();
+    Err(format!(
+        "nothing is handed over under the name \"{name:.32}\"; there are {}",
+        names.join(", ")
+    ))
+}
+
+/// The page at an address, which is preserved.
+fn preserved_page(word: &str, what: &str) -> Result<u64, String> {
+    let pa = number(word, what)? & !(PAGE - 1);
+    match memory::with_preserved(|map| Ok(map.is_preserved(pa)))? {
+        true => Ok(pa),
+        false => Err(format!("the page at {pa:#x} is not preserved")),
+    }
+}
+
 /// What the next kernel is to have for its first pages, in bytes. It is no damage to a handover, and holds for a kexec without
 /// one, too.
 pub fn take_early() -> Option<u64> {
@@ -147,23 +172,6 @@ pub fn take_early() -> Option<u64> {
     };
     *wanted = None;
     Some(bytes)
-}
-
-/// Whether this names something that a bit of can be flipped.
-fn is_part(name: &str) -> bool {
-    name == PARAMS || super::names().any(|known| known == name)
-}
-
-/// A name that has a blob.
-fn subsystem(name: &str) -> Result<String, String> {
-    if super::names().any(|known| known == name) {
-        return Ok(name.into());
-    }
-    let names: Vec<&str> = super::names().collect();
-    Err(format!(
-        "nothing is handed over under the name \"{name:.32}\"; there are {}",
-        names.join(", ")
-    ))
 }
 
 fn flip(bytes: &mut [u8], bit: usize) {
