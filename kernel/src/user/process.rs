@@ -5,6 +5,7 @@
 
 use super::file::File;
 use super::space::{self, InForce, UserPages};
+use super::stdio::Pipe;
 use super::{entry, open};
 use crate::events;
 use crate::memory::IrqMutex;
@@ -70,6 +71,8 @@ pub struct Process {
     end: WaitQueue,
     /// Where it waits for its children's.
     child_end: WaitQueue,
+    /// Whose reader is to look when it ends.
+    output: IrqMutex<Option<Arc<Pipe>>>,
 }
 
 /// No status yet.
@@ -207,6 +210,7 @@ pub fn spawn(
         status: AtomicI64::new(NOT_YET),
         end: WaitQueue::new(),
         child_end: WaitQueue::new(),
+        output: IrqMutex::new(None),
     });
     {
         let mut all = ALL.lock();
@@ -254,14 +258,25 @@ pub fn find(pid: i32) -> Option<Arc<Process>> {
     all.iter().find(|p| p.pid() == pid && pid != 0).cloned()
 }
 
+/// The pids of all of them.
+pub fn pids() -> Vec<i32> {
+    let mut pids = Vec::with_capacity(MAX_PROCESSES);
+    pids.extend(ALL.lock().iter().map(|process| process.pid()));
+    pids
+}
+
 /// Ends a process and all that came of it, as ctrl-c does.
 pub fn end_group(leader: &Arc<Process>, signal: i32) {
     let pid = leader.pid();
-    let members: Vec<Arc<Process>> = {
+    let mut members: Vec<Arc<Process>> = Vec::with_capacity(MAX_PROCESSES);
+    {
         let all = ALL.lock();
-        let members = all.iter().filter(|p| p.group() == pid && pid != 0 && p.status().is_none());
-        members.inspect(|p| p.set_signal(signal)).cloned().collect()
-    };
+        let alive = all.iter().filter(|p| p.status().is_none());
+        members.extend(alive.filter(|p| p.group() == pid && pid != 0).cloned());
+        for process in &members {
+            process.set_signal(signal);
+        }
+    }
     for process in members {
         process.wake_to_end();
     }
@@ -319,12 +334,9 @@ impl Process {
         (status != NOT_YET).then_some(status as i32)
     }
 
-    /// Sleeps until it has ended, or `also` holds, or the caller is to end; whether it has ended. `also` is looked at when
-    /// [`Process::wake_waiters`] says so.
-    pub fn wait_for_end(&self, mut also: impl FnMut() -> bool) -> Result<bool, task::Interrupted> {
-        self.end
-            .wait_interruptible(None, || self.status().is_some() || also())?;
-        Ok(self.status().is_some())
+    /// The reader of `pipe` is woken when the process ends. Who calls this looks at [`Process::status`] afterwards.
+    pub fn tell_end_to(&self, pipe: Arc<Pipe>) {
+        *self.output.lock() = Some(pipe);
     }
 
     /// Sleeps until it has ended, whatever comes.
@@ -332,14 +344,9 @@ impl Process {
         self.end.wait_until(|| self.status().is_some());
     }
 
-    /// Its first steps, in its own task: where it starts.
-    fn pid_is(&self, pid: i32) {
-        self.pid.store(pid, Release);
-    }
-
     /// Its first steps, in its own task: instruction and stack pointer of its start.
     pub(super) fn begin(&self) -> (u64, u64) {
-        self.pid_is(task::current_pid());
+        self.pid.store(task::current_pid(), Release);
         events::sched_process_exec(&self.path, self.pid(), self.pid());
         self.start
     }
@@ -498,6 +505,10 @@ impl ProcessHooks for Process {
             parent.child_end.wake_all();
         }
         self.end.wake_all();
+        let output = self.output.lock().take();
+        if let Some(pipe) = output {
+            pipe.wake_reader();
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
