@@ -144,8 +144,6 @@ pub struct Command {
     pub help: &'static str,
     /// What the tab key completes in its arguments.
     pub complete: Complete,
-    /// It may stand before an `&`: it looks at [`Ctx::background`] and comes back at once then.
-    pub background: bool,
     /// What it does.
     pub action: Action,
 }
@@ -165,7 +163,6 @@ impl Command {
             summary,
             help,
             complete: Complete::Paths,
-            background: false,
             action: Action::Run(run),
         }
     }
@@ -184,15 +181,8 @@ impl Command {
             summary,
             help,
             complete: Complete::Paths,
-            background: false,
             action: Action::Filter(start),
         }
-    }
-
-    /// The same, and it may stand before an `&`.
-    pub const fn in_background(mut self) -> Self {
-        self.background = true;
-        self
     }
 
     /// The same with another completion.
@@ -221,8 +211,6 @@ pub struct Ctx<'s> {
     pub cwd: &'s mut String,
     /// The output goes straight to the console, where people like columns.
     pub to_console: bool,
-    /// An `&` follows: the line goes on while what is started here runs.
-    pub background: bool,
     pub(super) name: &'s str,
     pub(super) console: Console<'s>,
     /// It printed a message.

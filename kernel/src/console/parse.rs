@@ -2,7 +2,7 @@
 //!
 //! The grammar is the shell's that everybody knows, less what the console has no use for: there are no
 //! variables except `$?`, no globs (an unquoted `*` is itself, which `set_event` wants), no input
-//! redirection. What looks like one of those and cannot be meant literally is refused with a
+//! redirection, no background jobs. What looks like one of those and cannot be meant literally is refused with a
 //! sentence rather than taken for something else.
 
 use alloc::string::String;
@@ -43,8 +43,6 @@ pub enum When {
 pub struct Pipeline {
     /// One at least.
     pub stages: Vec<Stage>,
-    /// It ends in `&`: the line goes on while it runs.
-    pub background: bool,
 }
 
 /// A command with its arguments and redirects.
@@ -192,7 +190,6 @@ enum Operator {
     And,
     Or,
     Semicolon,
-    Background,
     To,
     Append,
 }
@@ -204,7 +201,6 @@ impl Operator {
             Operator::And => "&&",
             Operator::Or => "||",
             Operator::Semicolon => ";",
-            Operator::Background => "&",
             Operator::To => ">",
             Operator::Append => ">>",
         }
@@ -290,9 +286,8 @@ impl Parser {
             Operator::And => self.end_pipeline(When::IfGood)?,
             Operator::Or => self.end_pipeline(When::IfBad)?,
             _ => {
-                self.pipeline.background = operator == Operator::Background;
                 self.end_pipeline(When::Always)?;
-                // A line may end in a semicolon or an ampersand.
+                // A line may end in a semicolon.
                 return Ok(());
             }
         }
@@ -427,7 +422,10 @@ impl<'l> Lexer<'l> {
             if self.bump_if('&') {
                 return Ok(Some(Operator::And));
             }
-            return Ok(Some(Operator::Background));
+            return not_supported(
+                "&",
+                "there are no background jobs (quote it to mean the character)",
+            );
         }
         if self.bump_if(';') {
             return Ok(Some(Operator::Semicolon));

@@ -143,7 +143,6 @@ impl<'a> Shell<'a> {
             status: self.status,
             cwd,
             to_console,
-            background: false,
             name,
             console: self.console(),
             complained: false,
@@ -154,7 +153,7 @@ impl<'a> Shell<'a> {
         // A command may change the directory, for itself and all after it.
         let mut cwd = core::mem::take(&mut self.cwd);
         let status = match self.prepare(pipeline, &mut cwd) {
-            Ok(mut stages) => self.drive(&mut stages, &mut cwd, pipeline.background),
+            Ok(mut stages) => self.drive(&mut stages, &mut cwd),
             Err(status) => status,
         };
         self.cwd = cwd;
@@ -169,20 +168,12 @@ impl<'a> Shell<'a> {
             .map(|stage| stage.words.iter().map(|w| w.expand(self.status)).collect())
             .collect();
         for name in words.iter().filter_map(|words| words.first()) {
-            let Some(command) = find_command(self.commands, name) else {
+            if find_command(self.commands, name).is_none() {
                 self.console().message(
                     &printable(name),
                     &"unknown command; `help` lists those there are",
                 );
                 return Err(STATUS_UNKNOWN);
-            };
-            let alone = words.len() == 1 && pipeline.stages.iter().all(|s| s.redirects.is_empty());
-            if pipeline.background && !(command.background && alone) {
-                self.console().message(
-                    name,
-                    &"only a program, alone and without a redirect, can run in the background: `run NAME &` (quote & to mean the character)",
-                );
-                return Err(STATUS_USAGE);
             }
         }
         let mut stages: Vec<Ready> = Vec::with_capacity(words.len());
@@ -316,7 +307,7 @@ impl<'a> Shell<'a> {
     }
 
     /// Runs what was prepared. The stages fall into groups: one that makes its own output, and those that read it.
-    fn drive(&self, stages: &mut [Ready], cwd: &mut String, background: bool) -> i32 {
+    fn drive(&self, stages: &mut [Ready], cwd: &mut String) -> i32 {
         let mut interrupted = false;
         let mut start = 0;
         while start < stages.len() && !interrupted {
@@ -326,7 +317,7 @@ impl<'a> Shell<'a> {
             }
             // What comes after the group, if anything, does not read.
             let is_last = end == stages.len();
-            interrupted = self.drive_group(&mut stages[start..end], is_last, cwd, background);
+            interrupted = self.drive_group(&mut stages[start..end], is_last, cwd);
             start = end;
         }
         for stage in stages.iter_mut() {
@@ -351,13 +342,7 @@ impl<'a> Shell<'a> {
     }
 
     /// Runs the first stage into the others. True: ctrl-c.
-    fn drive_group(
-        &self,
-        stages: &mut [Ready],
-        is_last: bool,
-        cwd: &mut String,
-        background: bool,
-    ) -> bool {
+    fn drive_group(&self, stages: &mut [Ready], is_last: bool, cwd: &mut String) -> bool {
         let mut console = self.console();
         let mut nobody = Nobody;
         let last: &mut dyn Sink = if is_last { &mut console } else { &mut nobody };
@@ -369,7 +354,7 @@ impl<'a> Shell<'a> {
             }
         }
         if let Work::Run(run) = stages[0].work
-            && self.run_first(run, stages, last, (is_last, background), cwd)
+            && self.run_first(run, stages, last, is_last, cwd)
         {
             return true;
         }
@@ -388,7 +373,7 @@ impl<'a> Shell<'a> {
         run: RunFn,
         stages: &mut [Ready],
         last: &mut dyn Sink,
-        (is_last, background): (bool, bool),
+        is_last: bool,
         cwd: &mut String,
     ) -> bool {
         let Some((first, rest)) = stages.split_first_mut() else {
@@ -398,7 +383,6 @@ impl<'a> Shell<'a> {
         let name = first.name.clone();
         let args: Vec<&str> = first.args.iter().map(String::as_str).collect();
         let mut ctx = self.ctx(&name, cwd, to_console);
-        ctx.background = background;
         let result = match &mut first.redirect {
             Some(file) => run(
                 &mut ctx,

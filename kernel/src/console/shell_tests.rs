@@ -104,7 +104,7 @@ static ROM: [GenFile; 4] = [
     GenFile::write_only("ctl", |_| Ok(())),
 ];
 
-static MORE: [Command; 3] = [
+static MORE: [Command; 2] = [
     Command::new(
         "fail",
         "fail",
@@ -115,10 +115,6 @@ static MORE: [Command; 3] = [
             Err(CmdError::failed("disk: on fire"))
         },
     ),
-    Command::new("job", "job", "says how it was started", "", |ctx, _, out| {
-        Ok(vfs::print(out, format_args!("background: {}\n", ctx.background))?)
-    })
-    .in_background(),
     Command::new("spin", "spin", "writes until stopped", "", |_, _, out| {
         loop {
             out.write(b"x\n")?;
@@ -594,18 +590,6 @@ fn help_lists_all() {
         );
         let (help, status) = run(&[&format!("help {}", command.name)]);
         assert!(help.starts_with(&format!("usage: {}", command.name)) && status == 0);
-    }
-}
-
-#[test]
-fn only_what_can_runs_in_the_background() {
-    assert_eq!(run(&["job"]), ("background: false\n".into(), 0));
-    let (text, status) = run(&["job & echo next"]);
-    assert_eq!((text.as_str(), status), ("background: true\nnext\n", 0));
-    for line in ["echo x &", "job | wc &", "job > /tmp/x &", "echo a | job &"] {
-        let (text, status) = run(&[line]);
-        assert!(text.contains("can run in the background"), "{line}: {text}");
-        assert_eq!((text.lines().count(), status), (1, STATUS_USAGE), "{line}");
     }
 }
 
