@@ -28,6 +28,40 @@ trace::define_events! {
         print("vector=%d", vector)
     }
 
+    /// Another CPU asks this one to look for a task to run. Linux: as for the timer.
+    event irq_vectors:reschedule_entry(vector: i32) {
+        print("vector=%d", vector)
+    }
+
+    /// It has ended.
+    event irq_vectors:reschedule_exit(vector: i32) {
+        print("vector=%d", vector)
+    }
+
+    /// Another CPU asks this one to call a function. Linux: as for the timer.
+    event irq_vectors:call_function_entry(vector: i32) {
+        print("vector=%d", vector)
+    }
+
+    /// It has ended.
+    event irq_vectors:call_function_exit(vector: i32) {
+        print("vector=%d", vector)
+    }
+
+    /// The CPU forgets translations; all of them where `pages` is -1. Linux: `include/trace/events/tlb.h`.
+    event tlb:tlb_flush(reason: i32, pages: u64) {
+        print("pages:%ld reason:%s (%d)", pages, reason {
+            0 => "flush on task switch", 1 => "remote shootdown", 2 => "local shootdown",
+            3 => "local MM shootdown", 4 => "remote IPI send", 5 => "remote wrong CPU",
+        }, reason)
+    }
+
+    /// The CPU goes idle, into the state of that number; it does so no more with 4294967295. Linux:
+    /// `include/trace/events/power.h`.
+    event power:cpu_idle(state: u32, cpu_id: u32) {
+        print("state=%lu cpu_id=%lu", state, cpu_id)
+    }
+
     /// The frame allocator gives out `1 << order` pages. Linux: `include/trace/events/kmem.h`.
     event kmem:mm_page_alloc(pfn: u64, order: u32) {
         print("pfn=0x%lx order=%d", pfn, order)

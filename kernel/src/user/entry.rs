@@ -191,7 +191,10 @@ pub fn init_cpu() {
         Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION,
         ebx & 1 << 20 != 0,
     );
-    wanted.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, ecx & 1 << 2 != 0);
+    wanted.set(
+        Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION,
+        ecx & 1 << 2 != 0,
+    );
     let unwanted = Cr4Flags::FSGSBASE
         | Cr4Flags::OSFXSR
         | Cr4Flags::OSXMMEXCPT_ENABLE

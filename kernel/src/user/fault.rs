@@ -41,8 +41,14 @@ fn cause(vector: u64) -> (i32, &'static str) {
         0 => (signal::FPE, "division by zero, or a quotient too large"),
         1 => (signal::TRAP, "a single step"),
         3 => (signal::TRAP, "a breakpoint"),
-        6 => (signal::ILL, "the bytes there are no instruction of this CPU, or of ring 3"),
-        7 => (signal::ILL, "a floating-point or vector instruction, which programs here have not"),
+        6 => (
+            signal::ILL,
+            "the bytes there are no instruction of this CPU, or of ring 3",
+        ),
+        7 => (
+            signal::ILL,
+            "a floating-point or vector instruction, which programs here have not",
+        ),
         11 | 12 => (signal::BUS, "a stack access at a non-canonical address"),
         13 => (
             signal::SEGV,

@@ -27,3 +27,9 @@ mod syscall;
 pub use entry::{init_cpu, return_to_user};
 pub use fault::exception;
 pub use process::interrupted;
+
+/// Makes ready for processes. Once, when the kernel's page tables stand and there is a heap.
+pub fn init() {
+    space::init();
+    process::init();
+}

@@ -13,9 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kernel::console::vfs::{FsError, Kind, Mounts, Sink, Stop, VecSink, WriteMode, normalize};
-use kernel::ring3::abi::{
-    O_ACCMODE, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
-};
+use kernel::ring3::abi::{O_ACCMODE, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use kernel::ring3::areas::Bytes;
 use trace::errno::Errno;
 
@@ -155,9 +153,11 @@ struct Whole {
 
 impl Sink for Whole {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        self.poll().and_then(|()| self.bytes.write(bytes)).inspect_err(|stop| {
-            self.stopped = Some(*stop);
-        })
+        self.poll()
+            .and_then(|()| self.bytes.write(bytes))
+            .inspect_err(|stop| {
+                self.stopped = Some(*stop);
+            })
     }
 
     fn poll(&self) -> Result<(), Stop> {

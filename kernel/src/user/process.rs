@@ -498,7 +498,9 @@ impl ProcessHooks for Process {
                 }
             }
             let parent = self.parent();
-            all.iter().find(|p| p.pid() == parent && parent != 0).cloned()
+            all.iter()
+                .find(|p| p.pid() == parent && parent != 0)
+                .cloned()
         };
         drop(gone);
         if let Some(parent) = parent {

@@ -7,6 +7,7 @@ use super::process::{OpenFile, with_current};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
 use crate::task::{Interrupted, Mutex, WaitQueue};
+use crate::terminal;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -118,13 +119,20 @@ impl File for WriteEnd {
                     break;
                 }
                 if nonblock {
-                    return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
+                    return if done > 0 {
+                        Ok(done)
+                    } else {
+                        Err(Errno::EAGAIN)
+                    };
                 }
-                let room = || {
-                    pipe.bytes.lock().len() + len <= PIPE_BYTES || pipe.broken.load(SeqCst)
-                };
+                let room =
+                    || pipe.bytes.lock().len() + len <= PIPE_BYTES || pipe.broken.load(SeqCst);
                 if pipe.writable.wait_interruptible(None, room).is_err() {
-                    return if done > 0 { Ok(done) } else { Err(Errno::EINTR) };
+                    return if done > 0 {
+                        Ok(done)
+                    } else {
+                        Err(Errno::EINTR)
+                    };
                 }
             }
             done += len;
@@ -193,7 +201,7 @@ impl Keys {
     /// They are somebody else's again.
     pub fn close(&self) {
         self.open.store(false, SeqCst);
-        uart::wake_readers();
+        terminal::wake_readers();
     }
 
     /// Reads a line into `line`; false: its end was typed, or it is somebody else's.
@@ -203,7 +211,7 @@ impl Keys {
                 return Ok(false);
             }
             match uart::take_byte() {
-                None => uart::wait_for_input(|| !self.open.load(SeqCst))
+                None => terminal::wait_for_input(|| !self.open.load(SeqCst))
                     .map_err(|Interrupted| Errno::EINTR)?,
                 Some(b'\r' | b'\n') => {
                     uart::write(b"\n");
