@@ -9,6 +9,8 @@ pub const KNOWN: &[&str] = &[
     "kho",
     "kho_scratch",
     "loglevel",
+    "maxcpus",
+    "nosmp",
     "panic",
     "trace_buf_size",
     "trace_clock",
@@ -45,6 +47,7 @@ impl<'a> CmdLine<'a> {
             let value = value.unwrap_or_default();
             let (good, wanted) = match name {
                 "loglevel" => (value.parse::<u8>().is_ok(), "a number from 0 to 255"),
+                "maxcpus" => (value.parse::<usize>().is_ok(), "a number of CPUs"),
                 "panic" => (value.parse::<i64>().is_ok(), "a number of seconds"),
                 "trace_buf_size" => (
                     parse_size(value).is_some_and(|bytes| bytes > 0),

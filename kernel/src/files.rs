@@ -1,7 +1,10 @@
 //! The kernel's own files: the initrd under `/boot`, `/proc`, `/sys/kernel/tracing`, `/sys/kernel/debug/kho`, `/tmp`.
 
+mod cpus;
 mod kho;
 mod proc;
+mod processes;
+mod tmp;
 mod tracefs;
 
 use crate::boot;
@@ -34,6 +37,8 @@ struct Initrd {
 static INITRD: Once<Initrd> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: GenFs = GenFs::new(proc::FILES);
+static CPUS: GenFs = GenFs::new(cpus::FILES);
+static TMP: Once<tmp::Shared> = Once::new();
 static KHO: GenFs = GenFs::new(kho::FILES);
 static KHO_SWITCH: GenFs = GenFs::new(kho::SWITCH);
 
@@ -168,14 +173,15 @@ fn tmp_limit() -> usize {
     DEFAULT_LIMIT_BYTES.min((memory::free_pages() * PAGE / 8) as usize)
 }
 
-/// Everything that is mounted. Called once.
+/// Everything that is mounted: the same files, whoever asks.
 pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
-    let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
-    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 7] = [
+    let tmp = TMP.call_once(|| tmp::Shared::new(TmpFs::new(tmp_limit())));
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 8] = [
         ("/boot", boot_files),
         ("/proc", &PROC),
+        ("/sys/devices/system/cpu", &CPUS),
         ("/sys/kernel/tracing", &tracefs::TRACEFS),
         // The path from before 2015, which many fingers still know.
         ("/sys/kernel/debug/tracing", &tracefs::TRACEFS),

@@ -8,8 +8,9 @@
 use crate::boot;
 use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
-use crate::machine::{apic, clock};
+use crate::machine::{apic, clock, cpu, ipi};
 use crate::memory::{self, IrqMutex};
+use crate::user::space;
 use crate::{events, files};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -44,6 +45,8 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
+    /// The jump is CPU 0's; where it was tried.
+    NotOnCpu0(usize),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -81,6 +84,10 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::NotOnCpu0(cpu) => write!(
+                f,
+                "a kexec takes place on CPU 0, and this is CPU {cpu}; this kernel runs on"
+            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -316,6 +323,7 @@ fn place(
             initrd: files::initrd_extent(),
             initrd_crc32: files::initrd_crc32(),
             rsdp: info.rsdp,
+            low: info.low,
             clock_mult: clock::mult(),
             ..Header::default()
         },
@@ -404,12 +412,20 @@ pub fn unload() -> bool {
 /// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
 pub fn execute() -> Result<Infallible, KexecError> {
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
+    if cpu::index() != 0 {
+        return Err(KexecError::NotOnCpu0(cpu::index()));
+    }
     let control = control_page_address();
     let mut outgoing = match handing::switch::active() {
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
         false => None,
     };
-    match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
+    // Into the kernel's own tables: those of a process, whose lower half is its own, may still be in force here.
+    let mapped = memory::without_interrupts(|| {
+        space::load_kernel_tables();
+        memory::map_pages(control, control, PAGE, Rights::ReadExecute)
+    });
+    match mapped {
         // Taken: from an attempt before this one.
         Ok(()) | Err(MapError::Taken) => {}
         Err(MapError::NoMemory) => {
@@ -420,7 +436,15 @@ pub fn execute() -> Result<Infallible, KexecError> {
     }
     // Nothing that can fail comes after this.
     interrupts::disable();
+    space::load_kernel_tables();
     events::kexec_phase(generation(), "quiesce");
+    let late = ipi::stop_others_safely();
+    if late != 0 {
+        crate::warning!(
+            "kexec: CPUs {late:#b} came to no safe point, and are stopped where they are"
+        );
+    }
+    ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
     if let Some(outgoing) = outgoing {

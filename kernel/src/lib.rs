@@ -16,3 +16,4 @@ pub mod params;
 pub mod pool;
 pub mod protocol;
 pub mod ring3;
+pub mod tsc;

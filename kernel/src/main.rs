@@ -22,8 +22,10 @@ mod machine;
 mod memory;
 mod power;
 mod report;
+mod task;
 mod terminal;
 mod tracing;
+mod user;
 
 /// What `uname -r` would say: it stands in the banner, in `/proc/version`, and crosses as the previous release.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,9 +40,11 @@ fn run() -> ! {
     machine::init(&received);
     tracing::init(&received);
     files::init(&received);
+    user::init();
     terminal::init(&received);
     demo_state::init(&received);
     handing::finish(received);
     machine::start_interrupts();
+    machine::smp::start_others();
     terminal::run()
 }

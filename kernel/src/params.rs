@@ -15,7 +15,7 @@ pub const BLOCK_SIZE: usize = 16384;
 /// Printable, so that a hexdump tells what it is.
 pub const MAGIC: [u8; 8] = *b"BATONKX\n";
 /// Goes up when the block's layout changes; the ELF note of a kernel names the one it understands.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Limits of the arrays in the block.
 pub const MAX_REGIONS: usize = 256;
 /// See [`MAX_REGIONS`].
@@ -134,6 +134,8 @@ pub struct Header {
     pub initrd: Extent,
     /// ACPI's RSDP; 0 where none is known.
     pub rsdp: u64,
+    /// Pages below 1 MiB that are no kernel's but for the start of other CPUs; size 0 where there are none.
+    pub low: Extent,
     /// Multiplier and shift of the clock: ns = TSC * mult >> 32. All lives count with the same.
     pub clock_mult: u64,
 }
@@ -261,6 +263,7 @@ impl Params {
             &header.symtab,
             &header.strtab,
             &header.initrd,
+            &header.low,
         ]) {
             extent
                 .range()

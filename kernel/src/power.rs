@@ -1,9 +1,10 @@
 //! Ends: power off, reset, and the last words of a kernel that cannot go on.
 
-use crate::machine::{clock, firmware};
+use crate::events;
+use crate::machine::{clock, cpu, firmware, ipi, percpu};
 use crate::memory::without_interrupts;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::protocol::{CONSOLE_PORT, EXIT_PANIC, EXIT_PORT};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
@@ -16,6 +17,8 @@ pub fn off(rsdp: u64) -> &'static str {
     };
     // SLP_TYP is in bits 10 to 12 of PM1_CNT, SLP_EN in bit 13 (ACPI 6.5, table 4.18).
     let value = |kind: u8| (kind as u16 & 7) << 10 | 1 << 13;
+    interrupts::disable();
+    ipi::stop_others();
     // SAFETY: the registers and values are those that firmware names for this; nothing runs after it.
     unsafe {
         Port::<u16>::new(how.pm1a).write(value(how.types.0));
@@ -27,12 +30,14 @@ pub fn off(rsdp: u64) -> &'static str {
     for _ in 0..1_000_000_000u64 {
         core::hint::spin_loop();
     }
-    "the machine does not react to the ACPI power-off"
+    interrupts::enable();
+    "the machine does not react to the ACPI power-off; its other CPUs have stopped"
 }
 
 /// Resets the machine: the chipset's reset register, then the keyboard controller's line, then a triple fault.
 pub fn reset() -> ! {
     interrupts::disable();
+    ipi::stop_others();
     // SAFETY: 0xcf9 is the reset control register of every PC chipset with PCI; 0xfe to port 0x64 pulses the reset line.
     unsafe {
         Port::<u8>::new(0xcf9).write(0x02);
@@ -108,22 +113,31 @@ pub fn halt() -> ! {
     }
 }
 
-/// Whether this CPU waits in [`wait`].
-static IDLE: AtomicBool = AtomicBool::new(false);
-
 /// Whether this CPU has nothing to do.
 pub fn idle() -> bool {
-    IDLE.load(Relaxed)
+    percpu::this().idle.load(Relaxed)
 }
 
 /// Waits, halted, until an interrupt comes, unless `ready` says that there is something to do already.
 pub fn wait(ready: impl Fn() -> bool) {
     without_interrupts(|| {
         if !ready() {
-            IDLE.store(true, Relaxed);
-            // `sti` takes effect after the next instruction, so no interrupt gets between the look and the halt.
-            interrupts::enable_and_hlt();
-            IDLE.store(false, Relaxed);
+            halt_until_interrupt();
         }
     });
+}
+
+/// The state of `cpu_idle` in which a CPU is halted, and the one that says that it is idle no more, as in Linux.
+const HALTED: u32 = 1;
+const BUSY: u32 = u32::MAX;
+
+/// Halts this CPU until an interrupt comes, and handles that. Interrupts are off before, and on after it.
+pub fn halt_until_interrupt() {
+    let area = percpu::this();
+    area.idle.store(true, Relaxed);
+    events::cpu_idle(HALTED, cpu::index() as u32);
+    // `sti` takes effect after the next instruction, so no interrupt gets between the look and the halt.
+    interrupts::enable_and_hlt();
+    events::cpu_idle(BUSY, cpu::index() as u32);
+    area.idle.store(false, Relaxed);
 }

@@ -2,12 +2,12 @@
 
 use crate::boot::{self, paging::text_range, stacks};
 use crate::machine::traps::Frame;
-use crate::machine::{clock, uart};
+use crate::machine::{clock, cpu, ipi, uart};
 use crate::memory::IrqMutex;
 use crate::{events, power};
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use kernel::klog::{KernelLog, Level, Line};
 use kernel::protocol::PANIC;
 use x86_64::registers::control::Cr2;
@@ -88,18 +88,24 @@ impl Write for Report {
     }
 }
 
-/// Set once a report has begun: a fault inside of it is not reported the same way.
-static REPORTING: AtomicBool = AtomicBool::new(false);
+/// The CPU that has begun a report, and 1; 0: none has. A fault inside of it is not reported the same way.
+static REPORTING: AtomicUsize = AtomicUsize::new(0);
 
-/// Starts the last report of this life, or ends it all where it has failed before.
+/// Starts the last report of this life, or ends it all where it has failed before. One CPU reports; the others stop.
 fn begin_report() -> Report {
     x86_64::instructions::interrupts::disable();
-    // SAFETY: interrupts are off, one CPU runs, and this never returns to whoever held the locks.
+    let this = cpu::index() + 1;
+    let first = REPORTING.compare_exchange(0, this, Relaxed, Relaxed);
+    if first.is_err_and(|other| other != this) {
+        ipi::stop();
+    }
+    ipi::stop_others();
+    // SAFETY: interrupts are off, the other CPUs have stopped, and this never returns to whoever held the locks.
     unsafe {
         uart::break_lock();
         LOG.force_unlock();
     }
-    if REPORTING.swap(true, Relaxed) {
+    if first.is_err() {
         uart::write(b"\na fault inside the report of a fault; nothing more can be said\n");
         power::after_panic(None);
     }
@@ -122,7 +128,12 @@ fn panic(info: &PanicInfo) -> ! {
     if let Some(location) = info.location() {
         let _ = write!(report, "\n  at {location}");
     }
-    let _ = writeln!(report, "\n  generation {}", crate::handing::generation());
+    let _ = writeln!(
+        report,
+        "\n  generation {}, CPU {}",
+        crate::handing::generation(),
+        cpu::index()
+    );
     let rbp: u64;
     // SAFETY: copies a register.
     unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp) };
@@ -178,7 +189,7 @@ pub fn fault(frame: &Frame) -> ! {
     let _ = cause(&mut report, frame);
     let _ = write!(
         report,
-        "\n  generation {}\n\
+        "\n  generation {}, CPU {}\n\
          rip {:#018x}  rsp {:#018x}  rflags {:#010x}  cs {:#x}  ss {:#x}\n\
          rax {:#018x}  rbx {:#018x}  rcx {:#018x}  rdx {:#018x}\n\
          rsi {:#018x}  rdi {:#018x}  rbp {:#018x}  r8  {:#018x}\n\
@@ -186,6 +197,7 @@ pub fn fault(frame: &Frame) -> ! {
          r13 {:#018x}  r14 {:#018x}  r15 {:#018x}\n\
          cr2 {:#018x}  cr3 {:#018x}\n",
         crate::handing::generation(),
+        cpu::index(),
         frame.rip,
         frame.rsp,
         frame.rflags,

@@ -3,7 +3,7 @@
 use crate::boot;
 use crate::events;
 use crate::handing::{Outcome, Received, Subsystem, generation, outcome, phase, take_phases};
-use crate::machine::{clock, cpu, traps};
+use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,7 +18,7 @@ use spin::Once;
 use trace::fs::TraceFs;
 use trace::tracer::DEFAULT_KB;
 use trace::{Config, TracerState};
-use trace::{Context, Platform, Tracer};
+use trace::{Context, Locality, Platform, Tracer};
 
 static TRACER: Once<Tracer<Phys>> = Once::new();
 
@@ -35,6 +35,15 @@ static UNPRESERVED: AtomicU64 = AtomicU64::new(0);
 const CONSOLE_PID: i32 = 1;
 
 impl Platform for Phys {
+    // SAFETY: a buffer is the CPU's whose number it has, and a write to it has preemption off from its begin to its end
+    // (`no_preempt`): no other CPU is in one, and interrupts nest. `barrier_all` comes through by NMI.
+    const LOCALITY: Locality = unsafe { Locality::pinned() };
+
+    fn barrier_all(&self) {
+        ipi::barrier_all();
+    }
+
+    #[inline(always)]
     fn cpu(&self) -> usize {
         cpu::index()
     }
@@ -47,16 +56,26 @@ impl Platform for Phys {
         clock::nanos_at(cycles)
     }
 
+    /// Called with preemption off, once more than where the event is.
     fn context(&self) -> Context {
+        let count = percpu::preempt_count();
         Context {
             pid: if crate::power::idle() { 0 } else { CONSOLE_PID },
             irqs_off: !x86_64::instructions::interrupts::are_enabled(),
-            in_hardirq: traps::in_hardirq(),
-            in_softirq: false,
-            in_nmi: traps::in_nmi(),
-            need_resched: false,
-            preempt_count: 0,
+            in_hardirq: count & percpu::HARDIRQ_MASK != 0,
+            in_softirq: count & percpu::SOFTIRQ_MASK != 0,
+            in_nmi: count & percpu::NMI_MASK != 0,
+            need_resched: percpu::this().need_resched.load(Relaxed),
+            preempt_count: (count & percpu::PREEMPT_MASK).saturating_sub(1).min(15) as u8,
         }
+    }
+
+    #[inline(always)]
+    fn no_preempt<R>(&self, f: impl FnOnce() -> R) -> R {
+        percpu::add_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
+        let result = f();
+        percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
+        result
     }
 
     fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
@@ -195,7 +214,7 @@ fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, St
         }
         None => {}
     }
-    Tracer::adopt(Phys, cpu::MAX_CPUS, generation(), state, events::ALL).map_err(|e| e.to_string())
+    Tracer::adopt(Phys, cpu::count(), generation(), state, events::ALL).map_err(|e| e.to_string())
 }
 
 /// Empty buffers, of the size that was asked for or of one that there is memory for.
@@ -204,7 +223,7 @@ fn fresh() -> Option<Tracer<Phys>> {
     let asked = asked.and_then(parse_size).filter(|bytes| *bytes > 0);
     let wanted = asked.map_or(DEFAULT_KB, |bytes| bytes.div_ceil(1024));
     // No more than a quarter of the memory for a start; a person can ask for more later.
-    let most = memory::free_pages() * 4 / 4 / cpu::MAX_CPUS as u64;
+    let most = memory::free_pages() * 4 / 4 / cpu::count() as u64;
     let size_kb = wanted.clamp(8, most.max(8));
     if size_kb < wanted {
         crate::warning!(
@@ -212,7 +231,7 @@ fn fresh() -> Option<Tracer<Phys>> {
         );
     }
     let config = Config {
-        nr_cpus: cpu::MAX_CPUS,
+        nr_cpus: cpu::count(),
         buffer_kb_per_cpu: size_kb,
         generation: generation(),
     };

@@ -7,7 +7,7 @@ pub mod early;
 pub mod paging;
 pub mod stacks;
 
-use crate::machine::clock;
+use crate::machine::{clock, percpu, trampoline};
 use arrayvec::{ArrayString, ArrayVec};
 use bootloader_api::config::Mapping;
 use bootloader_api::info::MemoryRegionKind;
@@ -91,6 +91,8 @@ pub struct Info {
     pub initrd_crc32: Option<u32>,
     /// Physical address of ACPI's RSDP, or 0.
     pub rsdp: u64,
+    /// Pages below 1 MiB for the start of other CPUs; size 0: none.
+    pub low: Extent,
     /// The command line that came with a kexec; after a cold start it is in the initrd.
     pub cmdline: ArrayString<MAX_CMDLINE>,
 }
@@ -139,15 +141,20 @@ pub unsafe fn bytes_at(extent: Extent) -> &'static [u8] {
 }
 
 fn cold_start(boot: &'static mut BootInfo) -> ! {
+    percpu::load(0);
     let entry_tsc = clock::tsc();
     let mut regions = ArrayVec::new();
     let mut boot_owned = ArrayVec::new();
+    let mut low = Extent::default();
     for region in boot.memory_regions.iter() {
         let kind = match region.kind {
             MemoryRegionKind::Usable | MemoryRegionKind::Bootloader => Kind::Ram,
             _ => Kind::Reserved,
         };
         add_region(&mut regions, region.start, region.end, kind);
+        if region.kind == MemoryRegionKind::Usable {
+            low = low_pages(region.start, region.end).unwrap_or(low);
+        }
         if region.kind == MemoryRegionKind::Bootloader {
             let range = PhysRange {
                 start: region.start & !(PAGE - 1),
@@ -193,6 +200,7 @@ fn cold_start(boot: &'static mut BootInfo) -> ! {
             initrd,
             initrd_crc32: None,
             rsdp: boot.rsdp_addr.into_option().unwrap_or(0),
+            low,
             cmdline: ArrayString::new(),
         },
         early,
@@ -201,6 +209,7 @@ fn cold_start(boot: &'static mut BootInfo) -> ! {
 
 /// Called by `kexec_entry` only.
 unsafe extern "C" fn kexec_start(params: u64, entry_tsc: u64) -> ! {
+    percpu::load(0);
     // SAFETY: by the contract of the entry `params` points to a block of that size that nobody else uses.
     let block = unsafe { core::slice::from_raw_parts(params as *const u8, BLOCK_SIZE) };
     let params = match Params::decode(block) {
@@ -230,6 +239,7 @@ unsafe extern "C" fn kexec_start(params: u64, entry_tsc: u64) -> ! {
             initrd: header.initrd,
             initrd_crc32: Some(header.initrd_crc32),
             rsdp: header.rsdp,
+            low: header.low,
             cmdline: params.cmdline,
         },
         early,
@@ -250,6 +260,19 @@ fn begin(info: Info, early: PhysRange) -> ! {
 extern "C" fn after_switch() -> ! {
     crate::memory::init_heap();
     crate::run()
+}
+
+/// The last pages of a free region below 640 KiB that are enough for `machine::trampoline`: the boot loader takes nothing
+/// below 1 MiB, and firmware says what it keeps there. Page 0 is left alone, whatever the map says of it.
+fn low_pages(start: u64, end: u64) -> Option<Extent> {
+    const LOW_END: u64 = 0xa_0000;
+    const SIZE: u64 = trampoline::PAGES * PAGE;
+    let start = align_up(start, PAGE).max(PAGE);
+    let end = end.min(LOW_END) & !(PAGE - 1);
+    (start.checked_add(SIZE)? <= end).then(|| Extent {
+        addr: end - SIZE,
+        size: SIZE,
+    })
 }
 
 /// Adds a region, in whole pages (RAM shrinks, anything else grows), merged with the one before where they touch. The

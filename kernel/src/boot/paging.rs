@@ -2,7 +2,7 @@
 
 use super::early::Early;
 use super::{Info, stacks};
-use kernel::layout::{DIRECT_MAP, IMAGE, PAGE};
+use kernel::layout::{AREAS, DIRECT_MAP, IMAGE, PAGE};
 use kernel::params::Kind;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
@@ -139,6 +139,22 @@ impl Tables {
         Ok(())
     }
 
+    /// Gives the area at `virt` its entry in the top table, with an empty table behind it.
+    ///
+    /// # Errors
+    /// [`MapError::NoMemory`].
+    fn reserve(&mut self, virt: u64, source: Source) -> Result<(), MapError> {
+        let table = source().ok_or(MapError::NoMemory)?;
+        // SAFETY: a fresh page from the allocator, reachable through the direct map.
+        unsafe { core::ptr::write_bytes((DIRECT_MAP + table) as *mut u8, 0, PAGE as usize) };
+        let index = VirtAddr::new(virt).p4_index();
+        self.mapper.level_4_table_mut()[index].set_addr(
+            PhysAddr::new(table),
+            PageTableFlags::PRESENT | PageTableFlags::WRITABLE,
+        );
+        Ok(())
+    }
+
     fn map_one<S: PageSize + core::fmt::Debug>(
         &mut self,
         virt: u64,
@@ -169,6 +185,17 @@ impl Tables {
             Err(_) => return Err(MapError::Taken),
         }
         Ok(S::SIZE)
+    }
+
+    /// Takes a page of 4 KiB out, if it is there. Who remembers it is to be told by the caller.
+    ///
+    /// # Safety
+    /// Nobody uses the address any more.
+    pub unsafe fn unmap(&mut self, virt: u64) {
+        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(virt));
+        if let Ok((_, flush)) = self.mapper.unmap(page) {
+            flush.ignore();
+        }
     }
 
     /// Maps `size` bytes from `start` on in the direct map, read-only where `constant` says so of a page.
@@ -264,6 +291,9 @@ fn try_build_own(info: &Info, early: &mut Early) -> Result<Tables, MapError> {
     let old = unsafe { Tables::current() };
     let mut source = || early.take(1);
     let mut tables = Tables::new(&mut source).ok_or(MapError::NoMemory)?;
+    for area in AREAS {
+        tables.reserve(area, &mut source)?;
+    }
     let mut constant = arrayvec::ArrayVec::<(u64, u64), 64>::new();
     for (start, end, rights) in image_parts() {
         for virt in (start..end).step_by(PAGE as usize) {
@@ -289,8 +319,9 @@ fn try_build_own(info: &Info, early: &mut Early) -> Result<Tables, MapError> {
         tables.map_direct(start, start + size, &constant, &mut source)?;
     }
     for (cpu, stack) in stacks::each() {
-        let bottom = stacks::top(cpu, stack) - stack.size();
-        for at in (0..stack.size()).step_by(PAGE as usize) {
+        let size = stacks::size(cpu, stack);
+        let bottom = stacks::top(cpu, stack) - size;
+        for at in (0..size).step_by(PAGE as usize) {
             let phys = source().ok_or(MapError::NoMemory)?;
             tables.map(bottom + at, phys, PAGE, Rights::ReadWrite, &mut source)?;
         }

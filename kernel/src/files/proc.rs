@@ -1,6 +1,7 @@
 //! `/proc`: what the kernel knows of itself and the machine.
 
-use crate::machine::{self, apic, clock, traps};
+use super::cpus;
+use crate::machine::clock;
 use crate::memory;
 use crate::{boot, handing};
 use kernel::console::genfs::GenFile;
@@ -11,7 +12,8 @@ use kernel::params::Kind;
 pub const FILES: &[GenFile] = &[
     GenFile::read_only("buddyinfo", buddyinfo),
     GenFile::read_only("cmdline", cmdline),
-    GenFile::read_only("interrupts", interrupts),
+    GenFile::read_only("cpuinfo", cpus::cpuinfo),
+    GenFile::read_only("interrupts", cpus::interrupts),
     GenFile::read_only("iomem", iomem),
     GenFile::read_only("meminfo", meminfo),
     GenFile::read_only("uptime", uptime),
@@ -31,40 +33,6 @@ fn cmdline(out: &mut dyn Sink) -> Result<(), FsError> {
     Ok(print(
         out,
         format_args!("{}\n", boot::cmdline().0.trim_end()),
-    )?)
-}
-
-fn interrupts(out: &mut dyn Sink) -> Result<(), FsError> {
-    print(out, format_args!("           CPU0\n"))?;
-    let uart = machine::found().uart_gsi;
-    print(
-        out,
-        format_args!(
-            "{uart:3}: {:10}   IO-APIC   uart\n",
-            traps::count(apic::UART_VECTOR)
-        ),
-    )?;
-    print(
-        out,
-        format_args!(
-            "LOC: {:10}   Local timer interrupts\n",
-            traps::count(apic::TIMER_VECTOR)
-        ),
-    )?;
-    print(
-        out,
-        format_args!("NMI: {:10}   Non-maskable interrupts\n", traps::count(2)),
-    )?;
-    print(
-        out,
-        format_args!(
-            "SPU: {:10}   Spurious interrupts\n",
-            traps::count(apic::SPURIOUS_VECTOR)
-        ),
-    )?;
-    Ok(print(
-        out,
-        format_args!("ERR: {:10}\n", traps::count(apic::ERROR_VECTOR)),
     )?)
 }
 

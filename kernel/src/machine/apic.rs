@@ -1,37 +1,70 @@
-//! The local APIC (timer, end of interrupt) and the I/O APIC (the serial port's line).
+//! The local APIC of each CPU (timer, end of interrupt, interrupts to other CPUs) and the I/O APIC (the serial port's line).
 
 use super::Found;
-use crate::memory::{self, IrqMutex};
+use super::cpu::{self, MAX_CPUS};
+use crate::memory::{self, without_interrupts};
+use core::cell::UnsafeCell;
+use spin::Once;
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode, xapic_base};
 use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::Msr;
 
 /// Timer interrupts a second and CPU.
 pub const HZ: u64 = 100;
 
-/// Interrupt vectors. 0 to 31 are the CPU's exceptions.
+/// Interrupt vectors. 0 to 31 are the CPU's exceptions. Those between CPUs have Linux's numbers.
 pub const TIMER_VECTOR: u8 = 0x20;
 pub const UART_VECTOR: u8 = 0x24;
+pub const STOP_VECTOR: u8 = 0xf8;
+pub const CALL_VECTOR: u8 = 0xfc;
+pub const RESCHEDULE_VECTOR: u8 = 0xfd;
 pub const ERROR_VECTOR: u8 = 0xfe;
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
-/// The local APIC as the crate has it.
-struct Local(LocalApic);
+/// A CPU's local APIC as the crate has it.
+struct Own(UnsafeCell<Option<LocalApic>>);
 
-// SAFETY: the crate forbids it because each CPU has an APIC of its own at the same address. One CPU runs so far.
-unsafe impl Send for Local {}
+// SAFETY: each CPU touches its own element only (see `with_local`).
+unsafe impl Sync for Own {}
 
-static LOCAL: IrqMutex<Option<Local>> = IrqMutex::new(None);
+static LOCAL: [Own; MAX_CPUS] = [const { Own(UnsafeCell::new(None)) }; MAX_CPUS];
 
+/// Works with the running CPU's local APIC, with interrupts off: no lock, so that it works in a panic, too.
 fn with_local<R>(f: impl FnOnce(&mut LocalApic) -> R) -> R {
-    let mut local = LOCAL.lock();
-    f(&mut local.get_or_insert_with(|| Local(build())).0)
+    without_interrupts(|| {
+        // SAFETY: the element is this CPU's alone, and no interrupt comes in between. An NMI does not come here, unless it
+        // never returns.
+        let local = unsafe { &mut *LOCAL[cpu::index()].0.get() };
+        f(local.get_or_insert_with(build))
+    })
+}
+
+/// Whether the local APICs are driven by MSRs (x2APIC) and not by memory: where the CPU says that it can.
+fn is_x2apic() -> bool {
+    static IS: Once<bool> = Once::new();
+    // CPUID 1, ECX bit 21 (Intel SDM vol. 3, 11.12.1). The crate goes by the same bit.
+    *IS.call_once(|| core::arch::x86_64::__cpuid(1).ecx & 1 << 21 != 0)
 }
 
 fn build() -> LocalApic {
-    // SAFETY: reads IA32_APIC_BASE.
-    let base = unsafe { xapic_base() };
-    let registers = memory::map_device(base, 4096);
+    /// All CPUs have theirs at the same address.
+    static REGISTERS: Once<u64> = Once::new();
+    const IA32_APIC_BASE: u32 = 0x1b;
+    if is_x2apic() {
+        let mut base = Msr::new(IA32_APIC_BASE);
+        // SAFETY: bits 11 and 10 turn the APIC on in x2APIC mode, which this CPU has (Intel SDM vol. 3, 11.12.1). Before
+        // that its MSRs are not there.
+        unsafe {
+            let value = base.read();
+            base.write(value | 1 << 11);
+            base.write(value | 3 << 10);
+        }
+    }
+    let registers = *REGISTERS.call_once(|| {
+        // SAFETY: reads IA32_APIC_BASE.
+        memory::map_device(unsafe { xapic_base() }, 4096)
+    });
     LocalApicBuilder::new()
         .timer_vector(TIMER_VECTOR as usize)
         .error_vector(ERROR_VECTOR as usize)
@@ -41,6 +74,42 @@ fn build() -> LocalApic {
         .set_xapic_base(registers)
         .build()
         .expect("all vectors are set")
+}
+
+/// An interrupt for another CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Vector(u8),
+    Nmi,
+    /// Resets the CPU; it then waits for the next one.
+    Init,
+    /// Starts it in real mode at the page with this number.
+    Startup(u8),
+}
+
+/// Sends an interrupt to the CPU whose APIC has this id.
+pub fn send(apic_id: u32, signal: Signal) {
+    with_local(|local| {
+        // SAFETY: reads the command register. Where the one before is never delivered, nothing helps.
+        let busy = |local: &LocalApic| unsafe { local.get_ipi_delivery_status() };
+        for _ in 0..100_000 {
+            if is_x2apic() || !busy(local) {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        // The destination of an xAPIC is in the top byte of the command (Intel SDM vol. 3, 11.6.1 and 11.12.9).
+        let to = if is_x2apic() { apic_id } else { apic_id << 24 };
+        // SAFETY: the vectors have handlers; who sends the others knows what becomes of the CPU.
+        unsafe {
+            match signal {
+                Signal::Vector(vector) => local.send_ipi(vector, to),
+                Signal::Nmi => local.send_nmi(to),
+                Signal::Init => local.send_init_ipi(to),
+                Signal::Startup(page) => local.send_sipi(page, to),
+            }
+        }
+    });
 }
 
 /// Lets the timer count down from the top without interrupting, for calibration.
@@ -62,9 +131,8 @@ pub fn timer_elapsed() -> u64 {
     with_local(|local| unsafe { (u32::MAX - local.timer_current()) as u64 })
 }
 
-/// Turns the local APIC on with its periodic timer, and the old PICs off.
+/// Turns the running CPU's local APIC on with its periodic timer.
 pub fn init(found: &Found) {
-    mask_pics();
     with_local(|local| {
         // SAFETY: the IDT has a handler for each of the vectors, and interrupts are still off.
         unsafe {
@@ -86,7 +154,13 @@ pub fn end_of_interrupt() {
 /// The id of this CPU's APIC.
 pub fn id() -> u32 {
     // SAFETY: reads the id register.
-    with_local(|local| unsafe { local.id() })
+    let register = with_local(|local| unsafe { local.id() });
+    // An xAPIC has it in the top byte (Intel SDM vol. 3, 11.4.6).
+    if is_x2apic() {
+        register
+    } else {
+        register >> 24
+    }
 }
 
 /// Silences the timer before a jump: the next kernel finds no interrupt pending from it.
@@ -96,7 +170,7 @@ pub fn quiet() {
 }
 
 /// The 8259 PICs: remapped off the exceptions, every line masked. A spurious IRQ 7 would otherwise be exception 15.
-fn mask_pics() {
+pub fn mask_pics() {
     let writes: [(u16, u8); 10] = [
         (0x20, 0x11),
         (0xa0, 0x11), // ICW1: edge, cascade, ICW4 follows

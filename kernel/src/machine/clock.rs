@@ -1,14 +1,21 @@
 //! Time: the TSC, and nanoseconds from it by one multiplier that all lives share.
 
+use super::percpu;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86_64::instructions::port::Port;
 
 /// ns = TSC * MULT >> 32. 0 until known.
 static MULT: AtomicU64 = AtomicU64::new(0);
 
-/// The TSC now.
+/// The TSC now: CPU 0's, on whichever CPU this runs. (Others subtract what they are ahead of it.)
 #[inline]
 pub fn tsc() -> u64 {
+    raw_tsc().wrapping_sub(percpu::tsc_offset())
+}
+
+/// The running CPU's own TSC.
+#[inline]
+pub fn raw_tsc() -> u64 {
     // SAFETY: reads a counter, no side effects; every x86-64 CPU has it, and CR4.TSD is clear.
     unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -1,10 +1,11 @@
 //! What ACPI says: CPUs, I/O APICs, the serial port's interrupt, and how to turn the power off.
 
-use super::{Found, clock};
+use super::{Found, FoundCpu, apic, clock};
 use crate::memory;
 use acpi::sdt::fadt::Fadt;
 use acpi::sdt::madt::{Madt, MadtEntry, Polarity, TriggerMode, parse_mps_inti_flags};
 use acpi::{AcpiTables, Handler, PciAddress, PhysicalMapping};
+use alloc::vec;
 use core::ptr::NonNull;
 use x86_64::instructions::port::Port;
 
@@ -23,6 +24,10 @@ pub fn discover(rsdp: u64) -> Found {
         uart_level: false,
         uart_low: false,
         cold_start_tsc: 0,
+        each: vec![FoundCpu {
+            apic_id: apic::id(),
+            tsc_offset: None,
+        }],
     };
     let Some(tables) = tables(rsdp) else {
         return found;
@@ -34,13 +39,21 @@ pub fn discover(rsdp: u64) -> Found {
         );
         return found;
     };
-    let mut cpus = 0;
+    // An id may stand in entries of both kinds; the CPU that runs is number 0, wherever it stands.
+    let mut add = |apic_id: u32, flags: u32| {
+        if flags & 1 != 0 && !found.each.iter().any(|cpu| cpu.apic_id == apic_id) {
+            found.each.push(FoundCpu {
+                apic_id,
+                tsc_offset: None,
+            });
+        }
+    };
     let mut io_apics = arrayvec::ArrayVec::<(u64, u32), 16>::new();
     for entry in madt.get().entries() {
         match entry {
             // Bit 0: enabled (ACPI 6.5, table 5.21).
-            MadtEntry::LocalApic(cpu) => cpus += u32::from(cpu.flags & 1 != 0),
-            MadtEntry::LocalX2Apic(cpu) => cpus += u32::from(cpu.flags & 1 != 0),
+            MadtEntry::LocalApic(cpu) => add(u32::from(cpu.apic_id), cpu.flags),
+            MadtEntry::LocalX2Apic(cpu) => add(cpu.x2apic_id, cpu.flags),
             MadtEntry::IoApic(io) => {
                 let _ =
                     io_apics.try_push((io.io_apic_address as u64, io.global_system_interrupt_base));
@@ -55,7 +68,7 @@ pub fn discover(rsdp: u64) -> Found {
             _ => {}
         }
     }
-    found.cpus = cpus.max(1);
+    found.cpus = found.each.len() as u32;
     if let Some((address, base)) = io_apics
         .iter()
         .filter(|(_, base)| *base <= found.uart_gsi)

@@ -5,17 +5,22 @@ pub mod apic;
 pub mod clock;
 pub mod cpu;
 pub mod firmware;
+pub mod ipi;
+pub mod percpu;
+pub mod smp;
+pub mod trampoline;
 pub mod traps;
 pub mod uart;
 
 use crate::handing::{Received, Subsystem};
+use alloc::vec::Vec;
 use handover::error::Error;
 use handover::state::{Desc, KState, StreamWriter, encoded_size};
 use spin::Once;
 
 /// What a kernel found out about the machine.
 #[derive(Clone, Debug, KState)]
-#[kstate(id = 0x10, version = 2, min_version = 1)]
+#[kstate(id = 0x10, version = 3, min_version = 1)]
 pub struct Found {
     /// TSC ticks a second.
     pub tsc_hz: u64,
@@ -36,6 +41,19 @@ pub struct Found {
     /// The TSC when generation 0 was entered. (It runs on over a reset.)
     #[kstate(since = 2, default = 0)]
     pub cold_start_tsc: u64,
+    /// The CPUs in the order of their numbers, CPU 0 first. Empty where a predecessor did not tell.
+    #[kstate(since = 3, default)]
+    pub each: Vec<FoundCpu>,
+}
+
+/// A CPU.
+#[derive(Clone, Debug, KState)]
+#[kstate(nested)]
+pub struct FoundCpu {
+    /// The id of its local APIC.
+    pub apic_id: u32,
+    /// By how many cycles its TSC is ahead of CPU 0's, where that has been measured.
+    pub tsc_offset: Option<i64>,
 }
 
 static FOUND: Once<Found> = Once::new();
@@ -49,7 +67,7 @@ pub fn found() -> &'static Found {
 
 /// Takes over what the predecessor found, or finds it.
 pub fn init(received: &Received) {
-    let found = received.restore::<Found>(SUBSYSTEM).unwrap_or_else(|| {
+    let mut found = received.restore::<Found>(SUBSYSTEM).unwrap_or_else(|| {
         let firmware = firmware::discover(crate::boot::info().rsdp);
         let speed = clock::calibrate();
         Found {
@@ -60,20 +78,34 @@ pub fn init(received: &Received) {
         }
     });
     clock::set(found.tsc_hz);
+    if found.each.is_empty() {
+        // A predecessor that ran one CPU did not look for the others.
+        found.each = firmware::discover(crate::boot::info().rsdp).each;
+    }
     crate::info!(
-        "machine: {} CPUs, of which {} runs; TSC at {} MHz",
+        "machine: {} CPUs; TSC at {} MHz",
         found.cpus,
-        cpu::MAX_CPUS,
         found.tsc_hz / 1_000_000
     );
-    FOUND.call_once(|| found);
+    let found = FOUND.call_once(|| found);
+    smp::choose(found);
 }
 
 /// Timer and serial port start to interrupt.
 pub fn start_interrupts() {
+    apic::mask_pics();
     apic::init(found());
+    cpu::set_online();
     uart::start_interrupts(found());
     x86_64::instructions::interrupts::enable();
+}
+
+/// What is known, with what this life has learnt.
+fn now() -> Found {
+    Found {
+        each: smp::known(),
+        ..found().clone()
+    }
 }
 
 /// The name under which [`Found`] crosses.
@@ -92,10 +124,10 @@ impl Subsystem for State {
     }
 
     fn size(&self) -> usize {
-        encoded_size(found())
+        encoded_size(&now())
     }
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
-        out.put(0, found())
+        out.put(0, &now())
     }
 }

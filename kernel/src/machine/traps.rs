@@ -1,8 +1,11 @@
 //! Interrupts and exceptions: the stubs, the IDT, and who handles which vector.
 
-use super::apic::{self, ERROR_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, UART_VECTOR};
-use super::{cpu, uart};
-use crate::{events, report};
+use super::apic::{
+    self, CALL_VECTOR, ERROR_VECTOR, RESCHEDULE_VECTOR, SPURIOUS_VECTOR, STOP_VECTOR, TIMER_VECTOR,
+    UART_VECTOR,
+};
+use super::{cpu, ipi, percpu, uart};
+use crate::{events, report, user};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -37,27 +40,15 @@ pub struct Frame {
     pub ss: u64,
 }
 
-// One stub of 16 bytes a vector: a zero where the CPU pushes no error code, the vector, and on to the common part. The
+// One stub of 16 bytes a vector: a zero where the CPU pushes no error code, the vector, and on to a common part. The
 // CPU aligns the stack to 16 bytes before it pushes, and Frame is 22 words long, so that the call finds it aligned.
+//
+// GS is the kernel's while the kernel runs (machine::percpu). Whoever comes from ring 3 brings the user's, and swaps. An
+// exception that can come at any instruction of the kernel, also before an entry has swapped or after an exit has, cannot
+// go by the ring: it looks at the base, which is the kernel's where it is in the upper half (a user's never is). Those are
+// the debug exception, NMI, double fault and machine check.
 core::arch::global_asm!(
-    ".section .text.trap_stubs, \"ax\"",
-    ".balign 16",
-    ".global trap_stubs",
-    "trap_stubs:",
-    ".set vector, 0",
-    ".rept 256",
-    ".balign 16",
-    // Vectors with an error code: 8, 10 to 14, 17, 21, 29, 30 (Intel SDM vol. 3, table 6-1; AMD's 29 and 30).
-    ".if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
-    ".else",
-    "push 0",
-    ".endif",
-    ".byte 0x68", // push imm32
-    ".long vector",
-    "jmp trap_common",
-    ".set vector, vector + 1",
-    ".endr",
-    "trap_common:",
+    ".macro push_registers",
     "push rax",
     "push rbx",
     "push rcx",
@@ -73,9 +64,8 @@ core::arch::global_asm!(
     "push r13",
     "push r14",
     "push r15",
-    "mov rdi, rsp",
-    "cld",
-    "call {trap}",
+    ".endm",
+    ".macro pop_registers_and_return",
     "pop r15",
     "pop r14",
     "pop r13",
@@ -93,9 +83,75 @@ core::arch::global_asm!(
     "pop rax",
     "add rsp, 16",
     "iretq",
+    ".endm",
+    ".section .text.trap_stubs, \"ax\"",
+    ".balign 16",
+    ".global trap_stubs",
+    "trap_stubs:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    // Vectors with an error code: 8, 10 to 14, 17, 21, 29, 30 (Intel SDM vol. 3, table 6-1; AMD's 29 and 30).
+    ".if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    ".else",
+    "push 0",
+    ".endif",
+    ".byte 0x68", // push imm32
+    ".long vector",
+    ".if (vector == 1) || (vector == 2) || (vector == 8) || (vector == 18)",
+    "jmp trap_anywhere",
+    ".else",
+    "jmp trap_common",
+    ".endif",
+    ".set vector, vector + 1",
+    ".endr",
+    "trap_common:",
+    "push_registers",
+    "mov rdi, rsp",
+    "cld",
+    "test byte ptr [rsp + {cs}], 3",
+    "jz 2f",
+    "swapgs",
+    "2:",
+    "call {trap}",
+    // Also the way into user mode for the first time: rsp is a Frame.
+    ".global trap_return",
+    "trap_return:",
+    "cli",
+    "test byte ptr [rsp + {cs}], 3",
+    "jz 3f",
+    "swapgs",
+    "3:",
+    "pop_registers_and_return",
+    "trap_anywhere:",
+    "push_registers",
+    "mov rdi, rsp",
+    "cld",
+    "xor ebx, ebx",
+    "mov ecx, {gs_base}",
+    "rdmsr",
+    "test edx, edx",
+    "js 4f",
+    "swapgs",
+    "mov ebx, 1",
+    "4:",
+    "call {trap}",
+    "test ebx, ebx",
+    "jz 5f",
+    "swapgs",
+    "5:",
+    "pop_registers_and_return",
     ".text",
     trap = sym trap,
+    cs = const core::mem::offset_of!(Frame, cs),
+    gs_base = const IA32_GS_BASE,
 );
+
+/// The vector of NMIs.
+pub const NMI: u8 = 2;
+
+/// The MSR with the base of GS.
+const IA32_GS_BASE: u32 = 0xc000_0101;
 
 unsafe extern "C" {
     /// 256 stubs of 16 bytes each.
@@ -147,43 +203,45 @@ pub fn load(code_selector: u16) {
     unsafe { lidt(&pointer) };
 }
 
-/// Depth of hard interrupts and NMIs on each CPU, for the flags of trace events.
-static HARDIRQ: [AtomicU64; cpu::MAX_CPUS] = [const { AtomicU64::new(0) }; cpu::MAX_CPUS];
-static NMI: [AtomicU64; cpu::MAX_CPUS] = [const { AtomicU64::new(0) }; cpu::MAX_CPUS];
+/// Interrupts counted by CPU and vector, for `/proc/interrupts`.
+static COUNTS: [[AtomicU64; 256]; cpu::MAX_CPUS] =
+    [const { [const { AtomicU64::new(0) }; 256] }; cpu::MAX_CPUS];
 
-/// Whether this CPU is in a hard interrupt's handler.
-pub fn in_hardirq() -> bool {
-    HARDIRQ[cpu::index()].load(Relaxed) > 0
-}
-
-/// Whether this CPU is in an NMI's handler.
-pub fn in_nmi() -> bool {
-    NMI[cpu::index()].load(Relaxed) > 0
-}
-
-/// Interrupts counted by vector, for `/proc/interrupts`.
-static COUNTS: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
-
-/// How often a vector has been taken in this life.
-pub fn count(vector: u8) -> u64 {
-    COUNTS[vector as usize].load(Relaxed)
+/// How often a CPU has taken a vector in this life.
+pub fn count(cpu: usize, vector: u8) -> u64 {
+    COUNTS[cpu][vector as usize].load(Relaxed)
 }
 
 extern "C" fn trap(frame: &mut Frame) {
+    // It may have come in the middle of a copy from or to a process.
+    user::copy::close();
     let vector = frame.vector as u8;
-    COUNTS[vector as usize].fetch_add(1, Relaxed);
+    let count = &COUNTS[cpu::index()][vector as usize];
+    // Its own CPU alone changes it, with interrupts off.
+    count.store(count.load(Relaxed) + 1, Relaxed);
     match vector {
-        2 => {
-            NMI[cpu::index()].fetch_add(1, Relaxed);
-            // It may have come inside any lock, so it is only counted (`/proc/interrupts`).
-            NMI[cpu::index()].fetch_sub(1, Relaxed);
+        NMI => {
+            percpu::add_preempt_count::<{ percpu::NMI_OFFSET }>();
+            // It may have come inside any lock.
+            ipi::on_nmi();
+            percpu::sub_preempt_count::<{ percpu::NMI_OFFSET }>();
         }
-        0..32 => report::fault(frame),
+        0..32 => {
+            if !user::exception(frame) {
+                report::fault(frame);
+            }
+        }
         _ => {
-            HARDIRQ[cpu::index()].fetch_add(1, Relaxed);
+            percpu::add_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
             interrupt(vector);
-            HARDIRQ[cpu::index()].fetch_sub(1, Relaxed);
+            percpu::sub_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
+            if percpu::preempt_count() == 0 {
+                crate::task::on_interrupt_exit(frame);
+            }
         }
+    }
+    if frame.cs & 3 != 0 && vector != NMI {
+        user::return_to_user();
     }
 }
 
@@ -191,7 +249,9 @@ fn interrupt(vector: u8) {
     match vector {
         TIMER_VECTOR => {
             events::local_timer_entry(vector as i32);
-            uart::tick();
+            if cpu::index() == 0 {
+                uart::tick();
+            }
             apic::end_of_interrupt();
             events::local_timer_exit(vector as i32);
         }
@@ -201,6 +261,22 @@ fn interrupt(vector: u8) {
             let handled = uart::interrupt();
             apic::end_of_interrupt();
             events::irq_handler_exit(irq, handled as i32);
+        }
+        RESCHEDULE_VECTOR => {
+            events::reschedule_entry(vector as i32);
+            ipi::on_reschedule();
+            apic::end_of_interrupt();
+            events::reschedule_exit(vector as i32);
+        }
+        CALL_VECTOR => {
+            events::call_function_entry(vector as i32);
+            ipi::on_call();
+            apic::end_of_interrupt();
+            events::call_function_exit(vector as i32);
+        }
+        STOP_VECTOR => {
+            apic::end_of_interrupt();
+            ipi::on_stop();
         }
         // A spurious interrupt is not in service, so it is not ended (Intel SDM vol. 3, "Spurious Interrupt").
         SPURIOUS_VECTOR => {}

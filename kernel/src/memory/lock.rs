@@ -1,5 +1,7 @@
 //! A lock for data that interrupt handlers use too: interrupts are off on this CPU while it is held.
 
+use crate::machine::ipi;
+use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
 use x86_64::instructions::interrupts;
 
@@ -18,13 +20,25 @@ impl<T> IrqMutex<T> {
         IrqMutex(spin::Mutex::new(value))
     }
 
-    /// Waits for the lock.
+    /// Waits for the lock. Interrupts are let in meanwhile where they were on, and what other CPUs ask for is done in any
+    /// case: the one that has the lock may wait for this one.
     pub fn lock(&self) -> IrqGuard<'_, T> {
         let were_on = interrupts::are_enabled();
         interrupts::disable();
-        IrqGuard {
-            guard: core::mem::ManuallyDrop::new(self.0.lock()),
-            were_on,
+        loop {
+            if let Some(guard) = self.0.try_lock() {
+                return IrqGuard {
+                    guard: core::mem::ManuallyDrop::new(guard),
+                    were_on,
+                };
+            }
+            if were_on {
+                interrupts::enable();
+            } else {
+                ipi::serve();
+            }
+            spin_loop();
+            interrupts::disable();
         }
     }
 

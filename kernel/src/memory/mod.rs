@@ -15,6 +15,7 @@ use crate::boot::paging::{MapError, Rights, Tables};
 use crate::boot::{self, Origin, early};
 use crate::events;
 use crate::handing::{Outcome, Received, outcome, phase};
+use crate::machine::ipi::{self, Flush};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -247,19 +248,51 @@ pub fn map_pages(virt: u64, phys: u64, size: u64, rights: Rights) -> Result<(), 
     tables.map(virt, phys, size, rights, &mut table_page)
 }
 
+/// Takes pages out of the tables in force, and out of what all CPUs remember of them. What they led to is not freed.
+///
+/// # Safety
+/// Nobody uses these addresses any more.
+pub unsafe fn unmap_pages(virt: u64, pages: u64) {
+    {
+        let _serialised = TABLES.lock();
+        // SAFETY: the lock makes this the only change to the tables.
+        let mut tables = unsafe { Tables::current() };
+        for page in 0..pages {
+            // SAFETY: the caller's promise.
+            unsafe { tables.unmap(virt + page * PAGE) };
+        }
+    }
+    ipi::tlb_shootdown(Flush::Pages(virt, pages));
+}
+
 /// A page for page tables or the heap: early memory first, the frame allocator once it is there.
 pub fn table_page() -> Option<u64> {
     early::take(1).or_else(|| Phys.alloc_pages(0))
 }
 
-fn map_window(pa: u64, size: u64, rights: Rights) -> u64 {
+fn try_map_window(pa: u64, size: u64, rights: Rights) -> Result<u64, MapError> {
     let start = pa & !(PAGE - 1);
     let size = align_up(pa + size - start, PAGE);
     let virt = NEXT_WINDOW.fetch_add(size, Relaxed);
-    if let Err(error) = map_pages(virt, start, size, rights) {
-        panic!("the window of {size:#x} bytes at {pa:#x} cannot be mapped: {error:?}");
+    map_pages(virt, start, size, rights)?;
+    Ok(virt + (pa - start))
+}
+
+fn map_window(pa: u64, size: u64, rights: Rights) -> u64 {
+    match try_map_window(pa, size, rights) {
+        Ok(virt) => virt,
+        Err(error) => {
+            panic!("the window of {size:#x} bytes at {pa:#x} cannot be mapped: {error:?}")
+        }
     }
-    virt + (pa - start)
+}
+
+/// Maps pages below 1 MiB, which are in no direct map; where they appear.
+///
+/// # Errors
+/// [`MapError`].
+pub fn map_low(pa: u64, size: u64) -> Result<u64, MapError> {
+    try_map_window(pa, size, Rights::ReadWrite)
 }
 
 /// Maps device registers, uncached; where they appear.

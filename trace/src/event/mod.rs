@@ -21,7 +21,7 @@ mod table;
 pub mod trigger;
 
 pub use field::{
-    Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
+    Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str, arg,
     ULong, ULongs,
 };
 pub(crate) use format::{

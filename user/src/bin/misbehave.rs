@@ -357,7 +357,7 @@ fn bad_calls() -> i32 {
     for number in [5, 57, 59, 333, 1023, SPAWN + 1, u64::MAX, 1 << 63, 1 << 32] {
         expect("an unknown call", call(number, [0; 6]), ENOSYS);
     }
-    for fd in [99, u64::MAX, 1 << 32, 1 << 31] {
+    for fd in [99, u64::MAX, 1 << 31] {
         expect("read", call(READ, [fd, at, 1, 0, 0, 0]), EBADF);
         expect("close", call(CLOSE, [fd, 0, 0, 0, 0, 0]), EBADF);
         expect("ioctl", call(IOCTL, [fd, 0, 0, 0, 0, 0]), EBADF);
