@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod ftrace;
 mod images;
+mod mapping;
 mod memory;
 mod switch;
 mod tracing;
