@@ -2,9 +2,11 @@
 
 mod fault;
 mod run;
+mod stress;
+mod tasks;
 
 use crate::machine::{self, clock};
-use crate::{boot, files, handing, kexec, memory, power, report, terminal};
+use crate::{boot, files, handing, kexec, memory, power, report, task, terminal};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -22,7 +24,7 @@ static MACHINE: &[Command] = &[
     Command::new("dmesg", "dmesg", "show the kernel log", "", dmesg),
     Command::new(
         "fault",
-        "fault read|write|exec|ud|div|gp|stack|int3",
+        "fault [--task] read|write|exec|ud|div|gp|stack|int3",
         "make the kernel fault on purpose",
         fault::HELP,
         fault::run,
@@ -45,6 +47,8 @@ static MACHINE: &[Command] = &[
          -u unloads; -s shows what is loaded.",
         run_kexec,
     ),
+    Command::new("kill", "kill PID...", "ask tasks to end", "", tasks::kill)
+        .completing(Complete::Nothing),
     Command::new(
         "panic",
         "panic [MESSAGE]",
@@ -54,6 +58,8 @@ static MACHINE: &[Command] = &[
     )
     .completing(Complete::Nothing),
     Command::new("poweroff", "poweroff", "turn the machine off", "", poweroff)
+        .completing(Complete::Nothing),
+    Command::new("ps", "ps [-a]", "list the tasks", tasks::PS_HELP, tasks::ps)
         .completing(Complete::Nothing),
     Command::new(
         "reboot",
@@ -72,6 +78,23 @@ static MACHINE: &[Command] = &[
     )
     .in_background(),
     Command::new("sleep", "sleep SECONDS", "wait", "", sleep).completing(Complete::Nothing),
+    Command::new(
+        "stress",
+        "stress [--cpu N] [--switch N] [--fault N] [--alloc N] [--syscall N] [--time S] [&]",
+        "load the machine with tasks",
+        stress::HELP,
+        stress::run,
+    )
+    .completing(Complete::Nothing)
+    .in_background(),
+    Command::new(
+        "top",
+        "top [-n COUNT]",
+        "show which tasks use the CPUs",
+        tasks::TOP_HELP,
+        tasks::top,
+    )
+    .completing(Complete::Nothing),
     Command::new(
         "uptime",
         "uptime",
@@ -263,7 +286,7 @@ fn reboot(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdErr
     power::reset()
 }
 
-fn sleep(ctx: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
+fn sleep(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
     let wrong = || CmdError::usage("one number of seconds, such as 2 or 0.5");
     let [seconds] = args else {
         return Err(wrong());
@@ -272,13 +295,6 @@ fn sleep(ctx: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdEr
     if !(0.0..=1e9).contains(&seconds) {
         return Err(wrong());
     }
-    let end = clock::nanos() + (seconds * 1e9) as u64;
-    // The timer ends each halt, so the end is met to a tick.
-    while clock::nanos() < end {
-        if ctx.interrupted() {
-            return Err(CmdError::Stopped(kernel::console::vfs::Stop::Interrupted));
-        }
-        power::wait(|| false);
-    }
-    Ok(())
+    task::sleep_interruptible((seconds * 1e9) as u64)
+        .map_err(|_| CmdError::Stopped(Stop::Interrupted))
 }

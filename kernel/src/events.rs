@@ -28,6 +28,135 @@ trace::define_events! {
         print("vector=%d", vector)
     }
 
+    // sched: `include/trace/events/sched.h`.
+
+    /// A CPU goes from one task to another.
+    event sched:sched_switch(prev_comm: [char; 16], prev_pid: pid_t, prev_prio: i32, prev_state: long, next_comm: [char; 16], next_pid: pid_t, next_prio: i32) {
+        print("prev_comm=%s prev_pid=%d prev_prio=%d prev_state=%s%s ==> next_comm=%s next_pid=%d next_prio=%d",
+            prev_comm, prev_pid, prev_prio,
+            prev_state & 0xff | { 1 => "S", 2 => "D", 4 => "T", 8 => "t", 0x10 => "X", 0x20 => "Z", 0x40 => "P", 0x80 => "I" } else "R",
+            prev_state & 0x100 ? "+" : "",
+            next_comm, next_pid, next_prio)
+    }
+
+    /// A task is about to be woken, by the task or interrupt that this is recorded in.
+    event sched:sched_waking(comm: [char; 16], pid: pid_t, prio: i32, target_cpu: i32) {
+        print("comm=%s pid=%d prio=%d target_cpu=%03d", comm, pid, prio, target_cpu)
+    }
+
+    /// It is runnable now.
+    event sched:sched_wakeup(comm: [char; 16], pid: pid_t, prio: i32, target_cpu: i32) {
+        print("comm=%s pid=%d prio=%d target_cpu=%03d", comm, pid, prio, target_cpu)
+    }
+
+    /// A new task is runnable for the first time.
+    event sched:sched_wakeup_new(comm: [char; 16], pid: pid_t, prio: i32, target_cpu: i32) {
+        print("comm=%s pid=%d prio=%d target_cpu=%03d", comm, pid, prio, target_cpu)
+    }
+
+    /// A task that does not run now goes to another CPU.
+    event sched:sched_migrate_task(comm: [char; 16], pid: pid_t, prio: i32, orig_cpu: i32, dest_cpu: i32) {
+        print("comm=%s pid=%d prio=%d orig_cpu=%d dest_cpu=%d", comm, pid, prio, orig_cpu, dest_cpu)
+    }
+
+    /// A task makes another one.
+    event sched:sched_process_fork(parent_comm: str, parent_pid: pid_t, child_comm: str, child_pid: pid_t) {
+        print("comm=%s pid=%d child_comm=%s child_pid=%d", parent_comm, parent_pid, child_comm, child_pid)
+    }
+
+    /// A task ends.
+    event sched:sched_process_exit(comm: [char; 16], pid: pid_t, prio: i32, group_dead: bool) {
+        print("comm=%s pid=%d prio=%d group_dead=%s", comm, pid, prio, group_dead ? "true" : "false")
+    }
+
+    // irq, the soft ones: `include/trace/events/irq.h`.
+
+    /// A soft interrupt is asked for.
+    event irq:softirq_raise(vec: u32) {
+        print("vec=%u [action=%s]", vec, vec { 0 => "HI", 1 => "TIMER", 2 => "NET_TX", 3 => "NET_RX", 4 => "BLOCK", 5 => "IRQ_POLL", 6 => "TASKLET", 7 => "SCHED", 8 => "HRTIMER", 9 => "RCU" })
+    }
+
+    /// Its handler starts.
+    event irq:softirq_entry(vec: u32) {
+        print("vec=%u [action=%s]", vec, vec { 0 => "HI", 1 => "TIMER", 2 => "NET_TX", 3 => "NET_RX", 4 => "BLOCK", 5 => "IRQ_POLL", 6 => "TASKLET", 7 => "SCHED", 8 => "HRTIMER", 9 => "RCU" })
+    }
+
+    /// It has ended.
+    event irq:softirq_exit(vec: u32) {
+        print("vec=%u [action=%s]", vec, vec { 0 => "HI", 1 => "TIMER", 2 => "NET_TX", 3 => "NET_RX", 4 => "BLOCK", 5 => "IRQ_POLL", 6 => "TASKLET", 7 => "SCHED", 8 => "HRTIMER", 9 => "RCU" })
+    }
+
+    // timer: `include/trace/events/timer.h`.
+
+    /// A timer is set; times are ticks, `flags` has the CPU.
+    event timer:timer_start(timer: ptr, function: ptr, expires: ulong, bucket_expiry: ulong, now: ulong, flags: u32) {
+        print("timer=%p function=%ps expires=%lu [timeout=%ld] bucket_expiry=%lu cpu=%u idx=%u flags=%s",
+            timer, function, expires, expires - now, bucket_expiry, flags & 0x3ffff, flags >> 22,
+            flags & 0x3c0000 | { 0x40000 => "M", 0x80000 => "D", 0x100000 => "P", 0x200000 => "I" } else "")
+    }
+
+    /// A timer's function is about to be called; it was due at `baseclk`.
+    event timer:timer_expire_entry(timer: ptr, now: ulong, function: ptr, baseclk: ulong) {
+        print("timer=%p function=%ps now=%lu baseclk=%lu", timer, function, now, baseclk)
+    }
+
+    /// It has returned.
+    event timer:timer_expire_exit(timer: ptr) {
+        print("timer=%p", timer)
+    }
+
+    /// A timer is stopped before it went off.
+    event timer:timer_cancel(timer: ptr) {
+        print("timer=%p", timer)
+    }
+
+    // workqueue: `include/trace/events/workqueue.h`.
+
+    /// Work is put into a list.
+    event workqueue:workqueue_queue_work(work: ptr, function: ptr, workqueue: str, req_cpu: i32, cpu: i32) {
+        print("work struct=%p function=%ps workqueue=%s req_cpu=%d cpu=%d", work, function, workqueue, req_cpu, cpu)
+    }
+
+    /// A worker may take it.
+    event workqueue:workqueue_activate_work(work: ptr, function: ptr) {
+        print("work struct %p function=%ps ", work, function)
+    }
+
+    /// A worker is about to call it.
+    event workqueue:workqueue_execute_start(work: ptr, function: ptr) {
+        print("work struct %p: function %ps", work, function)
+    }
+
+    /// It has returned.
+    event workqueue:workqueue_execute_end(work: ptr, function: ptr) {
+        print("work struct %p: function %ps", work, function)
+    }
+
+    // lock: `include/trace/events/lock.h`.
+
+    /// A lock is taken already: whoever wants it waits from here on.
+    event lock:contention_begin(lock_addr: ptr, flags: u32) {
+        print("%p (flags=%s)", lock_addr, flags | { 1 => "SPIN", 2 => "READ", 4 => "WRITE", 8 => "RT", 0x10 => "PERCPU", 0x20 => "MUTEX" })
+    }
+
+    /// It has the lock.
+    event lock:contention_end(lock_addr: ptr, ret: i32) {
+        print("%p (ret=%d)", lock_addr, ret)
+    }
+
+    // kmem, the heap: `include/trace/events/kmem.h`.
+
+    /// The heap gives out a block.
+    event kmem:kmalloc(call_site: ulong, ptr: const_ptr, bytes_req: size_t, bytes_alloc: size_t, gfp_flags: ulong, node: i32) {
+        print("call_site=%pS ptr=%p bytes_req=%zu bytes_alloc=%zu gfp_flags=%s node=%d accounted=%s",
+            call_site, ptr, bytes_req, bytes_alloc, gfp_flags { 0xcc0 => "GFP_KERNEL", 0x820 => "GFP_ATOMIC" }, node, gfp_flags & 0x400000 ? "true" : "false")
+    }
+
+    /// It comes back.
+    event kmem:kfree(call_site: ulong, ptr: const_ptr) {
+        print("call_site=%pS ptr=%p", call_site, ptr)
+    }
+
     /// Another CPU asks this one to look for a task to run. Linux: as for the timer.
     event irq_vectors:reschedule_entry(vector: i32) {
         print("vector=%d", vector)

@@ -2,6 +2,7 @@
 
 mod cpus;
 mod kho;
+mod pids;
 mod proc;
 mod processes;
 mod tmp;
@@ -10,7 +11,6 @@ mod tracefs;
 use crate::boot;
 use crate::handing::{Outcome, Received, Subsystem, outcome};
 use crate::memory;
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
@@ -36,7 +36,7 @@ struct Initrd {
 
 static INITRD: Once<Initrd> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
-static PROC: GenFs = GenFs::new(proc::FILES);
+static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
 static TMP: Once<tmp::Shared> = Once::new();
 static KHO: GenFs = GenFs::new(kho::FILES);

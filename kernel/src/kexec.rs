@@ -8,10 +8,11 @@
 use crate::boot;
 use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
-use crate::machine::{apic, clock, cpu, ipi};
+use crate::machine::{apic, clock, ipi};
 use crate::memory::{self, IrqMutex};
 use crate::user::space;
-use crate::{events, files};
+use crate::{events, files, task};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::convert::Infallible;
@@ -20,7 +21,6 @@ use handover::range::PhysRange;
 use kernel::image::{Image, ImageError};
 use kernel::layout::{DIRECT_MAP, PAGE, align_up};
 use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, MAX_SCRATCH, Params};
-use x86_64::instructions::interrupts;
 
 /// What a loaded kernel takes beside its image and symbols on a machine with an ordinary memory map, in bytes.
 pub const BESIDE_IMAGE: u64 = STACK + BLOCK_SIZE as u64 + 256 * PAGE;
@@ -45,8 +45,6 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
-    /// The jump is CPU 0's; where it was tried.
-    NotOnCpu0(usize),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -84,10 +82,6 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
-            KexecError::NotOnCpu0(cpu) => write!(
-                f,
-                "a kexec takes place on CPU 0, and this is CPU {cpu}; this kernel runs on"
-            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -412,11 +406,16 @@ pub fn unload() -> bool {
 /// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
 pub fn execute() -> Result<Infallible, KexecError> {
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
-    if cpu::index() != 0 {
-        return Err(KexecError::NotOnCpu0(cpu::index()));
-    }
     let control = control_page_address();
-    let mut outgoing = match handing::switch::active() {
+    task::freeze().map_err(KexecError::Handover)?;
+    let outgoing = prepare(&loaded, control).inspect_err(|_| task::thaw())?;
+    // Nothing that can fail comes after this.
+    task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
+}
+
+/// All that can fail.
+fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, KexecError> {
+    let outgoing = match handing::switch::active() {
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
         false => None,
     };
@@ -427,15 +426,15 @@ pub fn execute() -> Result<Infallible, KexecError> {
     });
     match mapped {
         // Taken: from an attempt before this one.
-        Ok(()) | Err(MapError::Taken) => {}
-        Err(MapError::NoMemory) => {
-            return Err(KexecError::Handover(
-                "no memory for the control page's mapping".to_string(),
-            ));
-        }
+        Ok(()) | Err(MapError::Taken) => Ok(outgoing),
+        Err(MapError::NoMemory) => Err(KexecError::Handover(
+            "no memory for the control page's mapping".to_string(),
+        )),
     }
-    // Nothing that can fail comes after this.
-    interrupts::disable();
+}
+
+/// The end of this life, on CPU 0, with interrupts off.
+fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
     space::load_kernel_tables();
     events::kexec_phase(generation(), "quiesce");
     let late = ipi::stop_others_safely();

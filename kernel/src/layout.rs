@@ -4,7 +4,8 @@
 //! | ----------------------- | ------------------------------------------------- | ------ |
 //! | control page's own      | the page that a kexec jumps through (VA = PA)     | r-x    |
 //! | `0xffff_8000_0000_0000` | direct map of all RAM ([`DIRECT_MAP`])            | rw-, kernel text and constants r-- |
-//! | `0xffff_c000_0000_0000` | stacks, a guard page under each ([`STACKS`])      | rw-    |
+//! | `0xffff_c000_0000_0000` | the CPUs' stacks, a guard page under each ([`STACKS`]) | rw- |
+//! | `0xffff_c040_0000_0000` | the tasks' kernel stacks, the same way ([`TASK_STACKS`]) | rw- |
 //! | `0xffff_d000_0000_0000` | heap ([`HEAP`])                                   | rw-    |
 //! | `0xffff_e000_0000_0000` | device registers and firmware tables ([`WINDOW`]) | rw-, uncached where it is a device |
 //! | `0xffff_ffff_8000_0000` | the kernel image ([`IMAGE`])                      | by segment: r--, r-x, rw- |
@@ -18,6 +19,10 @@ pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 pub const STACKS: u64 = 0xffff_c000_0000_0000;
 /// Distance between two stacks, in bytes: the stack itself and the unmapped pages under it.
 pub const STACK_STRIDE: u64 = 0x10_0000;
+/// Where the kernel stacks of tasks are: in the same top-level entry of the page tables as the CPUs' stacks.
+pub const TASK_STACKS: u64 = 0xffff_c040_0000_0000;
+/// Distance between the stacks of two tasks, in bytes, with the unmapped pages under each.
+pub const TASK_STACK_STRIDE: u64 = 0x4_0000;
 /// Where the heap starts.
 pub const HEAP: u64 = 0xffff_d000_0000_0000;
 /// The most that the heap may take of virtual memory, in bytes.

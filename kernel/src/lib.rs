@@ -16,4 +16,5 @@ pub mod params;
 pub mod pool;
 pub mod protocol;
 pub mod ring3;
+pub mod sched;
 pub mod tsc;

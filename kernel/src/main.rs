@@ -22,6 +22,7 @@ mod machine;
 mod memory;
 mod power;
 mod report;
+mod stress;
 mod task;
 mod terminal;
 mod tracing;
@@ -44,7 +45,9 @@ fn run() -> ! {
     terminal::init(&received);
     demo_state::init(&received);
     handing::finish(received);
+    task::init();
     machine::start_interrupts();
     machine::smp::start_others();
-    terminal::run()
+    terminal::start();
+    task::idle_loop()
 }

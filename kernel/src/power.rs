@@ -1,10 +1,8 @@
 //! Ends: power off, reset, and the last words of a kernel that cannot go on.
 
 use crate::events;
-use crate::machine::{clock, cpu, firmware, ipi, percpu};
-use crate::memory::without_interrupts;
+use crate::machine::{clock, cpu, firmware, ipi};
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering::Relaxed;
 use kernel::protocol::{CONSOLE_PORT, EXIT_PANIC, EXIT_PORT};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
@@ -113,31 +111,14 @@ pub fn halt() -> ! {
     }
 }
 
-/// Whether this CPU has nothing to do.
-pub fn idle() -> bool {
-    percpu::this().idle.load(Relaxed)
-}
-
-/// Waits, halted, until an interrupt comes, unless `ready` says that there is something to do already.
-pub fn wait(ready: impl Fn() -> bool) {
-    without_interrupts(|| {
-        if !ready() {
-            halt_until_interrupt();
-        }
-    });
-}
-
 /// The state of `cpu_idle` in which a CPU is halted, and the one that says that it is idle no more, as in Linux.
 const HALTED: u32 = 1;
 const BUSY: u32 = u32::MAX;
 
 /// Halts this CPU until an interrupt comes, and handles that. Interrupts are off before, and on after it.
 pub fn halt_until_interrupt() {
-    let area = percpu::this();
-    area.idle.store(true, Relaxed);
     events::cpu_idle(HALTED, cpu::index() as u32);
     // `sti` takes effect after the next instruction, so no interrupt gets between the look and the halt.
     interrupts::enable_and_hlt();
     events::cpu_idle(BUSY, cpu::index() as u32);
-    area.idle.store(false, Relaxed);
 }

@@ -4,7 +4,7 @@ use crate::boot::{self, paging::text_range, stacks};
 use crate::machine::traps::Frame;
 use crate::machine::{clock, cpu, ipi, uart};
 use crate::memory::IrqMutex;
-use crate::{events, power};
+use crate::{events, power, task};
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
@@ -177,16 +177,39 @@ const EXCEPTIONS: [&str; 32] = [
     "reserved exception 31",
 ];
 
-/// Reports an exception of the kernel's own code, and panics.
-pub fn fault(frame: &Frame) -> ! {
+/// Reports an exception of the kernel's own code. It ends the task, where that can be (`task::fault_ends_task`), and the kernel
+/// otherwise.
+pub fn fault(frame: &mut Frame) {
+    if task::fault_ends_task(frame) {
+        let mut report = Report {
+            line: Line::stamped(clock::nanos()),
+        };
+        let _ = write!(
+            report,
+            "\ntask {} ({}) faulted: ",
+            task::current_pid(),
+            task::current_name()
+        );
+        describe_fault(&mut report, frame);
+        let _ = report.write_str("the task ends, and the kernel goes on\n");
+        task::end_by_fault(frame);
+        return;
+    }
     let mut report = begin_report();
+    let _ = write!(report, "\n{PANIC}: ");
+    describe_fault(&mut report, frame);
+    end_report(report)
+}
+
+/// What happened, the registers, where.
+fn describe_fault(report: &mut Report, frame: &Frame) {
     let vector = frame.vector as usize % 32;
     let _ = write!(
         report,
-        "\n{PANIC}: {} (vector {vector}), error code {:#x}: ",
+        "{} (vector {vector}), error code {:#x}: ",
         EXCEPTIONS[vector], frame.error
     );
-    let _ = cause(&mut report, frame);
+    let _ = cause(report, frame);
     let _ = write!(
         report,
         "\n  generation {}, CPU {}\n\
@@ -221,8 +244,7 @@ pub fn fault(frame: &Frame) -> ! {
         Cr2::read_raw(),
         Cr3::read().0.start_address().as_u64(),
     );
-    backtrace(&mut report, Some(frame.rip), frame.rbp);
-    end_report(report)
+    backtrace(report, Some(frame.rip), frame.rbp);
 }
 
 /// A clause about why: the part of a report that a person reads first.
@@ -243,6 +265,12 @@ fn cause(report: &mut Report, frame: &Frame) -> fmt::Result {
             };
             write!(report, "{what} address {address:#x}, which {why}")
         }
+        8 if task::guard_of(Cr2::read_raw()) || task::guard_of(frame.rsp) => write!(
+            report,
+            "kernel stack overflow: the stack of task {} ({}) ran into its guard page",
+            task::current_pid(),
+            task::current_name()
+        ),
         8 => match stacks::guard_of(Cr2::read_raw()).or_else(|| stacks::guard_of(frame.rsp)) {
             Some(stack) => write!(
                 report,

@@ -3,7 +3,8 @@
 use crate::handing::{Outcome, Received, Subsystem, generation, outcome};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
-use crate::{boot, commands, events, files, power};
+use crate::task::{self, Interrupted, Options, WaitQueue};
+use crate::{boot, commands, events, files};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,6 +12,7 @@ use handover::error::Error;
 use handover::state::{Desc, KState, StreamWriter, encoded_size};
 use kernel::console::session::Session;
 use kernel::console::shell::{Env, Shell};
+use kernel::sched::prio;
 
 /// What crosses: the lines typed so far, and bytes that came and were not read yet.
 #[derive(Clone, Debug, Default, KState)]
@@ -113,8 +115,74 @@ fn banner() {
     crate::info!("{}", line.trim_end());
 }
 
+/// Bytes of its stack: commands may go deep.
+const STACK: u64 = 160 * 1024;
+
+/// Waits for input.
+static INPUT: WaitQueue = WaitQueue::new();
+
+/// Makes the console task.
+pub fn start() {
+    let options = Options {
+        prio: prio::CONSOLE,
+        stack: STACK,
+        essential: true,
+        pid: Some(task::CONSOLE_PID),
+        ..Options::default()
+    };
+    if let Err(why) = task::spawn_with("console", options, || run()) {
+        panic!("the console task cannot be made: {why}");
+    }
+}
+
+/// Whether this is the console task.
+pub fn is_console(pid: i32) -> bool {
+    pid == task::CONSOLE_PID
+}
+
+/// Whether ctrl-c was typed for what runs on the console.
+pub fn interrupted() -> bool {
+    uart::INTERRUPTED.load(Relaxed)
+}
+
+/// Input has come: called by the serial port's interrupt, outside of its lock.
+pub fn input_came() {
+    INPUT.wake_all();
+    if interrupted()
+        && let Some(task) = task::find(task::CONSOLE_PID)
+    {
+        task::interrupt(&task);
+    }
+}
+
+/// Sleeps until there is input, or `also` holds, which [`wake_readers`] makes known.
+///
+/// # Errors
+/// [`Interrupted`]: ctrl-c, or the task is to end.
+pub fn wait_for_input(mut also: impl FnMut() -> bool) -> Result<(), Interrupted> {
+    INPUT
+        .wait_interruptible(None, || uart::has_input() || also())
+        .map(drop)
+}
+
+/// Those who wait for input look at what else they wait for.
+pub fn wake_readers() {
+    INPUT.wake_all();
+}
+
+/// Sleeps until `condition` holds, which is about input, or the tick `until` has come; whether it holds.
+///
+/// # Errors
+/// [`Interrupted`]: ctrl-c, or the task is to end.
+pub fn wait_for_input_until(
+    until: u64,
+    condition: impl FnMut() -> bool,
+) -> Result<bool, Interrupted> {
+    INPUT.wait_interruptible(Some(until), condition)
+}
+
 /// Serves the console, for good.
-pub fn run() -> ! {
+fn run() -> ! {
     let mut session = Session::new(
         Shell::new(files::mounts(), commands::SETS, &MACHINE),
         &MACHINE,
@@ -136,7 +204,7 @@ pub fn run() -> ! {
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
             }
-            None => power::wait(uart::has_input),
+            None => INPUT.wait_until(uart::has_input),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The tracer on this machine: its clock, its pages, its part of a handover.
 
-use crate::boot;
-use crate::events;
 use crate::handing::{Outcome, Received, Subsystem, generation, outcome, phase, take_phases};
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
+use crate::{boot, events, task};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -30,9 +29,6 @@ pub fn tracer() -> Option<&'static Tracer<Phys>> {
 
 /// Sub-buffers that there was no memory to preserve: as long as there are any, no kexec loses them.
 static UNPRESERVED: AtomicU64 = AtomicU64::new(0);
-
-/// The console task's number and name; 0 is the idle task, as everywhere.
-const CONSOLE_PID: i32 = 1;
 
 impl Platform for Phys {
     // SAFETY: a buffer is the CPU's whose number it has, and a write to it has preemption off from its begin to its end
@@ -60,7 +56,7 @@ impl Platform for Phys {
     fn context(&self) -> Context {
         let count = percpu::preempt_count();
         Context {
-            pid: if crate::power::idle() { 0 } else { CONSOLE_PID },
+            pid: task::current_pid(),
             irqs_off: !x86_64::instructions::interrupts::are_enabled(),
             in_hardirq: count & percpu::HARDIRQ_MASK != 0,
             in_softirq: count & percpu::SOFTIRQ_MASK != 0,
@@ -72,18 +68,16 @@ impl Platform for Phys {
 
     #[inline(always)]
     fn no_preempt<R>(&self, f: impl FnOnce() -> R) -> R {
-        percpu::add_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
-        let result = f();
-        percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
-        result
+        task::without_preemption(f)
     }
 
     fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
-        let _ = out.write_str(match pid {
-            0 => "<idle>",
-            CONSOLE_PID => "console",
-            _ => "<...>",
-        });
+        // All idle tasks have the same pid, so that it stands for none of their names, as in Linux.
+        if pid == 0 {
+            let _ = out.write_str("<idle>");
+        } else if !task::write_name(pid, out) {
+            let _ = out.write_str("<...>");
+        }
     }
 
     fn no_irq<R>(&self, f: impl FnOnce() -> R) -> R {

@@ -1,7 +1,7 @@
 //! The stacks: each with unmapped pages below it, so that an overflow faults instead of eating its neighbour.
 
 use super::paging::{MapError, Rights};
-use crate::memory;
+use crate::{memory, task};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use kernel::layout::{PAGE, STACK_STRIDE, STACKS};
 
@@ -57,8 +57,12 @@ pub fn top(cpu: usize, stack: Stack) -> u64 {
     STACKS + (cpu as u64 * PER_CPU + stack as u64 + 1) * STACK_STRIDE
 }
 
-/// Whether `len` bytes at `address` lie inside one of the stacks: only there a backtrace may read.
+/// Whether `len` bytes at `address` lie inside one of the stacks, of a CPU or of a task: only there a backtrace may read.
 pub fn holds(address: u64, len: u64) -> bool {
+    task::holds(address, len) || is_cpus(address, len)
+}
+
+fn is_cpus(address: u64, len: u64) -> bool {
     address.checked_add(len).is_some_and(|end| {
         each().any(|(cpu, stack)| {
             address >= top(cpu, stack) - size(cpu, stack) && end <= top(cpu, stack)
@@ -74,6 +78,11 @@ pub fn guard_of(address: u64) -> Option<Stack> {
             address < bottom && address >= top(*cpu, *stack) - STACK_STRIDE
         })
         .map(|(_, stack)| stack)
+}
+
+/// Whether `address` lies in the guard below a stack, of a CPU or of a task.
+pub fn is_guard(address: u64) -> bool {
+    guard_of(address).is_some() || task::guard_of(address)
 }
 
 /// All stacks that there are: those of CPU 0, and of each other CPU once it has them.

@@ -1,5 +1,7 @@
 //! `fault`: faults on purpose, to see the report.
 
+use crate::task;
+use alloc::format;
 use kernel::console::shell::{CmdError, Ctx};
 use kernel::console::vfs::Sink;
 
@@ -7,25 +9,37 @@ use kernel::console::vfs::Sink;
 pub const HELP: &str = "\
 read, write: of an address that is not mapped; exec: jumps to data; ud: no\n\
 instruction; div: by zero; gp: a non-canonical address; stack: recursion without\n\
-end; int3: a breakpoint.";
+end; int3: a breakpoint. The console task is the kernel's own, so that ends the\n\
+kernel; with --task a task made for it faults, and the kernel goes on.";
 
 /// The command.
 pub fn run(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
-    match args {
-        ["read"] => read(),
-        ["write"] => write(),
-        ["exec"] => exec(),
-        ["ud"] => undefined(),
-        ["div"] => divide(),
-        ["gp"] => general_protection(),
-        ["stack"] => {
+    let (args, in_task) = match args {
+        ["--task", rest @ ..] => (rest, true),
+        _ => (args, false),
+    };
+    let fault: fn() = match args {
+        ["read"] => read,
+        ["write"] => write,
+        ["exec"] => exec,
+        ["ud"] => undefined,
+        ["div"] => divide,
+        ["gp"] => general_protection,
+        ["stack"] => || {
             overflow(0);
-        }
-        ["int3"] => breakpoint(),
+        },
+        ["int3"] => breakpoint,
         [] => return Err(CmdError::usage("which fault?")),
-        [what, ..] => return Err(CmdError::usage(alloc::format!("{what}: no such fault"))),
+        [what, ..] => return Err(CmdError::usage(format!("{what}: no such fault"))),
+    };
+    if !in_task {
+        fault();
+        return Err(CmdError::failed("the fault did not happen"));
     }
-    Err(CmdError::failed("the fault did not happen"))
+    let task = task::spawn("faulty", kernel::sched::prio::DEFAULT, fault)
+        .map_err(|why| CmdError::failed(format!("no task was made: {why}")))?;
+    task.join();
+    Ok(())
 }
 
 /// An address that no page table of this kernel maps (kernel::layout).

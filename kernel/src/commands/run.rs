@@ -25,13 +25,15 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
         return Err(CmdError::usage("the program's name is missing"));
     };
     let path: String = if name.contains('/') {
-        ctx.path(name).map_err(|error| CmdError::file(name, error))?
+        ctx.path(name)
+            .map_err(|error| CmdError::file(name, error))?
     } else {
         format!("{FOLDER}{name}")
     };
     let bytes: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
     let start = |files| {
         process::spawn(Parent::Kernel, &path, &bytes, files)
+            .map(|(process, _)| process)
             .map_err(|error| CmdError::failed(format!("{name}: {error}")))
     };
     if ctx.background {
@@ -41,7 +43,8 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
     let (pipe, output) = Pipe::new();
     let keys = Keys::new();
     let process = start(stdio::foreground(keys.clone(), output))?;
-    process.tell_end_to(pipe.clone());
+    let wakes = pipe.clone();
+    process.on_end(move |_| wakes.wake_reader());
     let result = pass_on(&process, &pipe, out);
     pipe.close();
     keys.close();

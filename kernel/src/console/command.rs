@@ -146,6 +146,8 @@ pub struct Command {
     pub complete: Complete,
     /// What it does.
     pub action: Action,
+    /// It can be followed by `&`: it looks at [`Ctx::background`], starts what it does and comes back.
+    pub background: bool,
 }
 
 impl Command {
@@ -164,6 +166,7 @@ impl Command {
             help,
             complete: Complete::Paths,
             action: Action::Run(run),
+            background: false,
         }
     }
 
@@ -182,7 +185,14 @@ impl Command {
             help,
             complete: Complete::Paths,
             action: Action::Filter(start),
+            background: false,
         }
+    }
+
+    /// The same, and it can be followed by `&`.
+    pub const fn in_background(mut self) -> Self {
+        self.background = true;
+        self
     }
 
     /// The same with another completion.
@@ -211,6 +221,8 @@ pub struct Ctx<'s> {
     pub cwd: &'s mut String,
     /// The output goes straight to the console, where people like columns.
     pub to_console: bool,
+    /// It was followed by `&`: it starts what it does, and comes back.
+    pub background: bool,
     pub(super) name: &'s str,
     pub(super) console: Console<'s>,
     /// It printed a message.

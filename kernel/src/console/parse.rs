@@ -1,8 +1,8 @@
-//! A typed line, taken apart: words and quotes, `|`, `>`, `>>`, `;`, `&&`, `||`, comments.
+//! A typed line, taken apart: words and quotes, `|`, `>`, `>>`, `;`, `&`, `&&`, `||`, comments.
 //!
 //! The grammar is the shell's that everybody knows, less what the console has no use for: there are no
 //! variables except `$?`, no globs (an unquoted `*` is itself, which `set_event` wants), no input
-//! redirection, no background jobs. What looks like one of those and cannot be meant literally is refused with a
+//! redirection. What looks like one of those and cannot be meant literally is refused with a
 //! sentence rather than taken for something else.
 
 use alloc::string::String;
@@ -43,6 +43,8 @@ pub enum When {
 pub struct Pipeline {
     /// One at least.
     pub stages: Vec<Stage>,
+    /// Followed by `&`: it runs in the background. (Of `a && b &` that is `b` alone.)
+    pub background: bool,
 }
 
 /// A command with its arguments and redirects.
@@ -121,7 +123,7 @@ pub enum ParseError {
         /// Where it is.
         column: usize,
     },
-    /// Nothing before or after `|`, `&&`, `||`, `;`.
+    /// Nothing before or after `|`, `&&`, `||`, `;`, `&`.
     NoCommand {
         /// The operator.
         operator: &'static str,
@@ -190,6 +192,7 @@ enum Operator {
     And,
     Or,
     Semicolon,
+    Background,
     To,
     Append,
 }
@@ -201,6 +204,7 @@ impl Operator {
             Operator::And => "&&",
             Operator::Or => "||",
             Operator::Semicolon => ";",
+            Operator::Background => "&",
             Operator::To => ">",
             Operator::Append => ">>",
         }
@@ -286,8 +290,9 @@ impl Parser {
             Operator::And => self.end_pipeline(When::IfGood)?,
             Operator::Or => self.end_pipeline(When::IfBad)?,
             _ => {
+                self.pipeline.background = operator == Operator::Background;
                 self.end_pipeline(When::Always)?;
-                // A line may end in a semicolon.
+                // A line may end in a semicolon, or in `&`.
                 return Ok(());
             }
         }
@@ -422,10 +427,7 @@ impl<'l> Lexer<'l> {
             if self.bump_if('&') {
                 return Ok(Some(Operator::And));
             }
-            return not_supported(
-                "&",
-                "there are no background jobs (quote it to mean the character)",
-            );
+            return Ok(Some(Operator::Background));
         }
         if self.bump_if(';') {
             return Ok(Some(Operator::Semicolon));

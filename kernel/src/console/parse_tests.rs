@@ -28,6 +28,7 @@ fn shape(line: &str) -> String {
                 text.push_str(&format!("{operator}[{}]", redirect.path.expand(7)));
             }
         }
+        text.push_str(if pipeline.background { "&" } else { "" });
     }
     text
 }
@@ -65,6 +66,8 @@ fn lines() {
         ("a '1'>f", "[a][1]>[f]"),
         ("a; b;c;", "[a] ; [b] ; [c]"),
         ("a && b || c", "[a] && [b] || [c]"),
+        ("a &", "[a]&"),
+        ("a & b&c && d &", "[a]& ; [b]& ; [c] && [d]&"),
         ("a | b && c > d; e", "[a] | [b] && [c]>[d] ; [e]"),
         (
             "echo sched:* ~ {a} (b) !c",
@@ -96,10 +99,8 @@ fn lines() {
             "a < f",
             "error: < at column 3 is not supported: give the file's name as an argument, or `cat FILE |`",
         ),
-        (
-            "a &",
-            "error: & at column 3 is not supported: there are no background jobs (quote it to mean the character)",
-        ),
+        ("&", "error: no command before & at column 1"),
+        ("a; & b", "error: no command before & at column 4"),
         (
             "a 2> f",
             "error: N> at column 3 is not supported: only standard output can be redirected",

@@ -52,6 +52,8 @@ pub(super) struct Ready {
     pub(super) usage: &'static str,
     pub(super) work: Work,
     pub(super) redirect: Option<ToFile>,
+    /// It was followed by `&`.
+    pub(super) background: bool,
     /// It wants no more input.
     pub(super) done: bool,
     pub(super) status: i32,

@@ -143,6 +143,7 @@ impl<'a> Shell<'a> {
             status: self.status,
             cwd,
             to_console,
+            background: false,
             name,
             console: self.console(),
             complained: false,
@@ -180,10 +181,28 @@ impl<'a> Shell<'a> {
         for (index, words) in words.into_iter().enumerate() {
             stages.push(self.start(words, index > 0, cwd)?);
         }
+        if pipeline.background {
+            self.check_background(pipeline, &stages)?;
+            stages.iter_mut().for_each(|stage| stage.background = true);
+        }
         for (stage, typed) in stages.iter_mut().zip(&pipeline.stages) {
             stage.redirect = self.open(&stage.name, typed, cwd)?;
         }
         Ok(stages)
+    }
+
+    /// Only what says so runs behind a `&`, and alone: pipes and redirects are the console task's.
+    fn check_background(&self, pipeline: &Pipeline, stages: &[Ready]) -> Result<(), i32> {
+        let alone = pipeline.stages.len() == 1 && pipeline.stages[0].redirects.is_empty();
+        let stage = &stages[stages.len() - 1];
+        let can = find_command(self.commands, &stage.name).is_some_and(|c| c.background);
+        let why = match (can, alone) {
+            (true, true) => return Ok(()),
+            (true, false) => "it runs in the background without pipes and redirects only",
+            (false, _) => "it cannot run in the background",
+        };
+        self.console().message(&stage.name, &why);
+        Err(STATUS_USAGE)
     }
 
     /// Looks the command up, and lets a filter read its arguments.
@@ -199,6 +218,7 @@ impl<'a> Shell<'a> {
             usage: "",
             work: Work::Nothing,
             redirect: None,
+            background: false,
             done: false,
             status: STATUS_GOOD,
             reported: false,
@@ -383,6 +403,7 @@ impl<'a> Shell<'a> {
         let name = first.name.clone();
         let args: Vec<&str> = first.args.iter().map(String::as_str).collect();
         let mut ctx = self.ctx(&name, cwd, to_console);
+        ctx.background = first.background;
         let result = match &mut first.redirect {
             Some(file) => run(
                 &mut ctx,

@@ -104,7 +104,12 @@ static ROM: [GenFile; 4] = [
     GenFile::write_only("ctl", |_| Ok(())),
 ];
 
-static MORE: [Command; 2] = [
+static MORE: [Command; 3] = [
+    Command::new("job", "job", "says where it runs", "", |ctx, _, out| {
+        let place = if ctx.background { "back" } else { "fore" };
+        Ok(out.write(format!("{place}ground\n").as_bytes())?)
+    })
+    .in_background(),
     Command::new(
         "fail",
         "fail",
@@ -150,6 +155,20 @@ fn lines_and_what_they_print() {
     for (line, printed, status) in [
         ("", "", 0),
         ("echo hello", "hello\n", 0),
+        ("job", "foreground\n", 0),
+        ("job & job", "background\nforeground\n", 0),
+        ("echo a && job &", "a\nbackground\n", 0),
+        ("echo a &", "echo: it cannot run in the background\n", 2),
+        (
+            "job > /tmp/f &",
+            "job: it runs in the background without pipes and redirects only\n",
+            2,
+        ),
+        (
+            "cat /rom/ten | job &",
+            "job: it runs in the background without pipes and redirects only\n",
+            2,
+        ),
         ("echo", "\n", 0),
         ("echo -n a b", "a b", 0),
         ("echo -e 'a\\tb\\x41\\0101\\\\\\cno'", "a\tbAA\\", 0),

@@ -1,9 +1,11 @@
 //! `/proc`: what the kernel knows of itself and the machine.
 
 use super::cpus;
-use crate::machine::clock;
+use crate::machine::{clock, cpu};
 use crate::memory;
-use crate::{boot, handing};
+use crate::{boot, handing, task};
+use alloc::format;
+use alloc::vec::Vec;
 use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, print};
 use kernel::params::Kind;
@@ -16,6 +18,7 @@ pub const FILES: &[GenFile] = &[
     GenFile::read_only("interrupts", cpus::interrupts),
     GenFile::read_only("iomem", iomem),
     GenFile::read_only("meminfo", meminfo),
+    GenFile::read_only("stat", stat),
     GenFile::read_only("uptime", uptime),
     GenFile::read_only("version", version),
 ];
@@ -73,10 +76,57 @@ fn meminfo(out: &mut dyn Sink) -> Result<(), FsError> {
         ("KhoPreserved:", memory::preserved_pages() * 4),
         ("HeapTotal:", heap as u64 / 1024),
         ("HeapUsed:", used as u64 / 1024),
+        ("KernelStack:", task::stat::stack_pages() * 4),
     ] {
         print(out, format_args!("{name:<15}{kib:>9} kB\n"))?;
     }
     Ok(())
+}
+
+/// What the CPUs spend their time on, in hundredths of a second, and counts of the whole machine, in Linux's layout. What
+/// Linux has beside and this kernel has not (nice, iowait, irq, steal, guests) is 0.
+fn stat(out: &mut dyn Sink) -> Result<(), FsError> {
+    use task::stat;
+    let cpus: Vec<stat::Ticks> = (0..cpu::count()).map(stat::ticks).collect();
+    let sum = |part: fn(&stat::Ticks) -> u64| cpus.iter().map(part).sum();
+    let all = stat::Ticks {
+        user: sum(|t| t.user),
+        system: sum(|t| t.system),
+        idle: sum(|t| t.idle),
+        softirq: sum(|t| t.softirq),
+    };
+    let mut line = |name: &str, t: &stat::Ticks| {
+        print(
+            out,
+            format_args!(
+                "{name} {} 0 {} {} 0 0 {} 0 0 0\n",
+                t.user, t.system, t.idle, t.softirq
+            ),
+        )
+    };
+    line("cpu ", &all)?;
+    for (cpu, ticks) in cpus.iter().enumerate() {
+        line(&format!("cpu{cpu}"), ticks)?;
+    }
+    print(
+        out,
+        format_args!(
+            "ctxt {}\nprocesses {}\nprocs_running {}\nprocs_blocked {}\n",
+            stat::switches(),
+            stat::tasks_made(),
+            stat::runnable(),
+            stat::blocked()
+        ),
+    )?;
+    let softirqs = stat::softirqs();
+    print(
+        out,
+        format_args!("softirq {}", softirqs.iter().sum::<u64>()),
+    )?;
+    for runs in softirqs {
+        print(out, format_args!(" {runs}"))?;
+    }
+    Ok(print(out, format_args!("\n"))?)
 }
 
 /// Seconds since the machine's reset, and since this life began.

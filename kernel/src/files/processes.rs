@@ -54,10 +54,11 @@ pub fn status(pid: i32) -> String {
     let Some(process) = process::find(pid) else {
         return String::new();
     };
+    let (faults, calls) = process.counts();
     let open = process.with_files(|files| files.iter().flatten().count());
     match process.with_space(|space| space.sizes_kib()) {
         Some((size, resident, tables)) => format!(
-            "FDSize:\t{open}\nVmSize:\t{size:8} kB\nVmRSS:\t{resident:8} kB\nVmPTE:\t{tables:8} kB\n"
+            "FDSize:\t{open}\nPageFaults:\t{faults}\nSystemCalls:\t{calls}\nVmSize:\t{size:8} kB\nVmRSS:\t{resident:8} kB\nVmPTE:\t{tables:8} kB\n"
         ),
         None => String::new(),
     }

@@ -31,8 +31,6 @@ pub struct PerCpu {
     preempt_count: AtomicU32,
     /// Another task should run here.
     pub need_resched: AtomicBool,
-    /// It has nothing to do.
-    pub idle: AtomicBool,
     /// The running task; null before there are tasks.
     pub current: AtomicPtr<Task>,
     /// The id of its local APIC.
@@ -45,6 +43,8 @@ pub struct PerCpu {
 
 /// One level of preemption-off in [`preempt_count`].
 pub const PREEMPT_OFFSET: u32 = 1;
+/// One level of soft interrupts.
+pub const SOFTIRQ_OFFSET: u32 = 1 << 8;
 /// One level of a hard interrupt.
 pub const HARDIRQ_OFFSET: u32 = 1 << 16;
 /// One level of an NMI.
@@ -76,7 +76,6 @@ static AREAS: [PerCpu; MAX_CPUS] = [const {
         index: AtomicU32::new(0),
         preempt_count: AtomicU32::new(0),
         need_resched: AtomicBool::new(false),
-        idle: AtomicBool::new(false),
         current: AtomicPtr::new(null_mut()),
         apic_id: AtomicU32::new(0),
         started: AtomicBool::new(false),
@@ -162,5 +161,12 @@ pub fn sub_preempt_count<const LEVEL: u32>() {
     // SAFETY: as in `add_preempt_count`.
     unsafe {
         asm!("sub dword ptr gs:[{at}], {level}", at = const PREEMPT_COUNT, level = const LEVEL, options(nostack));
+    }
+}
+
+impl PerCpu {
+    /// Makes the count of the running CPU, whose area this is, that of the task that comes. Interrupts are off.
+    pub fn set_preempt_count(&self, count: u32) {
+        self.preempt_count.store(count, Relaxed);
     }
 }

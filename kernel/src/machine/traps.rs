@@ -233,11 +233,9 @@ extern "C" fn trap(frame: &mut Frame) {
         }
         _ => {
             percpu::add_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
-            interrupt(vector);
+            interrupt(vector, frame.cs & 3 != 0);
             percpu::sub_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
-            if percpu::preempt_count() == 0 {
-                crate::task::on_interrupt_exit(frame);
-            }
+            crate::task::on_interrupt_exit(frame);
         }
     }
     if frame.cs & 3 != 0 && vector != NMI {
@@ -245,13 +243,14 @@ extern "C" fn trap(frame: &mut Frame) {
     }
 }
 
-fn interrupt(vector: u8) {
+fn interrupt(vector: u8, from_user: bool) {
     match vector {
         TIMER_VECTOR => {
             events::local_timer_entry(vector as i32);
             if cpu::index() == 0 {
                 uart::tick();
             }
+            crate::task::tick(from_user);
             apic::end_of_interrupt();
             events::local_timer_exit(vector as i32);
         }

@@ -97,14 +97,18 @@ static POLLED: AtomicBool = AtomicBool::new(false);
 
 /// Called at each timer tick: serves a port without an interrupt.
 pub fn tick() {
-    if POLLED.load(Relaxed) {
-        SERIAL.lock().receive();
+    if POLLED.load(Relaxed) && SERIAL.lock().receive() {
+        crate::terminal::input_came();
     }
 }
 
 /// Handles the receive interrupt; whether there was anything.
 pub fn interrupt() -> bool {
-    SERIAL.lock().receive()
+    let any = SERIAL.lock().receive();
+    if any {
+        crate::terminal::input_came();
+    }
+    any
 }
 
 impl Serial {
@@ -120,6 +124,11 @@ impl Serial {
 pub fn take_byte() -> Option<u8> {
     let serial = &mut *SERIAL.lock();
     serial.input.take(serial.port.as_mut(), keep)
+}
+
+/// The next byte of input, which stays.
+pub fn peek_byte() -> Option<u8> {
+    SERIAL.lock().input.peek()
 }
 
 /// Whether input waits.

@@ -1,9 +1,13 @@
 //! A lock for data that interrupt handlers use too: interrupts are off on this CPU while it is held.
 
+use crate::events;
 use crate::machine::ipi;
 use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
 use x86_64::instructions::interrupts;
+
+/// The flag of `lock:contention_begin` for a spin lock, as in Linux.
+const LCB_F_SPIN: u32 = 1;
 
 /// A spin lock that keeps interrupts off while it is held.
 pub struct IrqMutex<T>(spin::Mutex<T>);
@@ -22,23 +26,47 @@ impl<T> IrqMutex<T> {
 
     /// Waits for the lock. Interrupts are let in meanwhile where they were on, and what other CPUs ask for is done in any
     /// case: the one that has the lock may wait for this one.
+    #[inline]
     pub fn lock(&self) -> IrqGuard<'_, T> {
+        match self.try_lock() {
+            Some(guard) => guard,
+            None => self.contend(),
+        }
+    }
+
+    /// Takes the lock, if it is free.
+    #[inline]
+    pub fn try_lock(&self) -> Option<IrqGuard<'_, T>> {
         let were_on = interrupts::are_enabled();
         interrupts::disable();
-        loop {
-            if let Some(guard) = self.0.try_lock() {
-                return IrqGuard {
-                    guard: core::mem::ManuallyDrop::new(guard),
-                    were_on,
-                };
+        match self.0.try_lock() {
+            Some(guard) => Some(IrqGuard {
+                guard: core::mem::ManuallyDrop::new(guard),
+                were_on,
+            }),
+            None => {
+                if were_on {
+                    interrupts::enable();
+                }
+                None
             }
-            if were_on {
-                interrupts::enable();
-            } else {
+        }
+    }
+
+    #[cold]
+    fn contend(&self) -> IrqGuard<'_, T> {
+        let address = &raw const *self as *const () as u64;
+        let were_on = interrupts::are_enabled();
+        events::contention_begin(address, LCB_F_SPIN);
+        loop {
+            if !were_on {
                 ipi::serve();
             }
             spin_loop();
-            interrupts::disable();
+            if let Some(guard) = self.try_lock() {
+                events::contention_end(address, 0);
+                return guard;
+            }
         }
     }
 

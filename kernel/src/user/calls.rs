@@ -23,6 +23,7 @@ pub fn call(number: u64, args: [u64; 6]) -> Result<u64, Errno> {
 }
 
 fn dispatch(process: &Process, number: u64, args: [u64; 6]) -> Result<u64, Errno> {
+    process.count_call();
     let [a, b, c, d, e, f] = args;
     match number {
         READ => read(process, a, b, c),
@@ -325,7 +326,7 @@ fn spawn(process: &Process, path: u64, argv: u64, count: u64) -> Result<u64, Err
     let files = process.with_files(|files| files.iter().take(3).cloned().collect());
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
     match process::spawn(Parent::Process(process), &path, &args, files) {
-        Ok(child) => Ok(child.pid() as u64),
+        Ok((child, _)) => Ok(child.pid() as u64),
         Err(error) => Err(error.errno()),
     }
 }

@@ -112,7 +112,10 @@ fn user_page_fault(frame: &mut Frame) -> bool {
     }
     let access = access(frame.error);
     interrupts::enable();
-    let brought = with_current(|process| process.fault(addr, access));
+    let brought = with_current(|process| {
+        process.count_fault();
+        process.fault(addr, access)
+    });
     let handled = match brought {
         Some(Ok(())) => true,
         Some(Err(refused)) => refuse(frame, addr, access, refused),

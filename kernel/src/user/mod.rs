@@ -9,6 +9,7 @@
 //! | `process.rs` | a process's life: spawn, end, wait, kill |
 //! | `syscall.rs`, `calls.rs` | the system calls: numbers, traces, what they do |
 //! | `file.rs` | what an open file is |
+//! | `load.rs` | the workers of `stress` that are processes |
 //! | `open.rs`, `stdio.rs` | files of the tree; the input and output that `run` gives |
 //!
 //! What is checked, and the memory map, is in docs/architecture.md ("Ring 3").
@@ -18,6 +19,7 @@ pub mod copy;
 mod entry;
 mod fault;
 pub mod file;
+mod load;
 pub mod open;
 pub mod process;
 pub mod space;
@@ -26,10 +28,10 @@ mod syscall;
 
 pub use entry::{init_cpu, return_to_user};
 pub use fault::exception;
-pub use process::interrupted;
 
 /// Makes ready for processes. Once, when the kernel's page tables stand and there is a heap.
 pub fn init() {
     space::init();
     process::init();
+    load::init();
 }

@@ -243,8 +243,4 @@ impl File for Node {
             .map_err(|error| error.errno())?;
         Ok(len)
     }
-
-    fn name(&self) -> &str {
-        &self.path
-    }
 }

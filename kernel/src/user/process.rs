@@ -5,18 +5,18 @@
 
 use super::file::File;
 use super::space::{self, InForce, UserPages};
-use super::stdio::Pipe;
 use super::{entry, open};
 use crate::events;
 use crate::memory::IrqMutex;
-use crate::task::{self, ProcessHooks, WaitQueue};
+use crate::task::{self, ProcessHooks, Task, WaitQueue};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 use core::sync::atomic::{
-    AtomicI32, AtomicI64,
+    AtomicI32, AtomicI64, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 use kernel::ring3::abi::{exited, signal, signalled};
@@ -71,9 +71,15 @@ pub struct Process {
     end: WaitQueue,
     /// Where it waits for its children's.
     child_end: WaitQueue,
-    /// Whose reader is to look when it ends.
-    output: IrqMutex<Option<Arc<Pipe>>>,
+    /// Page faults of its own, and system calls.
+    faults: AtomicU64,
+    calls: AtomicU64,
+    /// What is done at its end.
+    on_end: IrqMutex<Option<OnEnd>>,
 }
+
+/// What somebody wants done at a process's end.
+type OnEnd = Box<dyn FnOnce(&Process) + Send>;
 
 /// No status yet.
 const NOT_YET: i64 = -1;
@@ -179,7 +185,7 @@ pub fn spawn(
     path: &str,
     args: &[&[u8]],
     files: Vec<Option<OpenFile>>,
-) -> Result<Arc<Process>, SpawnError> {
+) -> Result<(Arc<Process>, Arc<Task>), SpawnError> {
     let bytes = open::program(path).map_err(SpawnError::File)?;
     let program = Program::parse(bytes.get()).map_err(SpawnError::Program)?;
     let (stack, rsp) = stack::initial(args).ok_or(SpawnError::Arguments)?;
@@ -210,7 +216,9 @@ pub fn spawn(
         status: AtomicI64::new(NOT_YET),
         end: WaitQueue::new(),
         child_end: WaitQueue::new(),
-        output: IrqMutex::new(None),
+        faults: AtomicU64::new(0),
+        calls: AtomicU64::new(0),
+        on_end: IrqMutex::new(None),
     });
     {
         let mut all = ALL.lock();
@@ -230,7 +238,7 @@ pub fn spawn(
         Ok(task) => {
             // The task may have run and done the same already, or ended.
             process.pid.store(task.pid, Release);
-            Ok(process)
+            Ok((process, task))
         }
         Err(error) => {
             forget(&process);
@@ -256,13 +264,6 @@ fn forget(process: &Process) {
 pub fn find(pid: i32) -> Option<Arc<Process>> {
     let all = ALL.lock();
     all.iter().find(|p| p.pid() == pid && pid != 0).cloned()
-}
-
-/// The pids of all of them.
-pub fn pids() -> Vec<i32> {
-    let mut pids = Vec::with_capacity(MAX_PROCESSES);
-    pids.extend(ALL.lock().iter().map(|process| process.pid()));
-    pids
 }
 
 /// Ends a process and all that came of it, as ctrl-c does.
@@ -334,9 +335,34 @@ impl Process {
         (status != NOT_YET).then_some(status as i32)
     }
 
-    /// The reader of `pipe` is woken when the process ends. Who calls this looks at [`Process::status`] afterwards.
-    pub fn tell_end_to(&self, pipe: Arc<Pipe>) {
-        *self.output.lock() = Some(pipe);
+    /// `act` is called once when the process ends, by its own task, which may sleep; or now, where it has ended.
+    pub fn on_end(&self, act: impl FnOnce(&Process) + Send + 'static) {
+        *self.on_end.lock() = Some(Box::new(act));
+        if self.status().is_some() {
+            self.do_on_end();
+        }
+    }
+
+    fn do_on_end(&self) {
+        let act = self.on_end.lock().take();
+        if let Some(act) = act {
+            act(self);
+        }
+    }
+
+    /// Page faults of user mode so far, and system calls.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.faults.load(Relaxed), self.calls.load(Relaxed))
+    }
+
+    /// A page fault of user mode.
+    pub(super) fn count_fault(&self) {
+        self.faults.fetch_add(1, Relaxed);
+    }
+
+    /// A system call.
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Relaxed);
     }
 
     /// Sleeps until it has ended, whatever comes.
@@ -507,10 +533,7 @@ impl ProcessHooks for Process {
             parent.child_end.wake_all();
         }
         self.end.wake_all();
-        let output = self.output.lock().take();
-        if let Some(pipe) = output {
-            pipe.wake_reader();
-        }
+        self.do_on_end();
     }
 
     fn as_any(&self) -> &dyn Any {

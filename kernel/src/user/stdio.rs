@@ -140,10 +140,6 @@ impl File for WriteEnd {
         }
         Ok(done)
     }
-
-    fn name(&self) -> &str {
-        "pipe"
-    }
 }
 
 /// The console's output, for what runs in the background.
@@ -157,10 +153,6 @@ impl File for ConsoleOutput {
         uart::write(&piece[..len]);
         Ok(len)
     }
-
-    fn name(&self) -> &str {
-        "console"
-    }
 }
 
 /// An input that has ended, for what runs in the background.
@@ -169,10 +161,6 @@ struct NoInput;
 impl File for NoInput {
     fn read(&self, _to: UserSlice, _nonblock: bool) -> Result<usize, Errno> {
         Ok(0)
-    }
-
-    fn name(&self) -> &str {
-        "null"
     }
 }
 
@@ -249,10 +237,6 @@ impl File for Keys {
         to.copy_out(0, &line[..len])?;
         line.drain(..len);
         Ok(len)
-    }
-
-    fn name(&self) -> &str {
-        "console"
     }
 }
 

@@ -21,8 +21,8 @@ mod table;
 pub mod trigger;
 
 pub use field::{
-    Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str, arg,
-    ULong, ULongs,
+    Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
+    ULong, ULongs, arg,
 };
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,

@@ -38,7 +38,7 @@ fn list(ctx: &Ctx<'_>, out: &mut dyn Sink) -> Result<(), CmdError> {
     }
     text.push_str(
         "\nCOMMAND | COMMAND passes output on, `> FILE` writes it to a file, `>> FILE` adds to one;\n\
-         `;`, `&&` and `||` join commands. `help COMMAND` tells more; tab completes.\n",
+         `;`, `&&` and `||` join commands; `&` behind one runs it in the background. `help COMMAND` tells more; tab completes.\n",
     );
     Ok(out.write(text.as_bytes())?)
 }

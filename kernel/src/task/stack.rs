@@ -1,0 +1,113 @@
+//! Kernel stacks of tasks: pages of the frame allocator at an address that goes with the slot, and unmapped ones below them.
+
+use crate::boot::paging::Rights;
+use crate::memory::{self, Phys};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use handover::mem::Memory;
+use kernel::layout::{PAGE, TASK_STACK_STRIDE, TASK_STACKS};
+use kernel::sched::Slot;
+
+/// Size of a kernel thread's stack in bytes, where nothing else is asked for.
+pub const SIZE: u64 = 64 * 1024;
+/// The largest stack: at least a page of each stride stays unmapped.
+pub const MAX_SIZE: u64 = TASK_STACK_STRIDE - PAGE;
+
+/// A mapped stack.
+#[derive(Debug)]
+pub struct Stack {
+    slot: Slot,
+    /// Its pages in physical memory, from the bottom.
+    pages: Vec<u64>,
+}
+
+/// Sizes of the stacks that are mapped, by slot, in pages.
+static PAGES: [AtomicU64; super::table::SLOTS] = [const { AtomicU64::new(0) }; _];
+
+fn top_of(slot: usize) -> u64 {
+    TASK_STACKS + (slot as u64 + 1) * TASK_STACK_STRIDE
+}
+
+impl Stack {
+    /// Maps the stack of a slot, which has none; `None` where there is no memory.
+    pub fn new(slot: Slot, size: u64) -> Option<Stack> {
+        let count = size.clamp(PAGE, MAX_SIZE).div_ceil(PAGE);
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(count as usize).ok()?;
+        let bottom = top_of(usize::from(slot)) - count * PAGE;
+        for at in (bottom..).step_by(PAGE as usize).take(count as usize) {
+            let page = Phys.alloc_pages(0);
+            let mapped = page.filter(|pa| {
+                let mapped = memory::map_pages(at, *pa, PAGE, Rights::ReadWrite).is_ok();
+                if !mapped {
+                    // SAFETY: allocated just now, and mapped nowhere.
+                    unsafe { Phys.free_pages(*pa, 0) };
+                }
+                mapped
+            });
+            let Some(page) = mapped else {
+                // SAFETY: nobody has been told of it.
+                unsafe { unmap(bottom, &pages) };
+                return None;
+            };
+            pages.push(page);
+        }
+        PAGES[usize::from(slot)].store(count, Relaxed);
+        Some(Stack { slot, pages })
+    }
+
+    /// The address just above it.
+    pub fn top(&self) -> u64 {
+        top_of(usize::from(self.slot))
+    }
+
+    /// Unmaps it on all CPUs and frees its memory.
+    ///
+    /// # Safety
+    /// No CPU uses it, or will. Once.
+    pub unsafe fn free(&self) {
+        PAGES[usize::from(self.slot)].store(0, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { unmap(self.top() - self.pages.len() as u64 * PAGE, &self.pages) };
+    }
+}
+
+/// Takes the pages at `start` out of the tables, makes every CPU forget them, and frees them.
+///
+/// # Safety
+/// They are mapped there, and nobody uses them any more.
+unsafe fn unmap(start: u64, pages: &[u64]) {
+    // SAFETY: the caller's promise.
+    unsafe { memory::unmap_pages(start, pages.len() as u64) };
+    for pa in pages {
+        // SAFETY: the page was this stack's, and no CPU can reach it through the stack's address any more.
+        unsafe { Phys.free_pages(*pa, 0) };
+    }
+}
+
+/// Pages of memory that the stacks of tasks take.
+pub fn pages() -> u64 {
+    PAGES.iter().map(|pages| pages.load(Relaxed)).sum()
+}
+
+/// The slot in whose stride an address lies.
+fn slot_of(address: u64) -> Option<usize> {
+    let slot = (address.checked_sub(TASK_STACKS)? / TASK_STACK_STRIDE) as usize;
+    (slot < super::table::SLOTS).then_some(slot)
+}
+
+/// Whether `len` bytes at `address` lie inside a task's stack.
+pub fn holds(address: u64, len: u64) -> bool {
+    slot_of(address).is_some_and(|slot| {
+        let (top, size) = (top_of(slot), PAGES[slot].load(Relaxed) * PAGE);
+        address >= top - size && address.checked_add(len).is_some_and(|end| end <= top)
+    })
+}
+
+/// Whether `address` lies below a task's stack, where nothing is mapped.
+pub fn guard_of(address: u64) -> bool {
+    slot_of(address).is_some_and(|slot| {
+        let size = PAGES[slot].load(Relaxed) * PAGE;
+        size > 0 && address < top_of(slot) - size
+    })
+}
