@@ -8,6 +8,8 @@ mod ftrace;
 mod images;
 mod mapping;
 mod memory;
+mod pressure;
+mod smp;
 mod switch;
 mod tracing;
 mod typing;

@@ -8,7 +8,7 @@ use crate::task::{self, Mutex};
 use crate::tracing::tracer;
 use crate::user::copy::UserSlice;
 use crate::user::file::{File, MapRequest, Mapping, SharedPages};
-use crate::user::interrupted;
+use crate::user::process::interrupted;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use trace::fs::raw::{Access, RawFile};
 use trace::fs::{Next, TraceFs};
 
 /// Where tracefs is mounted.
-const TRACEFS: &str = "/sys/kernel/tracing/";
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
 /// How long who waits for events sleeps before it looks again, in ns.
 const NAP: u64 = 10_000_000;
 
@@ -42,7 +42,7 @@ struct Reading {
 /// Opens the file at `path`, if it is one of these; `nonblock` says that no call is to wait.
 pub fn open(path: &str, nonblock: bool) -> Option<Arc<dyn File>> {
     let fs = TraceFs(tracer()?);
-    let within = path.strip_prefix(TRACEFS)?;
+    let within = TRACEFS.iter().find_map(|at| path.strip_prefix(at))?;
     // What is wrong with another path is said by who opens that.
     let open = || fs.raw(within).ok().flatten();
     Some(Arc::new(TraceRaw {
@@ -124,10 +124,6 @@ impl File for TraceRaw {
                 mapping: Mutex::new(Some(mapping)),
             }),
         })
-    }
-
-    fn name(&self) -> &str {
-        &self.path
     }
 }
 

@@ -4,21 +4,22 @@ use super::reserve::Slot;
 use super::{BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, Ring};
 use crate::page::{self, EVENT_HEADER_SIZE};
 use crate::platform::Platform;
-use crate::sync::{Ordering, barrier};
+use crate::sync::Ordering;
 
 impl<P: Platform> CpuBuffer<P> {
     /// Ends a write on page `index`; the outermost makes everything visible that was written.
     #[inline(always)]
     pub(super) fn end_write(&self, ring: &Ring, page: &BufPage, index: usize, bit: u64) {
         let now = self.writers.get();
-        barrier();
+        self.barrier();
         if now & CONTEXTS == bit
             && ring.commit.load(Ordering::Relaxed) == index
             && ring.tail.load(Ordering::Relaxed) == index
         {
-            page.buf
-                .commit_word()
-                .store(page.written() as u64, Ordering::Release);
+            self.platform.may_interrupt();
+            let written = page.written() as u64;
+            self.platform.may_interrupt();
+            page.buf.commit_word().store(written, Ordering::Release);
             // Should a write have come since `now`, its commit was left to us.
             if self.try_leave(now, bit) {
                 return;
@@ -32,7 +33,7 @@ impl<P: Platform> CpuBuffer<P> {
     pub(super) fn end_slow(&self, ring: &Ring, bit: u64) {
         loop {
             let now = self.writers.get();
-            barrier();
+            self.barrier();
             if now & CONTEXTS != bit {
                 self.leave(bit);
                 return;
@@ -51,12 +52,13 @@ impl<P: Platform> CpuBuffer<P> {
             let mut index = ring.commit.load(Ordering::Relaxed);
             while index != ring.tail.load(Ordering::Relaxed) {
                 let page = &ring.pages[index];
-                page.buf
-                    .commit_word()
-                    .store(page.written() as u64, Ordering::Release);
+                let written = page.written() as u64;
+                self.platform.may_interrupt();
+                page.buf.commit_word().store(written, Ordering::Release);
                 index = ring.next(index);
+                self.platform.may_interrupt();
                 ring.commit.store(index, Ordering::Release);
-                barrier();
+                self.barrier();
             }
             let page = &ring.pages[index];
             loop {
@@ -64,10 +66,11 @@ impl<P: Platform> CpuBuffer<P> {
                 if page.buf.commit_word().load(Ordering::Relaxed) == written {
                     break;
                 }
+                self.platform.may_interrupt();
                 page.buf.commit_word().store(written, Ordering::Release);
-                barrier();
+                self.barrier();
             }
-            barrier();
+            self.barrier();
             if index == ring.tail.load(Ordering::Relaxed) {
                 return;
             }
@@ -78,28 +81,35 @@ impl<P: Platform> CpuBuffer<P> {
     #[cold]
     #[inline(never)]
     pub(super) fn discard(&self, ring: &Ring, slot: Slot<'_>, size: usize, bit: u64) {
+        self.platform.may_interrupt();
         self.take_back(ring, slot, size);
+        self.platform.may_interrupt();
         self.end_slow(ring, bit);
     }
 
     /// Makes the stamps different: `write_stamp` the later of both and `more`, the other one 0.
     fn part_stamps(&self, more: u64) {
         let before = self.before_stamp.get();
+        self.platform.may_interrupt();
         self.before_stamp.set(0);
-        barrier();
+        self.barrier();
         let after = self.write_stamp.get();
+        self.platform.may_interrupt();
         self.write_stamp.set(before.max(after).saturating_add(more));
     }
 
     fn take_back(&self, ring: &Ring, slot: Slot<'_>, size: usize) {
         let page = slot.page;
         page.entries.sub(1);
+        self.platform.may_interrupt();
         let end = slot.event + size;
         let write = page.write.get();
+        self.platform.may_interrupt();
         if (write & COUNT_MASK) as usize == end && ring.tail.load(Ordering::Relaxed) == slot.index {
             // Ours is the last: give the bytes back. `write_stamp` is of an event that is gone; with the stamps made
             // different first, the next event, and one that comes in between, takes an absolute stamp.
             self.part_stamps(0);
+            self.platform.may_interrupt();
             let taken = (end - slot.start) as u64;
             if page.write.cmpxchg(write, write - taken) {
                 return;
@@ -113,6 +123,7 @@ impl<P: Platform> CpuBuffer<P> {
             // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
             delta = 1;
             self.part_stamps(1);
+            self.platform.may_interrupt();
         }
         words[slot.event / 4 + 1].store((size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);
         words[slot.event / 4].store(

@@ -16,8 +16,10 @@ impl<P: Platform> CpuBuffer<P> {
             self.dropped.add(1);
             return Err(ReserveError::Recursion);
         };
+        self.platform.may_interrupt();
         if self.disabled.load(Ordering::SeqCst) != 0 {
             self.leave(bit);
+            self.platform.may_interrupt();
             return Err(self.shut_out());
         }
         // SAFETY: our bit is in `writers`, and `disabled` was zero after that: the ring is shared only until `leave` or
@@ -37,12 +39,21 @@ impl<P: Platform> CpuBuffer<P> {
         ReserveError::Disabled
     }
 
+    /// Here the compiler keeps the order of accesses, as an interrupt sees it.
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn barrier(&self) {
+        barrier();
+        self.platform.may_interrupt();
+    }
+
     /// Marks the context as writing, with the bit that is returned; `None` if it is writing, and the one spare bit is taken
     /// too. The spare bit is for the moment in which an interrupt has come but the context does not say so yet.
     #[inline(always)]
     fn enter(&self, level: Level) -> Option<u64> {
         loop {
             let now = self.writers.get();
+            self.platform.may_interrupt();
             let mut bit = 1 << level as u32;
             if now & bit != 0 {
                 bit = 1;
@@ -53,7 +64,7 @@ impl<P: Platform> CpuBuffer<P> {
             if P::LOCALITY.is_pinned() {
                 // Who comes before this has left again when we go on: only the number of begun writes has changed.
                 self.writers.add(BEGUN_ONE + bit);
-                barrier();
+                self.barrier();
                 return Some(bit);
             }
             // Locked; and by exchange, so that even two CPUs that write, which they must not, take different bits.
@@ -74,7 +85,7 @@ impl<P: Platform> CpuBuffer<P> {
 
     /// Takes the context's bit back. From here on the ring may change.
     pub(super) fn leave(&self, bit: u64) {
-        barrier();
+        self.barrier();
         if P::LOCALITY.is_pinned() {
             self.writers.sub(bit);
         } else {
@@ -85,7 +96,7 @@ impl<P: Platform> CpuBuffer<P> {
     /// As `leave`, if no write has come since `writers` was `now`.
     #[inline(always)]
     pub(super) fn try_leave(&self, now: u64, bit: u64) -> bool {
-        barrier();
+        self.barrier();
         if P::LOCALITY.is_pinned() {
             return self.writers.cmpxchg(now, now - bit);
         }

@@ -134,7 +134,8 @@ use core::cell::UnsafeCell;
 use link::Link;
 use subbuf::{Room, SubBuf};
 
-/// The bits of `write` and `entries` that count; above them stands the number of times that the page was recycled.
+/// The bits of `write` and `entries` that count; above them stands how often the page was recycled, or a write ran over its end: who
+/// exchanges the whole finds out.
 const COUNT_MASK: u64 = 0xf_ffff;
 const RECYCLED_ONE: u64 = COUNT_MASK + 1;
 

@@ -5,7 +5,7 @@
 use super::{BufPage, COUNT_MASK, CpuBuffer, ReserveError, Ring};
 use crate::page::{self, DELTA_LIMIT, TIME_EVENT_SIZE};
 use crate::platform::Platform;
-use crate::sync::{AtomicU32, Ordering, barrier};
+use crate::sync::{AtomicU32, Ordering};
 
 /// How often a reservation starts over before it gives up: each time either a nested write or a reader came between.
 const MAX_TRIES: usize = 1000;
@@ -81,22 +81,24 @@ impl<P: Platform> CpuBuffer<P> {
         let mut over = None;
         let index = ring.tail.load(Ordering::Relaxed);
         let page = &ring.pages[index];
+        self.platform.may_interrupt();
         // Point A.
         let w = page.written();
-        barrier();
+        self.barrier();
         let before = self.before_stamp.get();
+        self.platform.may_interrupt();
         let after = self.write_stamp.get();
-        barrier();
+        self.barrier();
         if w != 0 && before == after {
             let ts = clock().max(after);
             let delta = ts - after;
             if delta < DELTA_LIMIT {
                 // Point B.
                 self.before_stamp.set(ts);
-                barrier();
+                self.barrier();
                 // Point C.
                 let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
-                barrier();
+                self.barrier();
                 let start = end - size;
                 if end <= ring.room.bytes() {
                     if start != w {
@@ -112,7 +114,7 @@ impl<P: Platform> CpuBuffer<P> {
                     }
                     // Point D.
                     self.write_stamp.set(ts);
-                    barrier();
+                    self.barrier();
                     return Ok(Slot {
                         page,
                         index,
@@ -213,12 +215,14 @@ impl<P: Platform> CpuBuffer<P> {
     ) -> Try<'b> {
         let index = ring.tail.load(Ordering::Relaxed);
         let page = &ring.pages[index];
+        self.platform.may_interrupt();
         // Point A: whatever comes between here and C moves `write`.
         let w = page.written();
-        barrier();
+        self.barrier();
         let before = self.before_stamp.get();
+        self.platform.may_interrupt();
         let after = self.write_stamp.get();
-        barrier();
+        self.barrier();
         // Equal stamps: no write was interrupted between its B and D. Our own try may have left them different.
         let unchanged = request.own == Some((before, after));
         let clean = before == after || unchanged && request.was_clean;
@@ -253,10 +257,10 @@ impl<P: Platform> CpuBuffer<P> {
         self.before_stamp.set(ts);
         request.own = Some((ts, after));
         request.was_clean = clean;
-        barrier();
+        self.barrier();
         // Point C: from here on the bytes are ours.
         let end = (page.write.add_return(size as u64) & COUNT_MASK) as usize;
-        barrier();
+        self.barrier();
         let start = end - size;
         if end > ring.room.bytes() {
             return self.move_tail(ring, index, start, size);
@@ -273,9 +277,10 @@ impl<P: Platform> CpuBuffer<P> {
         // Nothing came between A and C. Point D: if something comes before it, the stamps differ, and the next event
         // gets an absolute one.
         self.write_stamp.set(ts);
-        barrier();
+        self.barrier();
         if start == 0 {
             page.buf.time_stamp().store(ts, Ordering::Relaxed);
+            self.platform.may_interrupt();
         }
         Try::Got(self.slot(ring, page, index, end, request.size, stamp, ts, delta))
     }
@@ -292,12 +297,14 @@ impl<P: Platform> CpuBuffer<P> {
         clock: &C,
     ) -> (u64, u64) {
         let before = self.before_stamp.get();
+        self.platform.may_interrupt();
         let now = clock().max(before);
+        self.platform.may_interrupt();
         // Point E: the stamps differ from here on, so that who comes now takes an absolute one.
         self.before_stamp.set(now);
-        barrier();
+        self.barrier();
         let after = self.write_stamp.get();
-        barrier();
+        self.barrier();
         let mut delta = if end == page.written() && after == before && after < now {
             // Point F: nothing came since C, `after` is the time of the event right before ours.
             now - after

@@ -1,6 +1,7 @@
 //! The writer's side: reserve, commit, discard.
 //!
-//! `barrier()` marks where the compiler must keep the order that an interrupt on this CPU sees.
+//! `barrier()` marks where the compiler must keep the order that an interrupt on this CPU sees. There, and at the other steps of a
+//! write, the platform is told that an interrupt may come ([`Platform::may_interrupt`]): tests write from within, at every step.
 //!
 //! The usual write is inlined where it is made, so that a payload of fixed size is a few stores: [`CpuBuffer::reserve`] with
 //! `reserve_fast`, [`Reservation::write`], [`Reservation::commit`] with `end_write`. Whatever is rarer is called out of line:
@@ -103,7 +104,9 @@ impl<P: Platform> CpuBuffer<P> {
         if len == 0 || !len.is_multiple_of(4) {
             words[size / 4 - 1].store(0, Ordering::Relaxed);
         }
+        self.platform.may_interrupt();
         slot.page.entries.inc();
+        self.platform.may_interrupt();
         Reservation {
             buffer: self,
             ring,
@@ -155,6 +158,7 @@ impl<P: Platform> Reservation<'_, P> {
     pub fn commit(self) {
         let this = ManuallyDrop::new(self);
         this.buffer.committed.inc();
+        this.buffer.platform.may_interrupt();
         let Slot { page, index, .. } = this.slot;
         this.buffer.end_write(this.ring, page, index, this.bit);
     }

@@ -1,9 +1,11 @@
 //! One named set of buffers: what an instance under `instances/` is, and what the top directory is.
 
 use super::choices::Choices;
-use super::conditions::{EventState, Refusals};
+use super::conditions::EventState;
 use super::map::none_mapped;
-use super::quiesce::Domain;
+use super::pids::Pids;
+use super::quiesce::{Domain, Place};
+use super::refusals::Refusals;
 use super::{Boundary, MAX_CPUS, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -31,6 +33,8 @@ pub(super) struct Cpu<P: Platform> {
     pub(super) last_pid: AtomicU32,
     /// A snapshot is to be taken as soon as the write that is under way has ended.
     pub(super) pending: AtomicBool,
+    /// Its bit in `tracing_cpumask`. Only who looks `last_pid` up in vain looks at it: see `cpumask`.
+    pub(super) allowed: AtomicBool,
 }
 
 impl<P: Platform> Cpu<P> {
@@ -41,6 +45,7 @@ impl<P: Platform> Cpu<P> {
             snapshot,
             last_pid: AtomicU32::new(u32::MAX),
             pending: AtomicBool::new(false),
+            allowed: AtomicBool::new(true),
         }
     }
 }
@@ -66,10 +71,20 @@ pub struct Instance<P: Platform> {
     order: AtomicU8,
     /// The newest time of the clock `global`.
     newest: AtomicU64,
+    /// When the buffers were cleared last, in units of the clock: what `latency-format` counts from.
+    pub(super) cleared: AtomicU64,
     /// Snapshots of single CPUs that had to wait for the end of a write.
     pub(super) deferred: AtomicU64,
-    /// What is attached to each declared event, in the table's order.
+    /// The declared events.
+    pub(super) declared: &'static [&'static EventDesc],
+    /// What is attached to each of them, in their order.
     pub(super) events: Box<[EventState]>,
+    /// What is attached to `ftrace:print`, the events of `trace_marker`.
+    pub(super) print: EventState,
+    /// That has triggers.
+    pub(super) print_seen: AtomicBool,
+    /// Whose events are recorded.
+    pub(super) pids: Pids,
     /// What was wrong with commands to those.
     pub(super) refusals: Refusals,
 }
@@ -77,7 +92,8 @@ pub struct Instance<P: Platform> {
 /// What all instances of a tracer share.
 pub(super) struct Shared {
     pub(super) domain: Domain,
-    pub(super) cmdlines: super::cmdlines::Cmdlines,
+    /// Always there, unless a new tracer had no memory for it: then no name is known.
+    pub(super) cmdlines: Place<super::cmdlines::Cmdlines>,
     /// Records that the slow path could not take.
     pub(super) oversized: AtomicU64,
 }
@@ -94,12 +110,17 @@ pub(super) struct Parts<P: Platform> {
     pub(super) options: u32,
     pub(super) buffer_percent: u8,
     pub(super) order: u8,
-    pub(super) nr_events: usize,
+    pub(super) declared: &'static [&'static EventDesc],
 }
 
 impl<P: Platform> Parts<P> {
     /// Of an instance as it begins.
-    pub(super) fn new(slot: u8, name: String, cpus: Vec<Cpu<P>>, nr_events: usize) -> Self {
+    pub(super) fn new(
+        slot: u8,
+        name: String,
+        cpus: Vec<Cpu<P>>,
+        declared: &'static [&'static EventDesc],
+    ) -> Self {
         Parts {
             slot,
             name,
@@ -111,7 +132,7 @@ impl<P: Platform> Parts<P> {
             options: TraceOption::DEFAULT,
             buffer_percent: super::DEFAULT_PERCENT,
             order: 0,
-            nr_events,
+            declared,
         }
     }
 }
@@ -183,10 +204,15 @@ impl<P: Platform> Instance<P> {
             control: Mutex::new(()),
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
-            events: (0..parts.nr_events)
+            declared: parts.declared,
+            events: (parts.declared.iter())
                 .map(|_| EventState::default())
                 .collect(),
+            print: EventState::default(),
+            print_seen: AtomicBool::new(false),
+            pids: Pids::default(),
             refusals: Refusals::default(),
         };
         instance.apply_overwrite();
@@ -317,6 +343,11 @@ impl<P: Platform> Instance<P> {
         }
     }
 
+    /// When all buffers were cleared last, in units of the clock; 0 if they never were.
+    pub fn cleared_at(&self) -> u64 {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
     /// Clears the buffer of one CPU, or of all.
     ///
     /// # Errors
@@ -335,6 +366,7 @@ impl<P: Platform> Instance<P> {
             cpu.buffer.clear()?;
         }
         self.boundaries.lock().clear();
+        self.cleared.store(self.peek_now(), Ordering::Relaxed);
         Ok(())
     }
 
