@@ -16,7 +16,6 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::sched::queue::RunQueue;
-use kernel::sched::state::{INTERRUPTIBLE, UNINTERRUPTIBLE};
 use kernel::sched::{Slot, place};
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
