@@ -15,6 +15,38 @@ fn a_ring_is_mapped_by_programs() {
     guest.poweroff();
 }
 
+/// All events, on two CPUs under load, read one after the other: each event decodes, no time goes back, switches chain, handlers that
+/// are entered are left, and what is not shown is counted as lost. The same in the next life.
+#[test]
+fn readers_follow_two_cpus_under_load() {
+    let mut guest = Setup::new().smp(2).boot();
+    guest.ok("cd /sys/kernel/tracing");
+    for generation in 1..=2 {
+        guest.ok("echo 1 > events/enable");
+        // What was recorded before all were on has holes.
+        guest.ok("echo > trace");
+        guest.ok("stress --switch 2 --cpu 2 --time 600 &");
+        for cpu in 0..2 {
+            // Its status is that of all its checks.
+            let text = guest.ok(&format!("run trace-reader {cpu} --time 4 --quiet --check"));
+            let count = |what: &str| -> u64 {
+                let (before, _) = text.split_once(what).unwrap_or_else(|| panic!("{text}"));
+                let number = before.rsplit(' ').next().and_then(|text| text.parse().ok());
+                number.unwrap_or_else(|| panic!("{text}"))
+            };
+            assert!(count(" events shown") > 0, "{text}");
+            assert!(
+                count(" switches,") > 0 && count(" handlers looked at") > 0,
+                "{text}"
+            );
+        }
+        guest.ok("echo 0 > events/enable");
+        guest.kexec_to(generation);
+        guest.ok("cd /sys/kernel/tracing");
+    }
+    guest.poweroff();
+}
+
 /// The checks of Linux's `tools/testing/selftests/ring-buffer/map_test.c`, and of the errors, at 4 and 8 KiB.
 fn checks_of_map_test(guest: &mut Guest) {
     let text = guest.ok("run map-test");
