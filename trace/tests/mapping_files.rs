@@ -393,7 +393,7 @@ fn a_wrong_format_is_told_by_its_line() {
         format!("int a[];\toffset:{max};\tsize:0;"),
         format!("char a[4];\toffset:{max};\tsize:{max};"),
         format!("__data_loc int[] a;\toffset:{max};\tsize:4;"),
-        format!("__data_loc char[] a;\toffset:14;\tsize:4;"),
+        "__data_loc char[] a;\toffset:14;\tsize:4;".to_string(),
     ] {
         let text = good.replace("int a;\toffset:8;\tsize:4;", &declared);
         let mut out = String::new();
