@@ -10,3 +10,4 @@ mod memory;
 mod switch;
 mod tracing;
 mod typing;
+mod user;
