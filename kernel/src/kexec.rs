@@ -33,6 +33,8 @@ const STACK: u64 = 64 * 1024;
 pub enum KexecError {
     /// Not a kernel: the file's name and what is wrong.
     Image(String, ImageError),
+    /// A page of the file has changed since it was sealed: the file's name, and the page.
+    Damaged(String, PhysRange),
     /// The image and what belongs to it need more scratch than is free: file, bytes needed, largest free piece.
     NoScratch(String, u64, u64),
     /// Scratch would leave the new kernel too little for its start: bytes that this one took, bytes that are left.
@@ -53,6 +55,11 @@ impl fmt::Display for KexecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KexecError::Image(file, error) => write!(f, "{file}: {error}; nothing was loaded"),
+            KexecError::Damaged(file, page) => write!(
+                f,
+                "{file}: the memory {page} in which it lies has changed since it was sealed, and cannot be trusted (a \
+                 reboot brings the whole file); nothing was loaded"
+            ),
             KexecError::NoScratch(file, need, free) => write!(
                 f,
                 "{file}: the image needs {} KiB of scratch, and the largest free piece has {} KiB{}; nothing was loaded",
@@ -145,6 +152,10 @@ fn control_page_address() -> u64 {
 /// [`KexecError`]; what was loaded before still is then, unless there was no room for both and placing the new one failed.
 pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
     events::kexec_phase(generation(), "load");
+    if let Some(page) = files::damaged_page(file) {
+        return Err(KexecError::Damaged(name.into(), page));
+    }
+    files::seal_initrd();
     let image = Image::parse(file).map_err(|error| KexecError::Image(name.into(), error))?;
     if cmdline.len() > MAX_CMDLINE {
         return Err(KexecError::CmdLine(cmdline.len()));
@@ -437,11 +448,12 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
     space::load_kernel_tables();
     events::kexec_phase(generation(), "quiesce");
-    let late = ipi::stop_others_safely();
-    if late != 0 {
+    // They are idle (`task::freeze`), so each comes to such a point; one that has gone mad meanwhile is not waited for.
+    if let Err(late) = ipi::stop_others_safely() {
         crate::warning!(
-            "kexec: CPUs {late:#b} came to no safe point, and are stopped where they are"
+            "kexec: the CPUs {late:#b} (a bit each) came to no safe point, and are stopped where they are"
         );
+        ipi::stop_others();
     }
     ipi::reset_others();
     apic::quiet();
@@ -452,6 +464,7 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
+    handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of
     // tables; the new set maps the image at its entry, its stack and the parameters; all of it lies in memory that this
     // kernel does not use. This kernel does not run again.

@@ -16,5 +16,6 @@ pub mod params;
 pub mod pool;
 pub mod protocol;
 pub mod ring3;
+pub mod scattered;
 pub mod sched;
 pub mod tsc;

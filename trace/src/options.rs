@@ -7,10 +7,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum TraceOption {
+    /// Events are shown by their fields, not by their print format.
+    Fields,
     /// Where buffers have lost events, `trace` tells with which line a CPU's buffer begins.
     Annotate,
     /// Lines begin with task, CPU, flags and time.
     ContextInfo,
+    /// Lines as the latency tracers have them: with times since the buffer was cleared, and marks for long gaps.
+    LatencyFormat,
     /// The names of tasks are taken down when they record.
     RecordCmd,
     /// The newest events survive in a full buffer; off: the oldest do.
@@ -21,26 +25,37 @@ pub enum TraceOption {
     Markers,
     /// Nothing is recorded while `trace` is printed.
     PauseOnTrace,
+    /// After each event stands who called.
+    Stacktrace,
 }
 
 impl TraceOption {
     /// All, in Linux's order.
-    pub const ALL: [TraceOption; 7] = [
+    pub const ALL: [TraceOption; 10] = [
+        TraceOption::Fields,
         TraceOption::Annotate,
         TraceOption::ContextInfo,
+        TraceOption::LatencyFormat,
         TraceOption::RecordCmd,
         TraceOption::Overwrite,
         TraceOption::IrqInfo,
         TraceOption::Markers,
         TraceOption::PauseOnTrace,
+        TraceOption::Stacktrace,
     ];
 
-    /// The options of a new instance, as bits: all but `pause-on-trace`.
+    /// The options of a new instance, as bits: all but `fields`, `latency-format`, `pause-on-trace`, `stacktrace`.
     pub const DEFAULT: u32 = {
         let mut bits = 0;
         let mut i = 0;
         while i < Self::ALL.len() {
-            if !matches!(Self::ALL[i], TraceOption::PauseOnTrace) {
+            if !matches!(
+                Self::ALL[i],
+                TraceOption::Fields
+                    | TraceOption::LatencyFormat
+                    | TraceOption::PauseOnTrace
+                    | TraceOption::Stacktrace
+            ) {
                 bits |= Self::ALL[i].bit();
             }
             i += 1;
@@ -56,13 +71,16 @@ impl TraceOption {
     /// Linux's name of it.
     pub const fn name(self) -> &'static str {
         match self {
+            TraceOption::Fields => "fields",
             TraceOption::Annotate => "annotate",
             TraceOption::ContextInfo => "context-info",
+            TraceOption::LatencyFormat => "latency-format",
             TraceOption::RecordCmd => "record-cmd",
             TraceOption::Overwrite => "overwrite",
             TraceOption::IrqInfo => "irq-info",
             TraceOption::Markers => "markers",
             TraceOption::PauseOnTrace => "pause-on-trace",
+            TraceOption::Stacktrace => "stacktrace",
         }
     }
 

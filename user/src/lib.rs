@@ -18,13 +18,18 @@
 //! instruction ends the process.
 #![no_std]
 
+extern crate alloc;
+
 #[path = "../../kernel/src/ring3/abi.rs"]
 pub mod abi;
 mod args;
+pub mod chains;
 mod error;
+pub mod files;
 #[cfg(feature = "ring3")]
 mod heap;
 pub mod io;
+pub mod ring;
 pub mod sys;
 
 #[doc(hidden)]

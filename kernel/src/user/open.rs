@@ -46,7 +46,7 @@ pub fn open(path: &str, flags: u64) -> Result<OpenFile, Errno> {
     };
     let path = normalize("/", path)?;
     let mounts = files::mounts();
-    let file: Arc<dyn File> = match special(&path, read, write) {
+    let file: Arc<dyn File> = match special(&path, read, write, flags & O_NONBLOCK != 0) {
         Some(file) => file?,
         None => {
             check(&mounts, &path, read, write, flags)?;
@@ -61,10 +61,19 @@ pub fn open(path: &str, flags: u64) -> Result<OpenFile, Errno> {
     })
 }
 
-/// Files that are more than a stream of bytes: those that can be mapped.
-fn special(path: &str, read: bool, write: bool) -> Option<Result<Arc<dyn File>, Errno>> {
-    let _ = (path, read, write);
-    None
+/// Files that are more than a stream of bytes: those that can be mapped. `None`: it is no such file.
+fn special(
+    path: &str,
+    read: bool,
+    write: bool,
+    nonblock: bool,
+) -> Option<Result<Arc<dyn File>, Errno>> {
+    let file = files::trace_raw::open(path, nonblock)?;
+    // As for any other file that cannot be written.
+    Some(match read && !write {
+        true => Ok(file),
+        false => Err(Errno::EACCES),
+    })
 }
 
 /// Whether the file may be opened so; makes or truncates it where that is asked for.
