@@ -13,3 +13,4 @@ mod smp;
 mod switch;
 mod tracing;
 mod typing;
+mod user;

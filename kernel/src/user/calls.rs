@@ -179,7 +179,7 @@ fn mmap(
         };
         for page in (at..at + len).step_by(PAGE_BYTES as usize) {
             // As in Linux: what does not come now comes, or does not, at the access.
-            if process.fault(page, access).is_err() {
+            if process.fault(page, access, false).is_err() {
                 break;
             }
         }

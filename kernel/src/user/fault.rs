@@ -101,6 +101,8 @@ fn access(error: u64) -> Access {
     }
 }
 
+/// There was a page.
+const PRESENT: u64 = 1 << 0;
 /// A bit that must be zero in the page tables was set: they are damaged.
 const RESERVED: u64 = 1 << 3;
 
@@ -114,7 +116,7 @@ fn user_page_fault(frame: &mut Frame) -> bool {
     interrupts::enable();
     let brought = with_current(|process| {
         process.count_fault();
-        process.fault(addr, access)
+        process.fault(addr, access, frame.error & PRESENT != 0)
     });
     let handled = match brought {
         Some(Ok(())) => true,
@@ -173,7 +175,9 @@ fn kernel_page_fault(frame: &mut Frame) -> bool {
     let access = access(frame.error);
     let brought = may_sleep && {
         interrupts::enable();
-        let result = with_current(|process: &Process| process.fault(addr, access));
+        let result = with_current(|process: &Process| {
+            process.fault(addr, access, frame.error & PRESENT != 0)
+        });
         interrupts::disable();
         result == Some(Ok(()))
     };

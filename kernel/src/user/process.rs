@@ -382,13 +382,16 @@ impl Process {
         self.space.lock().as_mut().map(work)
     }
 
-    /// Brings a page in. See [`Space::fault`].
+    /// Brings a page in. See [`Space::fault`]. `was_there`: the CPU found a page, and refused the access.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn fault(&self, addr: u64, access: Access) -> Result<(), Refused> {
-        self.with_space(|space| space.fault(addr, access))
-            .unwrap_or(Err(Refused::NoArea))
+    pub fn fault(&self, addr: u64, access: Access, was_there: bool) -> Result<(), Refused> {
+        self.with_space(|space| match was_there && space.has_page(addr) {
+            true => Err(Refused::Rights),
+            false => space.fault(addr, access),
+        })
+        .unwrap_or(Err(Refused::NoArea))
     }
 
     /// Works with its open files.
