@@ -19,14 +19,15 @@ fn a_ring_is_mapped_by_programs() {
 /// are entered are left, and what is not shown is counted as lost. The same in the next life.
 #[test]
 fn readers_follow_two_cpus_under_load() {
-    let mut guest = Setup::new().smp(2).boot();
+    const CPUS: u32 = 2;
+    let mut guest = Setup::new().smp(CPUS).boot();
     guest.ok("cd /sys/kernel/tracing");
     for generation in 1..=2 {
         guest.ok("echo 1 > events/enable");
         // What was recorded before all were on has holes.
         guest.ok("echo > trace");
         guest.ok("stress --switch 2 --cpu 2 --time 600 &");
-        for cpu in 0..2 {
+        for cpu in 0..CPUS {
             // Its status is that of all its checks.
             let text = guest.ok(&format!("run trace-reader {cpu} --time 4 --quiet --check"));
             let count = |what: &str| -> u64 {
@@ -41,12 +42,12 @@ fn readers_follow_two_cpus_under_load() {
             );
         }
         // Both at once. They write to the console when they want, so that no status can be asked for meanwhile.
-        for cpu in 0..2 {
+        for cpu in 0..CPUS {
             guest.run(&format!(
                 "run trace-reader {cpu} --time 4 --quiet --check &"
             ));
         }
-        for _ in 0..2 {
+        for _ in 0..CPUS {
             let text = guest.expect(" handlers looked at");
             assert!(!text.contains("trace-reader: "), "{text}");
         }
