@@ -68,7 +68,7 @@ tests() {
 }
 
 kernel_clippy() {
-    RUSTC_BOOTSTRAP=1 cargo clippy -p kernel --bin baton --features machine --release \
+    RUSTC_BOOTSTRAP=1 cargo clippy -p kernel -p user --bins --features kernel/machine,user/ring3 --release \
         --target x86_64-unknown-none --target-dir "${CARGO_TARGET_DIR:-target}/kernel" \
         -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem -- -D warnings
 }

@@ -202,6 +202,12 @@ impl<M: Memory> Space<M> {
         }
     }
 
+    /// Whether undoing the mappings of a range would leave one area more than there is: it lies in the middle of one.
+    pub fn splits(&self, range: &Range<u64>) -> bool {
+        let area = self.areas.at(range.start);
+        area.is_some_and(|area| area.start < range.start && range.end < area.end)
+    }
+
     /// Undoes all mappings in a range of whole pages.
     ///
     /// # Errors

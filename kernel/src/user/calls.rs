@@ -223,6 +223,10 @@ fn munmap(process: &Process, addr: u64, len: u64) -> Result<u64, Errno> {
     let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
     let unmapped = process
         .with_space(|space| {
+            // What areas cost is the kernel's memory.
+            if space.splits(&(addr..end)) && space::available_pages() == 0 {
+                return Err(AreaError::TooMany);
+            }
             let mut unmapped = space.unmap(addr..end)?;
             if unmapped.flush {
                 space::flush_here(addr, len);

@@ -39,15 +39,6 @@ impl UserSlice {
         self.len == 0
     }
 
-    /// The part from `at` on, of at most `len` bytes; empty behind the end.
-    pub fn part(&self, at: usize, len: usize) -> UserSlice {
-        let at = (at as u64).min(self.len);
-        UserSlice {
-            addr: self.addr + at,
-            len: (self.len - at).min(len as u64),
-        }
-    }
-
     /// Copies the bytes from `at` on, as many as `to` has, into the kernel.
     ///
     /// # Errors

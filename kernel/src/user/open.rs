@@ -7,6 +7,7 @@
 use super::copy::UserSlice;
 use super::file::File;
 use super::process::{OpenFile, interrupted};
+use super::space;
 use crate::files;
 use crate::task::Mutex;
 use alloc::string::String;
@@ -29,8 +30,22 @@ pub fn program(path: &str) -> Result<Bytes, FsError> {
     if let Some(bytes) = path.strip_prefix("/boot/").and_then(files::boot_file) {
         return Ok(Bytes::Static(bytes));
     }
-    let bytes = files::mounts().read_all(&path, MAX_FILE)?;
-    Ok(Bytes::Shared(bytes.into()))
+    whole(&path)
+}
+
+/// A file that is not in the initrd, read into the kernel's memory.
+fn whole(path: &str) -> Result<Bytes, FsError> {
+    let mut sink = Whole {
+        bytes: VecSink::new(MAX_FILE),
+        no_memory: false,
+    };
+    match files::mounts().read(path, &mut sink) {
+        Err(FsError::Stopped(_)) if sink.no_memory => return Err(Errno::ENOMEM.into()),
+        // The sink has its own reason.
+        Ok(()) | Err(FsError::Stopped(Stop::Enough)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Bytes::Shared(sink.bytes.into_bytes()?.into()))
 }
 
 /// Opens a file of the tree for a process.
@@ -138,35 +153,25 @@ impl Node {
         if let Some(bytes) = self.path.strip_prefix("/boot/").and_then(files::boot_file) {
             return Ok(Bytes::Static(bytes));
         }
-        let mut sink = Whole {
-            bytes: VecSink::new(MAX_FILE),
-            stopped: None,
-        };
-        match files::mounts().read(&self.path, &mut sink) {
-            Ok(()) => {}
-            Err(FsError::Stopped(_)) if sink.stopped == Some(Stop::Interrupted) => {
-                return Err(Errno::EINTR);
-            }
-            Err(FsError::Stopped(_)) => {}
-            Err(error) => return Err(error.errno()),
-        }
-        Ok(Bytes::Shared(sink.bytes.into_bytes()?.into()))
+        whole(&self.path).map_err(|error| error.errno())
     }
 }
 
 /// Takes a file as a whole, unless its reader is to end.
 struct Whole {
     bytes: VecSink,
-    stopped: Option<Stop>,
+    no_memory: bool,
 }
 
 impl Sink for Whole {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        self.poll()
-            .and_then(|()| self.bytes.write(bytes))
-            .inspect_err(|stop| {
-                self.stopped = Some(*stop);
-            })
+        self.poll()?;
+        if space::available_pages() == 0 {
+            // The kernel keeps its reserve for itself.
+            self.no_memory = true;
+            return Err(Stop::Enough);
+        }
+        self.bytes.write(bytes)
     }
 
     fn poll(&self) -> Result<(), Stop> {

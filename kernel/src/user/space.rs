@@ -3,7 +3,10 @@
 use crate::machine::{cpu, ipi};
 use crate::memory::{self, Phys};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use handover::mem::Memory;
 use kernel::layout::{DIRECT_MAP, PAGE};
 use spin::Once;
@@ -23,6 +26,14 @@ fn reserve() -> u64 {
     *RESERVE.call_once(memory::reserve_pages)
 }
 
+/// Pages that processes have, their page tables among them.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Pages that processes have, their page tables among them.
+pub fn taken_pages() -> u64 {
+    TAKEN.load(Relaxed)
+}
+
 /// Pages that processes may still take.
 pub fn available_pages() -> u64 {
     memory::free_pages().saturating_sub(reserve())
@@ -38,10 +49,13 @@ unsafe impl Memory for UserPages {
         if available_pages() < 1 << order {
             return None;
         }
-        Phys.alloc_pages(order)
+        let page = Phys.alloc_pages(order)?;
+        TAKEN.fetch_add(1 << order, Relaxed);
+        Some(page)
     }
 
     unsafe fn free_pages(&self, pa: u64, order: u32) {
+        TAKEN.fetch_sub(1 << order, Relaxed);
         // SAFETY: the caller's promise.
         unsafe { Phys.free_pages(pa, order) };
     }
