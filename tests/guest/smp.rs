@@ -121,7 +121,6 @@ fn each_cpu_records_its_ticks_in_order() {
             guest.ok("cd /sys/kernel/tracing");
         }
         all_tick(&mut guest, 4);
-        guest.ok("echo 0 > tracing_on");
         for cpu in 0..4 {
             let text = guest.ok(&format!("cat per_cpu/cpu{cpu}/trace"));
             assert!(text.contains("#P:4"), "{text}");
@@ -143,7 +142,44 @@ fn each_cpu_records_its_ticks_in_order() {
             assert!(ticks.len() > 1, "{text}");
             assert!(ticks.windows(2).all(|pair| pair[0] != pair[1]), "{text}");
         }
-        guest.ok("echo 1 > tracing_on");
+    }
+    guest.poweroff();
+}
+
+/// When all CPUs have been started, the pages of their start are unmapped, and each CPU has to forget them.
+#[test]
+fn translations_are_forgotten_on_all_cpus() {
+    let setup = Setup::new().smp(4).append(
+        "trace_event=tlb:tlb_flush,irq_vectors:call_function_entry,irq_vectors:call_function_exit",
+    );
+    let mut guest = setup.boot();
+    for cpu in 0..4 {
+        let text = guest.ok(&format!("cat /sys/kernel/tracing/per_cpu/cpu{cpu}/trace"));
+        let names = [
+            ": call_function_entry: ",
+            ": tlb_flush: pages:5 ",
+            ": call_function_exit: ",
+        ];
+        let found: Vec<_> = text
+            .lines()
+            .filter_map(|line| {
+                let at = names.iter().find_map(|name| line.find(name))?;
+                Some(&line[at + 2..])
+            })
+            .collect();
+        let expected: &[&str] = match cpu {
+            0 => &[
+                "tlb_flush: pages:5 reason:local shootdown (2)",
+                "tlb_flush: pages:5 reason:remote IPI send (4)",
+            ],
+            _ => &[
+                "call_function_entry: vector=252",
+                "tlb_flush: pages:5 reason:remote shootdown (1)",
+                "call_function_exit: vector=252",
+            ],
+        };
+        // What comes after the start is of other pages.
+        assert!(found.starts_with(expected), "{text}");
     }
     guest.poweroff();
 }
@@ -217,10 +253,10 @@ fn a_panic_on_one_of_four_stops_the_others() {
     guest.send("panic on purpose\r");
     let output = guest.expect_end(Ended::Panicked);
     assert_eq!(output.matches("KERNEL PANIC").count(), 1, "{output}");
-    assert!(output.contains("generation 0, CPU 0"), "{output}");
+    assert!(output.contains("generation 0, CPU "), "{output}");
 }
 
-/// CPU 0 waits with interrupts off for the one that panics: only an NMI gets through to it.
+/// The console's CPU waits with interrupts off for the one that panics: only an NMI gets through to it.
 #[test]
 fn a_panic_on_another_cpu_is_reported_from_there() {
     let mut guest = Setup::new().smp(4).boot();
@@ -230,7 +266,6 @@ fn a_panic_on_another_cpu_is_reported_from_there() {
     assert_eq!(output.matches("KERNEL PANIC").count(), 1, "{output}");
     assert!(output.contains("KERNEL PANIC: over there"), "{output}");
     assert!(output.contains("generation 0, CPU 2"), "{output}");
-    assert!(output.contains("baton::machine::smp::ap_main"), "{output}");
 }
 
 /// A kernel that starts cold after a kexec knows from the boot parameters where CPUs start.
@@ -260,10 +295,9 @@ fn buffers_are_resized_while_all_cpus_record() {
         all_tick(&mut guest, 4);
     }
     let after = counts(&mut guest, "NMI");
-    assert_eq!(before, [0; 4]);
-    // The one that asks needs none.
-    assert_eq!(after[0], 0, "{after:?}");
-    assert!(after[1..].iter().all(|count| *count >= 4), "{after:?}");
+    // Each time three others are asked.
+    let asked = after.iter().sum::<u64>() - before.iter().sum::<u64>();
+    assert!(asked >= 4 * 3, "{before:?}, {after:?}");
     guest.ok("echo 0 > tracing_on");
     for cpu in 0..4 {
         let text = guest.ok(&format!("cat per_cpu/cpu{cpu}/trace"));
