@@ -1,6 +1,7 @@
 //! The commands that need the machine. The others are in the library.
 
 mod fault;
+mod run;
 mod stress;
 mod tasks;
 
@@ -68,6 +69,14 @@ static MACHINE: &[Command] = &[
         reboot,
     )
     .completing(Complete::Nothing),
+    Command::new(
+        "run",
+        "run NAME [ARG...] [&]",
+        "run a program",
+        run::HELP,
+        run::run,
+    )
+    .in_background(),
     Command::new("sleep", "sleep SECONDS", "wait", "", sleep).completing(Complete::Nothing),
     Command::new(
         "stress",

@@ -10,6 +10,7 @@ use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
 use crate::machine::{apic, clock, ipi};
 use crate::memory::{self, IrqMutex};
+use crate::user::space;
 use crate::{events, files, task};
 use alloc::boxed::Box;
 use alloc::format;
@@ -431,7 +432,12 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
         false => None,
     };
-    match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
+    // Into the kernel's own tables: those of a process, whose lower half is its own, may still be in force here.
+    let mapped = memory::without_interrupts(|| {
+        space::load_kernel_tables();
+        memory::map_pages(control, control, PAGE, Rights::ReadExecute)
+    });
+    match mapped {
         // Taken: from an attempt before this one.
         Ok(()) | Err(MapError::Taken) => Ok(outgoing),
         Err(MapError::NoMemory) => Err(KexecError::Handover(
@@ -442,6 +448,7 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
 
 /// The end of this life, on CPU 0, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
+    space::load_kernel_tables();
     events::kexec_phase(generation(), "quiesce");
     // They are idle (`task::freeze`), so each comes to such a point; one that has gone mad meanwhile is not waited for.
     if let Err(late) = ipi::stop_others_safely() {

@@ -30,6 +30,7 @@ mod stress;
 mod task;
 mod terminal;
 mod tracing;
+mod user;
 
 /// What `uname -r` would say: it stands in the banner, in `/proc/version`, and crosses as the previous release.
 const VERSION: &str = if cfg!(feature = "next") {
@@ -52,6 +53,7 @@ fn run() -> ! {
     memory::init(&received);
     handing::restore(received);
     files::check_cmdline();
+    user::init();
     task::init();
     machine::start_interrupts();
     machine::smp::start_others();

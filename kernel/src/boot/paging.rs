@@ -2,7 +2,7 @@
 
 use super::early::Early;
 use super::{Info, stacks};
-use kernel::layout::{DIRECT_MAP, IMAGE, PAGE};
+use kernel::layout::{AREAS, DIRECT_MAP, IMAGE, PAGE};
 use kernel::params::Kind;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
@@ -136,6 +136,22 @@ impl Tables {
                 self.map_one::<Size4KiB>(v, p, rights, source)?
             };
         }
+        Ok(())
+    }
+
+    /// Gives the area at `virt` its entry in the top table, with an empty table behind it.
+    ///
+    /// # Errors
+    /// [`MapError::NoMemory`].
+    fn reserve(&mut self, virt: u64, source: Source) -> Result<(), MapError> {
+        let table = source().ok_or(MapError::NoMemory)?;
+        // SAFETY: a fresh page from the allocator, reachable through the direct map.
+        unsafe { core::ptr::write_bytes((DIRECT_MAP + table) as *mut u8, 0, PAGE as usize) };
+        let index = VirtAddr::new(virt).p4_index();
+        self.mapper.level_4_table_mut()[index].set_addr(
+            PhysAddr::new(table),
+            PageTableFlags::PRESENT | PageTableFlags::WRITABLE,
+        );
         Ok(())
     }
 
@@ -283,6 +299,9 @@ fn try_build_own(info: &Info, early: &mut Early, to_come: &mut u64) -> Result<Ta
     let old = unsafe { Tables::current() };
     let mut source = || early.take(1);
     let mut tables = Tables::new(&mut source).ok_or(MapError::NoMemory)?;
+    for area in AREAS {
+        tables.reserve(area, &mut source)?;
+    }
     let mut constant = arrayvec::ArrayVec::<(u64, u64), 64>::new();
     for (start, end, rights) in image_parts() {
         for virt in (start..end).step_by(PAGE as usize) {

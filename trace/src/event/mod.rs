@@ -24,7 +24,7 @@ pub mod trigger;
 
 pub use field::{
     Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
-    ULong, ULongs,
+    ULong, ULongs, arg,
 };
 pub(crate) use foreign::write_foreign;
 pub(crate) use format::{
