@@ -132,6 +132,7 @@ pub const SUBSYSTEM: &str = "trace";
 /// Adopts the predecessor's buffers, or makes new ones.
 pub fn init(received: &Received) {
     phase("restore");
+    trace::set_preemption(task::preempt_disable, task::preempt_enable);
     let adopted = received
         .restore::<TracerState>(SUBSYSTEM)
         .and_then(|state| match adopt(received, state) {

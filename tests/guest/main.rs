@@ -8,5 +8,6 @@ mod ftrace;
 mod images;
 mod memory;
 mod switch;
+mod tasks;
 mod tracing;
 mod typing;
