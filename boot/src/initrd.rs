@@ -1,7 +1,7 @@
 //! The initrd: a plain ustar archive, byte for byte the same for the same files.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,6 +10,7 @@ These files came with the kernel, as its initrd:
 
   kernel    the kernel's own image, which `kexec -l` loads
   cmdline   the command line of the first start
+  bin/      programs, which `run NAME` starts
 ";
 
 /// Longest name of a file in the initrd, in bytes: the name field of a ustar header.
@@ -30,6 +31,16 @@ impl Initrd {
         initrd.add("cmdline", cmdline.as_bytes().to_vec())?;
         initrd.add("README", README.as_bytes().to_vec())?;
         Ok(initrd)
+    }
+
+    /// Adds user programs (name, ELF file), as `bin/NAME`.
+    pub fn add_programs(&mut self, programs: &[(String, PathBuf)]) -> Result<()> {
+        for (name, path) in programs {
+            let content = fs::read(path)
+                .with_context(|| format!("the program {} cannot be read", path.display()))?;
+            self.add(&format!("bin/{name}"), content)?;
+        }
+        Ok(())
     }
 
     /// Adds a file. Its name has no leading slash; folders in it need no entry of their own.

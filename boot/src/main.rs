@@ -48,7 +48,7 @@ struct Options {
     #[arg(long)]
     icount: bool,
 
-    /// A kernel image to start instead of the one that is built here
+    /// A kernel image to start instead of the one that is built here (without user programs)
     #[arg(long, value_name = "ELF")]
     kernel: Option<PathBuf>,
 
@@ -122,9 +122,12 @@ impl std::fmt::Display for WrongOption {
 }
 
 fn run(options: &Options) -> Result<Ended> {
-    let kernel = match &options.kernel {
-        Some(kernel) => kernel.clone(),
-        None => kernel::build(&boot::workspace())?,
+    let (kernel, programs) = match &options.kernel {
+        Some(kernel) => (kernel.clone(), Vec::new()),
+        None => {
+            let built = kernel::build(&boot::workspace())?;
+            (built.kernel, built.programs)
+        }
     };
     let initrd = Initrd::new(&kernel, &options.append);
     let mut initrd = if options.kernel.is_some() {
@@ -132,6 +135,7 @@ fn run(options: &Options) -> Result<Ended> {
     } else {
         initrd?
     };
+    initrd.add_programs(&programs)?;
     for argument in &options.file {
         add_file(&mut initrd, argument).context(WrongOption("--file"))?;
     }

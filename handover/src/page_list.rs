@@ -114,6 +114,21 @@ impl PageList {
         Ok(self.read(map)?.0)
     }
 
+    /// As [`blocks`](PageList::blocks), and beside them the pages of the chain itself, in its order: a successor that leaves
+    /// the list where it is keeps both, and who seals the chain seals the list.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`restore`](PageList::restore).
+    pub fn blocks_and_chunks<M: Memory>(
+        &self,
+        map: &PreservedMap<M>,
+    ) -> Result<(Vec<PageRef>, Vec<PageRef>), Error> {
+        let (blocks, chunks) = self.read(map)?;
+        let page = |pa| PageRef { pa, order: 0 };
+        Ok((blocks, chunks.into_iter().map(page).collect()))
+    }
+
     /// What can be said against the head by itself.
     fn check(&self) -> Result<(), Error> {
         let fault = |why| Err(Error::ListHead { why });

@@ -6,8 +6,9 @@ use handover::claims::Claims;
 use handover::error::SealFault;
 use handover::mem::PAGE_SIZE;
 use handover::radix::PreservedMap;
-use handover::seal::{ENTRY_SIZE, HEAD_SIZE, Seal, Seals};
+use handover::seal::{ENTRY_SIZE, HEAD_SIZE, PageSeals, Seal, Seals};
 use handover::sim::SimMemory;
+use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
 use handover::{Error, PhysRange};
 use proptest::prelude::*;
 
@@ -149,6 +150,86 @@ fn sealed_memory_that_changed_is_found() {
         Err(Error::StreamRoom { needed: 8, room: 7 })
     );
     assert_eq!(seals.encode(&mut [0; 8]), Ok(8));
+}
+
+#[derive(handover::KState, Clone, Debug, PartialEq)]
+#[kstate(id = 1, version = 1)]
+struct Owner {
+    seals: PageSeals,
+}
+
+fn seal_pages(map: &PreservedMap<SimMemory>, range: PhysRange) -> Result<PageSeals, Error> {
+    let mut seals = PageSeals::new(range)?;
+    // SAFETY: nothing else runs on this memory.
+    while unsafe { seals.seal_next(map) }? {}
+    Ok(seals)
+}
+
+#[test]
+fn seals_by_page_name_the_page() {
+    let (mem, mut map) = machine();
+    map.preserve_range(pages(0, 5)).unwrap();
+    // From within the second page to within the fourth.
+    let range = r(pages(1, 1).start + 100, pages(3, 1).start + 50);
+    mem.write(range.start, &[7; 5000]);
+    let sealed = seal_pages(&map, range).unwrap();
+    assert_eq!((sealed.len(), sealed.page(3)), (3, None));
+
+    // It crosses as declared state.
+    let owner = Owner { seals: sealed };
+    let mut blob = vec![0; STREAM_OVERHEAD + encoded_size(&owner)];
+    let mut writer = StreamWriter::new(&mut blob);
+    writer.put(0, &owner).unwrap();
+    writer.finish().unwrap();
+    let read: Owner = StreamReader::new(&blob).and_then(|r| r.get(0)).unwrap();
+    assert_eq!(read, owner);
+    let seals = read.seals;
+    assert_eq!(seals.agrees(&range), Ok(()));
+
+    let broken = || -> Vec<usize> {
+        let bad = |i: &usize| verify(&seals.page(*i).unwrap(), &map).is_err();
+        (0..seals.len()).filter(bad).collect()
+    };
+    assert_eq!(broken(), [0; 0]);
+    for (at, page) in [
+        (range.start, 0),
+        (pages(2, 1).start - 1, 0),
+        (pages(2, 1).start, 1),
+        (range.end - 1, 2),
+    ] {
+        let was = mem.read(at, 1)[0];
+        mem.write(at, &[was ^ 16]);
+        assert_eq!(broken(), [page]);
+        let seal = seals.page(page).unwrap();
+        assert!(seal.range.contains(at) && range.contains_range(&seal.range));
+        mem.write(at, &[was]);
+    }
+    // Bytes beside the range do not matter.
+    mem.write(range.start - 1, &[1]);
+    mem.write(range.end, &[1]);
+    assert_eq!(broken(), [0; 0]);
+}
+
+#[test]
+fn seals_of_another_range_or_of_a_part_are_refused() {
+    let (_, mut map) = machine();
+    map.preserve_range(pages(0, 3)).unwrap();
+    let fault = |size, why| Err(Error::SealList { size, why });
+    let seals = seal_pages(&map, pages(0, 2)).unwrap();
+    for other in [pages(0, 3), pages(1, 2), pages(0, 0), r(0, 1 << 60)] {
+        assert_eq!(seals.agrees(&other), fault(0, SealFault::Range), "{other}");
+    }
+    let mut part = PageSeals::new(pages(0, 2)).unwrap();
+    // SAFETY: nothing else runs on this memory.
+    assert_eq!(unsafe { part.seal_next(&map) }, Ok(true));
+    assert_eq!(part.agrees(&pages(0, 2)), fault(4, SealFault::Size));
+    assert_eq!(
+        PageSeals::default().agrees(&pages(0, 1)),
+        fault(0, SealFault::Range)
+    );
+    // The last page is not preserved.
+    let not_preserved = fault(ENTRY_SIZE, SealFault::NotPreserved).map(|()| PageSeals::default());
+    assert_eq!(seal_pages(&map, pages(2, 2)), not_preserved);
 }
 
 proptest! {

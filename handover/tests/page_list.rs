@@ -54,6 +54,10 @@ fn the_bytes_are_linuxs() {
     assert_eq!(word(mem, second + 8), pages[511]);
     assert_eq!(word(mem, second + 16), 0, "the end of the list");
     assert!(map.is_preserved(list.first) && map.is_preserved(second));
+    let page = |pa| PageRef { pa, order: 0 };
+    let (blocks, chunks) = list.blocks_and_chunks(&map).unwrap();
+    assert!(blocks.into_iter().eq(pages.iter().copied().map(page)));
+    assert_eq!(chunks, [page(list.first), page(second)]);
 }
 
 #[test]

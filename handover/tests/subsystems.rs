@@ -2,9 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 
-use handover::Error;
+use handover::claims::Claims;
 use handover::state::{Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
-use handover::subsystem::{Directory, Node, Outcome, Prepared, SaysNo, Subsystem, order};
+use handover::subsystem::{
+    Directory, DirectoryError, Node, Outcome, Prepared, Refusal, SaysNo, Subsystem, Takeover,
+    order, start_anew,
+};
+use handover::{Error, PhysRange};
 
 #[derive(KState, Clone, Debug, PartialEq)]
 #[kstate(id = 1)]
@@ -18,6 +22,7 @@ struct Other(u32);
 struct Part<'a> {
     name: &'static str,
     after: &'static [&'static str],
+    needs: &'static [&'static str],
     says_no: bool,
     value: Cell<u32>,
     log: &'a RefCell<Vec<String>>,
@@ -26,12 +31,13 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(
         name: &'static str,
-        after: &'static [&'static str],
+        needs: &'static [&'static str],
         log: &'a RefCell<Vec<String>>,
     ) -> Self {
         Part {
             name,
-            after,
+            after: &[],
+            needs,
             says_no: false,
             value: Cell::new(0),
             log,
@@ -64,6 +70,9 @@ impl Subsystem for Part<'_> {
     fn after(&self) -> &'static [&'static str] {
         self.after
     }
+    fn needs(&self) -> &'static [&'static str] {
+        self.needs
+    }
     fn freeze(&self) -> Result<(), String> {
         self.note("freeze");
         match self.says_no {
@@ -81,16 +90,39 @@ impl Subsystem for Part<'_> {
         out.put(0, &One(self.value.get()))?;
         out.put(0, &Other(self.value.get() + 1))
     }
-    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Error> {
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
         let (one, other): (One, Other) = (from.get(0)?, from.get(0)?);
-        Ok(Prepared::new(move || {
+        if one.0 == 666 {
+            return Err(Refusal::Rejected("there are no 666 of them".into()));
+        }
+        Ok(Prepared::new(move |takeover| {
             self.note("restore");
             self.value.set(one.0 + other.0);
+            takeover.claim(page(one.0));
+            takeover.remark("it is well");
         }))
     }
-    fn anew(&self) {
+    fn anew(&self, takeover: &mut Takeover<'_>) {
         self.note("anew");
+        takeover.remark("it was nothing");
     }
+}
+
+fn page(number: u32) -> PhysRange {
+    let start = u64::from(number) * 4096;
+    PhysRange::new(start, start + 4096)
+}
+
+/// Blobs as the claims have them; where they lie is of no interest.
+fn claims(names: &[&str]) -> Claims {
+    let blob = |(name, number): (&&str, _)| (name.to_string(), page(number));
+    Claims::new(names.iter().zip(1000..).map(blob).collect())
+}
+
+/// Who took its blob.
+fn taken(claims: &Claims) -> Vec<&str> {
+    let taken = claims.blobs().filter(|(_, _, taken)| *taken);
+    taken.map(|(name, _, _)| name).collect()
 }
 
 #[test]
@@ -113,14 +145,72 @@ fn restoring_goes_by_dependencies_and_freezing_the_other_way() {
         part.value.set(5);
     }
     let blob = a.blob();
-    let report = all.restore(&[("c", &blob), ("b", &blob), ("a", &blob)]);
+    let mut claims = claims(&["c", "b", "a"]);
+    let report = all.restore(&[("c", &blob), ("b", &blob), ("a", &blob)], &mut claims);
     assert_eq!(log.take(), ["restore a", "restore b", "restore c"]);
     assert_eq!(a.value.get(), 11);
     assert_eq!(
         report.to_string(),
         "a: restored\nb: restored, without 2 entries of ids that this kernel does not know\nc: restored, without 2 \
-         entries of ids that this kernel does not know\n"
+         entries of ids that this kernel does not know\na: it is well\nb: it is well\nc: it is well\n"
     );
+    assert_eq!(taken(&claims), ["c", "b", "a"]);
+    assert_eq!(claims.by_owner(), [("a", 1), ("b", 1), ("c", 1)]);
+}
+
+/// `after` is about the order alone; `needs` is about being there, too.
+#[test]
+fn one_that_comes_after_another_is_restored_without_it() {
+    let log = RefCell::new(vec![]);
+    let b = Part {
+        after: &["a"],
+        ..Part::new("b", &[], &log)
+    };
+    let c = Part::new("c", &["a"], &log);
+    let d = Part::new("d", &["c"], &log);
+    let a = Part::new("a", &[], &log);
+    let all = Directory::new(&[&d, &c, &b, &a]).unwrap();
+    assert_eq!(all.names().collect::<Vec<_>>(), ["a", "c", "d", "b"]);
+    let good = a.blob();
+    let report = all.restore(
+        &[("b", &good), ("c", &good), ("d", &good)],
+        &mut claims(&[]),
+    );
+    assert_eq!(log.take(), ["anew a", "anew c", "anew d", "restore b"]);
+    assert_eq!(report.of("a"), Some(&Outcome::Missing));
+    assert_eq!(report.of("c"), Some(&Outcome::NotWithout("a")));
+    assert_eq!(report.of("d"), Some(&Outcome::NotWithout("c")));
+}
+
+#[test]
+fn an_owner_can_reject_what_can_be_read() {
+    let log = RefCell::new(vec![]);
+    let a = Part::new("a", &[], &log);
+    a.value.set(666);
+    let blob = a.blob();
+    let mut claims = claims(&["a", "else"]);
+    let all = Directory::new(&[&a]).unwrap();
+    let report = all.restore(&[("a", &blob)], &mut claims);
+    assert_eq!(log.take(), ["anew a"]);
+    assert_eq!(
+        report.to_string(),
+        "a: rejected by its owner: there are no 666 of them; it starts anew\na: it was nothing\n"
+    );
+    assert_eq!((taken(&claims), claims.by_owner()), (vec!["a"], vec![]));
+}
+
+#[test]
+fn without_a_predecessor_all_start_anew_in_the_same_order() {
+    let log = RefCell::new(vec![]);
+    let b = Part::new("b", &["a"], &log);
+    let a = Part::new("a", &[], &log);
+    let all = Directory::new(&[&b, &a]).unwrap();
+    let report = all.start_anew(&mut claims(&[]));
+    assert_eq!(log.take(), ["anew a", "anew b"]);
+    assert!(report.outcomes().all(|(_, outcome)| outcome.is_good()));
+    // Where they contradict each other, in the order in which they stand.
+    start_anew(&[&b, &a], &mut claims(&[]));
+    assert_eq!(log.take(), ["anew b", "anew a"]);
 }
 
 #[test]
@@ -154,12 +244,15 @@ fn each_is_restored_wholly_or_not_at_all() {
     let mut stream = StreamWriter::new(&mut half);
     stream.put(0, &One(7)).unwrap();
     stream.finish().unwrap();
-    let report = all.restore(&[
+    let mut all_claims = claims(&["a", "b", "alone", "else"]);
+    let blobs: [(&str, &[u8]); 4] = [
         ("a", &half),
         ("b", &good),
         ("alone", &good),
         ("else", &good),
-    ]);
+    ];
+    let report = all.restore(&blobs, &mut all_claims);
+    assert_eq!(taken(&all_claims), ["a", "b", "alone"]);
     assert_eq!(log.take(), ["anew a", "anew b", "restore alone"]);
     assert_eq!((a.value.get(), b.value.get()), (0, 0));
     let missing = Error::EntryMissing {
@@ -167,36 +260,44 @@ fn each_is_restored_wholly_or_not_at_all() {
         id: 2,
         instance: 0,
     };
-    assert_eq!(report.of("a"), Some(&Outcome::Refused(missing)));
+    assert_eq!(report.of("a"), Some(&Outcome::Refused(missing.into())));
     assert_eq!(report.of("b"), Some(&Outcome::NotWithout("a")));
     assert_eq!(report.of("else"), Some(&Outcome::Unknown));
     assert_eq!(report.of("nobody"), None);
     assert_eq!(
         report.to_string(),
-        "a: refused: state `Other` (id 0x2, instance 0) is missing in the stream; it is not restored\n\
+        "a: refused: state `Other` (id 0x2, instance 0) is missing in the stream; it is not restored; it \
+         starts anew\n\
          b: not restored, since `a` was not; it starts anew\n\
          alone: restored, without 2 entries of ids that this kernel does not know\n\
-         else: unknown: no subsystem of this kernel has this name; it is discarded\n"
+         else: unknown: no subsystem of this kernel has this name; it is discarded\n\
+         a: it was nothing\nb: it was nothing\nalone: it is well\n"
     );
     log.take();
 
     let mut damaged = good.clone();
     damaged[70] ^= 1;
-    let report = all.restore(&[("a", &[]), ("alone", &good), ("alone", &good)]);
+    let report = all.restore(
+        &[("a", &[]), ("alone", &good), ("alone", &good)],
+        &mut claims(&[]),
+    );
     assert_eq!(report.of("a"), Some(&Outcome::Missing));
     assert_eq!(report.of("alone"), Some(&Outcome::Doubled));
-    let report = all.restore(&[("alone", &damaged)]);
+    let report = all.restore(&[("alone", &damaged)], &mut claims(&[]));
     assert!(matches!(
         report.of("alone"),
-        Some(Outcome::Refused(Error::EntryCrc { .. }))
+        Some(Outcome::Refused(Refusal::Unreadable(
+            Error::EntryCrc { .. }
+        )))
     ));
 }
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let node = |name, after| Node {
+    let node = |name, needs| Node {
         name,
-        after,
+        after: &[],
+        needs,
         states: &[],
     };
     let cycle = [
@@ -206,7 +307,7 @@ fn what_contradicts_itself_is_refused() {
         node("c", &["a"]),
     ];
     let refused = order(&cycle).unwrap_err();
-    let Error::DependencyCycle { name } = refused else {
+    let DirectoryError::Cycle { name } = refused else {
         panic!("{refused}");
     };
     assert_ne!(name, "x", "it waits for the circle, but is not in it");
@@ -218,15 +319,15 @@ fn what_contradicts_itself_is_refused() {
     );
     assert_eq!(
         order(&[node("a", &["a"])]),
-        Err(Error::DependencyCycle { name: "a" })
+        Err(DirectoryError::Cycle { name: "a" })
     );
     assert_eq!(
         order(&[node("a", &["z"])]),
-        Err(Error::DependsOnNobody { name: "a", on: "z" })
+        Err(DirectoryError::DependsOnNobody { name: "a", on: "z" })
     );
     assert_eq!(
         order(&[node("a", &[]), node("a", &[])]),
-        Err(Error::SubsystemTwice { name: "a" })
+        Err(DirectoryError::NameTwice { name: "a" })
     );
     let states = &[One::DESC];
     let twice = order(&[
@@ -243,6 +344,15 @@ fn what_contradicts_itself_is_refused() {
         twice.unwrap_err().to_string(),
         "states `One` and `One` both have id 0x1; none is registered: give one of them another id"
     );
+    // The two kinds of waiting count alike.
+    let both = [
+        Node {
+            after: &["b"],
+            ..node("a", &[])
+        },
+        node("b", &["a"]),
+    ];
+    assert!(matches!(order(&both), Err(DirectoryError::Cycle { .. })));
     assert_eq!(order(&[]), Ok(vec![]));
     assert_eq!(order(&[node("b", &["a"]), node("a", &[])]), Ok(vec![1, 0]));
 }

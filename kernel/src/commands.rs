@@ -50,9 +50,9 @@ static MACHINE: &[Command] = &[
         .completing(Complete::Nothing),
     Command::new(
         "panic",
-        "panic [MESSAGE]",
+        "panic [--cpu N] [MESSAGE]",
         "stop the kernel with a report",
-        "",
+        "--cpu N: on that CPU, while this one waits for it with interrupts off.",
         panic,
     )
     .completing(Complete::Nothing),
@@ -261,10 +261,20 @@ fn read_image(ctx: &Ctx<'_>, typed: &str) -> Result<Vec<u8>, FsError> {
 }
 
 fn panic(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
-    if args.is_empty() {
-        panic!("asked for on the console");
-    }
-    panic!("{}", args.join(" "));
+    let (cpu, words) = match args {
+        ["--cpu", number, rest @ ..] => {
+            let cpu = number.parse().ok().filter(|n| machine::cpu::is_online(*n));
+            let wrong = || CmdError::usage(format!("{number}: no CPU of that number runs"));
+            (cpu.ok_or_else(wrong)?, rest)
+        }
+        _ => (machine::cpu::index(), args),
+    };
+    let message = match words {
+        [] => "asked for on the console".to_string(),
+        _ => words.join(" "),
+    };
+    memory::without_interrupts(|| machine::ipi::call(1 << cpu, &|| panic!("{message}")));
+    Ok(())
 }
 
 fn poweroff(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {

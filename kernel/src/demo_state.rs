@@ -1,18 +1,19 @@
 //! An example of a subsystem: the number of starts, and a note. `docs/hand-over-your-state.md` explains it.
 
-use crate::handing::{Received, Subsystem};
 use crate::memory::IrqMutex;
 use alloc::string::String;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
+use handover::Error;
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem};
 
-#[derive(Clone, Default, KState)]
+#[derive(Clone, KState)]
 #[kstate(id = 0x13, version = 1)]
 pub struct Boots {
     pub count: u32,
     pub note: String,
 }
 pub static BOOTS: IrqMutex<Boots> = IrqMutex::new(Boots {
-    count: 0,
+    count: 1,
     note: String::new(),
 });
 pub struct State;
@@ -27,13 +28,12 @@ impl Subsystem for State {
     fn size(&self) -> usize {
         encoded_size(&*BOOTS.lock())
     }
-    fn describe(&self, out: &mut StreamWriter) -> Result<(), handover::Error> {
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &*BOOTS.lock())
     }
-}
-
-pub fn init(received: &Received) {
-    let boots: Boots = received.restore("demo").unwrap_or_default();
-    let count = boots.count.saturating_add(1);
-    *BOOTS.lock() = Boots { count, ..boots };
+    fn prepare(&self, from: &StreamReader) -> Result<Prepared<'_>, Refusal> {
+        let mut boots: Boots = from.get(0)?;
+        boots.count = boots.count.saturating_add(1);
+        Ok(Prepared::new(|_| *BOOTS.lock() = boots))
+    }
 }

@@ -7,18 +7,20 @@ mod proc;
 mod tracefs;
 
 use crate::boot;
-use crate::handing::{Outcome, Received, Subsystem, outcome};
+use crate::handing::{self, Outcome, outcome};
 use crate::memory;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
 use handover::range::PhysRange;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
-use kernel::console::genfs::{GenFs, RomFs};
+use handover::seal::PageSeals;
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
+use kernel::console::genfs::{GenDir, GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
 use kernel::console::vfs::Mounts;
-use kernel::layout::PAGE;
+use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::params::Extent;
 use spin::Once;
 use tar_no_std::TarArchiveRef;
@@ -31,13 +33,20 @@ struct Initrd {
     addr: u64,
     /// Bytes.
     size: u64,
+    /// Of its pages, made when the first kernel was loaded: it never changes.
+    #[kstate(subsection)]
+    seals: Option<PageSeals>,
 }
 
 static INITRD: Once<Initrd> = Once::new();
+static SEALS: Once<PageSeals> = Once::new();
+static CRC32: Once<u32> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
 static KHO: GenFs = GenFs::new(kho::FILES);
+static KHO_IN: GenDir = GenDir::new(kho::incoming_names, kho::show_incoming);
+static KHO_OUT: GenDir = GenDir::new(kho::outgoing_names, kho::show_outgoing);
 static KHO_SWITCH: GenFs = GenFs::new(kho::SWITCH);
 
 /// The name under which the initrd's place crosses.
@@ -62,77 +71,142 @@ impl Subsystem for InitrdState {
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &initrd())
     }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let initrd: Initrd = from.get(0)?;
+        check_preserved(&initrd).map_err(Refusal::Rejected)?;
+        Ok(Prepared::new(move |takeover| mount(initrd, takeover)))
+    }
+
+    /// The boot parameters say where it is, too, and so does the boot loader. The next life is to find it as well.
+    fn anew(&self, takeover: &mut Takeover<'_>) {
+        let initrd = Initrd {
+            addr: boot::info().initrd.addr,
+            size: boot::info().initrd.size,
+            seals: None,
+        };
+        let kept = match outcome() {
+            Outcome::Restored(_) => check_preserved(&initrd),
+            Outcome::Refused(_) | Outcome::NotHandedOver
+                if boot::info().initrd_crc32 != Some(checksum(initrd.extent())) =>
+            {
+                Err("its checksum is wrong".into())
+            }
+            _ => memory::with_preserved(|map| map.preserve_range(pages(&initrd))),
+        };
+        match kept {
+            Ok(()) => mount(initrd, takeover),
+            Err(why) => takeover.remark(alloc::format!(
+                "the initrd at {} is lost: {why}",
+                pages(&initrd)
+            )),
+        }
+    }
 }
 
 fn initrd() -> Initrd {
-    INITRD.get().cloned().unwrap_or_default()
+    Initrd {
+        seals: SEALS.get().cloned(),
+        ..INITRD.get().cloned().unwrap_or_default()
+    }
 }
 
 /// Where the initrd lies in physical memory.
 pub fn initrd_extent() -> Extent {
-    let initrd = initrd();
-    Extent {
-        addr: initrd.addr,
-        size: initrd.size,
+    INITRD.get().map_or(Extent::default(), Initrd::extent)
+}
+
+impl Initrd {
+    fn extent(&self) -> Extent {
+        Extent {
+            addr: self.addr,
+            size: self.size,
+        }
     }
 }
 
-fn checksum(initrd: &Initrd) -> u32 {
+fn checksum(initrd: Extent) -> u32 {
     // SAFETY: the initrd lies in RAM, by the boot loader's word or by that of checked boot parameters, and nobody writes there.
-    crc32fast::hash(unsafe {
-        boot::bytes_at(Extent {
-            addr: initrd.addr,
-            size: initrd.size,
-        })
-    })
+    crc32fast::hash(unsafe { boot::bytes_at(initrd) })
 }
 
-/// CRC-32 of the initrd.
+/// CRC-32 of the initrd, as it was in the first life.
 pub fn initrd_crc32() -> u32 {
-    checksum(&initrd())
+    let now = || checksum(initrd_extent());
+    *CRC32.call_once(|| boot::info().initrd_crc32.unwrap_or_else(now))
 }
 
-/// Finds the initrd, and makes sure that the next life will.
-pub fn init(received: &Received) {
-    let given = Initrd {
-        addr: boot::info().initrd.addr,
-        size: boot::info().initrd.size,
+/// Seals the initrd's pages, so that each later life can tell whether they are as they were. Done once in all lives, when a
+/// kernel is loaded.
+pub fn seal_initrd() {
+    let Some(range) = initrd_extent().range().filter(|range| !range.is_empty()) else {
+        return;
     };
-    // The boot parameters say it, too, for a kernel that cannot read the entry.
-    let initrd = match outcome() {
-        Outcome::Restored(_) => received.restore::<Initrd>(SUBSYSTEM).unwrap_or(given),
-        _ => given,
+    if SEALS.is_completed() {
+        return;
+    }
+    let sealed = PageSeals::new(range).map_err(|e| e.to_string());
+    let sealed = sealed.and_then(|mut seals| {
+        // Page by page, so that interrupts are never off for long.
+        // SAFETY: nobody writes to the initrd.
+        while memory::with_preserved(|map| unsafe { seals.seal_next(map) })? {}
+        Ok(seals)
+    });
+    match sealed {
+        Ok(seals) => {
+            SEALS.call_once(|| seals);
+        }
+        Err(why) => crate::warning!("initrd: it crosses without seals: {why}"),
+    }
+}
+
+/// The seals that the predecessor handed over: they count in this life, too, and are checked in its idle time.
+fn take_seals(initrd: &Initrd, takeover: &mut Takeover<'_>) {
+    let (Some(seals), Some(range)) = (&initrd.seals, initrd.extent().range()) else {
+        return;
     };
-    let pages = PhysRange {
+    match seals.agrees(&range) {
+        Ok(()) => {
+            SEALS.call_once(|| seals.clone());
+            handing::seals::check_later(SUBSYSTEM, seals.clone());
+        }
+        Err(error) => takeover.remark(error.to_string()),
+    }
+}
+
+/// The first page of these bytes, which may be the initrd's, that has changed since it was sealed.
+pub fn damaged_page(bytes: &[u8]) -> Option<PhysRange> {
+    let start = (bytes.as_ptr() as u64).checked_sub(DIRECT_MAP)?;
+    let range = PhysRange::with_len(start, bytes.len() as u64)?;
+    initrd_extent()
+        .range()
+        .filter(|initrd| initrd.contains_range(&range))?;
+    handing::seals::damage_in(&range)
+}
+
+/// The whole pages that an initrd lies in.
+fn pages(initrd: &Initrd) -> PhysRange {
+    PhysRange {
         start: initrd.addr,
         end: initrd.addr.saturating_add(initrd.size),
     }
-    .page_align_outwards();
-    let kept = match outcome() {
-        // It is believed where the preserved map has all of it.
-        Outcome::Restored(_) => {
-            memory::with_preserved(|map| Ok(map.first_gap(&pages))).and_then(|gap| match gap {
-                None => Ok(()),
-                Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
-            })
-        }
-        Outcome::Refused(_) | Outcome::NotHandedOver
-            if boot::info().initrd_crc32 != Some(checksum(&initrd)) =>
-        {
-            Err("its checksum is wrong".into())
-        }
-        _ => memory::with_preserved(|map| map.preserve_range(pages)),
-    };
-    match kept {
-        Ok(()) => received.claim(SUBSYSTEM, pages),
-        Err(why) => {
-            received.trouble(alloc::format!("the initrd at {pages} is lost: {why}"));
-            return;
-        }
+    .page_align_outwards()
+}
+
+/// An initrd that came with a handover is believed where the preserved map has all of it.
+fn check_preserved(initrd: &Initrd) -> Result<(), String> {
+    match memory::with_preserved(|map| Ok(map.first_gap(&pages(initrd))))? {
+        None => Ok(()),
+        Some(pa) => Err(alloc::format!("the page at {pa:#x} of it is not preserved")),
     }
+}
+
+/// From now on this is the initrd.
+fn mount(initrd: Initrd, takeover: &mut Takeover<'_>) {
+    takeover.claim(pages(&initrd));
+    take_seals(&initrd, takeover);
     INITRD.call_once(|| initrd);
     BOOT_FILES.call_once(|| RomFs::new(unpack()));
-    check_cmdline();
 }
 
 /// The files of the initrd. A damaged archive has as many as can be read.
@@ -176,7 +250,7 @@ pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
     let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
-    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 8] = [
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 10] = [
         ("/boot", boot_files),
         ("/proc", &PROC),
         ("/sys/devices/system/cpu", &CPUS),
@@ -184,6 +258,8 @@ pub fn mounts() -> Mounts<'static> {
         // The path from before 2015, which many fingers still know.
         ("/sys/kernel/debug/tracing", &tracefs::TRACEFS),
         ("/sys/kernel/debug/kho", &KHO),
+        ("/sys/kernel/debug/kho/in/sub_fdts", &KHO_IN),
+        ("/sys/kernel/debug/kho/out/sub_fdts", &KHO_OUT),
         ("/sys/kernel/kho", &KHO_SWITCH),
         ("/tmp", tmp),
     ];
@@ -196,7 +272,7 @@ pub fn mounts() -> Mounts<'static> {
 }
 
 /// Says which words of the command line mean nothing to this kernel.
-fn check_cmdline() {
+pub fn check_cmdline() {
     for (name, value, wanted) in boot::cmdline().wrong() {
         crate::warning!("{name}={value}: {wanted} is wanted here; the default counts");
     }

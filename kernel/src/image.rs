@@ -8,6 +8,7 @@ use crate::layout::{IMAGE, IMAGE_END, PAGE, align_up};
 use crate::params::VERSION;
 use arrayvec::ArrayVec;
 use core::fmt;
+use core::ops::Range;
 use elf::ElfBytes;
 use elf::abi;
 use elf::endian::LittleEndian;
@@ -142,18 +143,7 @@ impl<'a> Image<'a> {
     /// # Errors
     /// [`ImageError`], with the first thing that is wrong.
     pub fn parse(file: &'a [u8]) -> Result<Image<'a>, ImageError> {
-        check_ident(file)?;
-        let elf = ElfBytes::<LittleEndian>::minimal_parse(file)
-            .map_err(|_| ImageError::Truncated("a header table"))?;
-        if elf.ehdr.e_machine != abi::EM_X86_64 {
-            return Err(ImageError::Machine(elf.ehdr.e_machine));
-        }
-        if elf.ehdr.version != u32::from(abi::EV_CURRENT) {
-            return Err(ImageError::Malformed("its e_version is not 1"));
-        }
-        if elf.ehdr.e_type != abi::ET_EXEC {
-            return Err(ImageError::Type(elf.ehdr.e_type));
-        }
+        let elf = open(file)?;
         let headers = elf.segments().ok_or(ImageError::NoSegments)?;
         let mut segments = ArrayVec::new();
         for header in headers
@@ -208,6 +198,41 @@ impl<'a> Image<'a> {
     }
 }
 
+/// Checks what kernels and programs have in common: a static executable for x86-64.
+pub(crate) fn open(file: &[u8]) -> Result<ElfBytes<'_, LittleEndian>, ImageError> {
+    check_ident(file)?;
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(file)
+        .map_err(|_| ImageError::Truncated("a header table"))?;
+    if elf.ehdr.e_machine != abi::EM_X86_64 {
+        return Err(ImageError::Machine(elf.ehdr.e_machine));
+    }
+    if elf.ehdr.version != u32::from(abi::EV_CURRENT) {
+        return Err(ImageError::Malformed("its e_version is not 1"));
+    }
+    if elf.ehdr.e_type != abi::ET_EXEC {
+        return Err(ImageError::Type(elf.ehdr.e_type));
+    }
+    Ok(elf)
+}
+
+/// Where a segment's bytes are in the file.
+pub(crate) fn part_of_file(
+    file: &[u8],
+    header: &elf::segment::ProgramHeader,
+) -> Result<Range<usize>, ImageError> {
+    if header.p_filesz > header.p_memsz {
+        return Err(ImageError::Malformed(
+            "a segment is larger in the file than in memory",
+        ));
+    }
+    usize::try_from(header.p_offset)
+        .ok()
+        .zip(usize::try_from(header.p_filesz).ok())
+        .and_then(|(at, len)| Some(at..at.checked_add(len)?))
+        .filter(|part| part.end <= file.len())
+        .ok_or(ImageError::Truncated("a segment"))
+}
+
 fn check_ident(file: &[u8]) -> Result<(), ImageError> {
     if file.is_empty() {
         return Err(ImageError::Empty);
@@ -228,11 +253,7 @@ fn segment<'a>(
     file: &'a [u8],
     header: &elf::segment::ProgramHeader,
 ) -> Result<ImageSegment<'a>, ImageError> {
-    if header.p_filesz > header.p_memsz {
-        return Err(ImageError::Malformed(
-            "a segment is larger in the file than in memory",
-        ));
-    }
+    let part = part_of_file(file, header)?;
     let end = header.p_vaddr.checked_add(header.p_memsz);
     if header.p_vaddr < IMAGE || end.is_none_or(|e| e > IMAGE_END) {
         return Err(ImageError::Place(header.p_vaddr, header.p_memsz));
@@ -240,18 +261,13 @@ fn segment<'a>(
     if header.p_flags & abi::PF_W != 0 && header.p_flags & abi::PF_X != 0 {
         return Err(ImageError::WriteExecute(header.p_vaddr));
     }
-    let bytes = usize::try_from(header.p_offset)
-        .ok()
-        .zip(usize::try_from(header.p_filesz).ok())
-        .and_then(|(at, len)| file.get(at..at.checked_add(len)?))
-        .ok_or(ImageError::Truncated("a segment"))?;
     let skip = header.p_vaddr % PAGE;
     Ok(ImageSegment {
         vaddr: header.p_vaddr - skip,
         size: align_up(skip + header.p_memsz, PAGE),
         flags: header.p_flags,
         skip,
-        file: bytes,
+        file: &file[part],
     })
 }
 

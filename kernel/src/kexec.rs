@@ -20,6 +20,7 @@ use handover::range::PhysRange;
 use kernel::image::{Image, ImageError};
 use kernel::layout::{DIRECT_MAP, PAGE, align_up};
 use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, MAX_SCRATCH, Params};
+use x86_64::instructions::interrupts;
 
 /// What a loaded kernel takes beside its image and symbols on a machine with an ordinary memory map, in bytes.
 pub const BESIDE_IMAGE: u64 = STACK + BLOCK_SIZE as u64 + 256 * PAGE;
@@ -32,6 +33,8 @@ const STACK: u64 = 64 * 1024;
 pub enum KexecError {
     /// Not a kernel: the file's name and what is wrong.
     Image(String, ImageError),
+    /// A page of the file has changed since it was sealed: the file's name, and the page.
+    Damaged(String, PhysRange),
     /// The image and what belongs to it need more scratch than is free: file, bytes needed, largest free piece.
     NoScratch(String, u64, u64),
     /// Scratch would leave the new kernel too little for its start: bytes that this one took, bytes that are left.
@@ -44,6 +47,8 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
+    /// CPUs that hold off interrupts or preemption for too long, a bit each.
+    NotStopped(u32),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -52,6 +57,11 @@ impl fmt::Display for KexecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KexecError::Image(file, error) => write!(f, "{file}: {error}; nothing was loaded"),
+            KexecError::Damaged(file, page) => write!(
+                f,
+                "{file}: the memory {page} in which it lies has changed since it was sealed, and cannot be trusted (a \
+                 reboot brings the whole file); nothing was loaded"
+            ),
             KexecError::NoScratch(file, need, free) => write!(
                 f,
                 "{file}: the image needs {} KiB of scratch, and the largest free piece has {} KiB{}; nothing was loaded",
@@ -81,6 +91,10 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::NotStopped(cpus) => write!(
+                f,
+                "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
+            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -144,6 +158,10 @@ fn control_page_address() -> u64 {
 /// [`KexecError`]; what was loaded before still is then, unless there was no room for both and placing the new one failed.
 pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
     events::kexec_phase(generation(), "load");
+    if let Some(page) = files::damaged_page(file) {
+        return Err(KexecError::Damaged(name.into(), page));
+    }
+    files::seal_initrd();
     let image = Image::parse(file).map_err(|error| KexecError::Image(name.into(), error))?;
     if cmdline.len() > MAX_CMDLINE {
         return Err(KexecError::CmdLine(cmdline.len()));
@@ -408,6 +426,13 @@ pub fn execute() -> Result<Infallible, KexecError> {
     let control = control_page_address();
     task::freeze().map_err(KexecError::Handover)?;
     let outgoing = prepare(&loaded, control).inspect_err(|_| task::thaw())?;
+    interrupts::disable();
+    events::kexec_phase(generation(), "quiesce");
+    if let Err(late) = ipi::stop_others_safely() {
+        interrupts::enable();
+        task::thaw();
+        return Err(KexecError::NotStopped(late));
+    }
     // Nothing that can fail comes after this.
     task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
 }
@@ -427,15 +452,8 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
     }
 }
 
-/// The end of this life, on CPU 0, with interrupts off.
+/// The end of this life, on CPU 0, which alone runs, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
-    events::kexec_phase(generation(), "quiesce");
-    let late = ipi::stop_others_safely();
-    if late != 0 {
-        crate::warning!(
-            "kexec: CPUs {late:#b} came to no safe point, and are stopped where they are"
-        );
-    }
     ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
@@ -445,6 +463,7 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
+    handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of
     // tables; the new set maps the image at its entry, its stack and the parameters; all of it lies in memory that this
     // kernel does not use. This kernel does not run again.

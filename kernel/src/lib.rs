@@ -15,5 +15,7 @@ pub mod layout;
 pub mod params;
 pub mod pool;
 pub mod protocol;
+pub mod ring3;
+pub mod scattered;
 pub mod sched;
 pub mod tsc;

@@ -304,6 +304,12 @@ pub fn finish(block: &mut [u8], fdt: Extent, jump_tsc: u64) -> Result<(), Params
     Ok(())
 }
 
+/// Bytes that the block in `block` says it has, where `block` is no shorter.
+pub fn size(block: &[u8]) -> Option<usize> {
+    let (header, _) = Header::read_from_prefix(block).ok()?;
+    Some(header.size as usize).filter(|size| *size <= block.len())
+}
+
 fn array<T: FromBytes + Immutable + KnownLayout, const N: usize>(
     rest: &mut &[u8],
     count: u32,
@@ -359,6 +365,10 @@ mod tests {
                     addr: 0x10_0000,
                     size: 0x20_0000,
                 },
+                low: Extent {
+                    addr: 0x9_a000,
+                    size: 0x5000,
+                },
                 ..Header::default()
             },
             regions: [
@@ -394,7 +404,10 @@ mod tests {
         .unwrap();
         let back = Params::decode(block).unwrap();
         assert_eq!(back.header.size as usize, size);
+        assert_eq!(super::size(block), Some(size));
+        assert_eq!(super::size(&block[..size - 1]), None);
         assert_eq!(back.header.jump_tsc, 1234);
+        assert_eq!(back.header.low, sample().header.low);
         assert_eq!(
             back.header.fdt,
             Extent {

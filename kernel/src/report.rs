@@ -2,12 +2,16 @@
 
 use crate::boot::{self, paging::text_range, stacks};
 use crate::machine::traps::Frame;
-use crate::machine::{clock, cpu, ipi, uart};
+use crate::machine::{clock, cpu, ipi, percpu, uart};
 use crate::memory::IrqMutex;
 use crate::{events, power, task};
 use core::fmt::{self, Write};
+use core::hint::spin_loop;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU8, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use kernel::klog::{KernelLog, Level, Line};
 use kernel::protocol::PANIC;
 use x86_64::registers::control::Cr2;
@@ -39,9 +43,41 @@ pub fn log(level: Level, message: fmt::Arguments<'_>) {
     events::console(line.as_str());
     LOG.lock().push(line.as_str());
     if level as u8 <= CONSOLE_LEVEL.load(Relaxed) {
-        uart::write(line.as_str().as_bytes());
-        uart::write(b"\n");
+        speak(&line);
     }
+}
+
+/// The CPU that writes a line to the console, and 1; 0: none does.
+static SPEAKER: AtomicUsize = AtomicUsize::new(0);
+
+/// Writes a line to the console, and lets no other CPU's line into it. (An interrupt's comes in between: nobody waits for
+/// what it holds up itself.)
+fn speak(line: &Line) {
+    percpu::add_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
+    let this = cpu::index() + 1;
+    let mut speaker = 0;
+    let before = loop {
+        match SPEAKER.compare_exchange(speaker, this, Acquire, Relaxed) {
+            Ok(before) => break before,
+            Err(other) if other == this => break this,
+            // One that has stopped in the middle of a line does not end it.
+            Err(other) => {
+                speaker = if cpu::is_online(other.wrapping_sub(1)) {
+                    0
+                } else {
+                    other
+                }
+            }
+        }
+        ipi::serve();
+        spin_loop();
+    };
+    uart::write(line.as_str().as_bytes());
+    uart::write(b"\n");
+    if before != this {
+        SPEAKER.store(0, Release);
+    }
+    percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
 }
 
 /// The log so far.

@@ -1,6 +1,6 @@
 //! The console task: bytes from the serial port to the session, and what of the console crosses a kexec.
 
-use crate::handing::{Outcome, Received, Subsystem, generation, outcome};
+use crate::handing::{self, Outcome, generation, outcome};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
 use crate::task::{self, Interrupted, Options, WaitQueue};
@@ -9,7 +9,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use handover::error::Error;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem};
 use kernel::console::session::Session;
 use kernel::console::shell::{Env, Shell};
 use kernel::sched::prio;
@@ -42,6 +43,11 @@ impl Subsystem for State {
         &[Crossing::DESC]
     }
 
+    /// The serial port's line is the machine's to know.
+    fn after(&self) -> &'static [&'static str] {
+        &[crate::machine::SUBSYSTEM]
+    }
+
     /// From here on bytes wait in the device.
     fn freeze(&self) -> Result<(), String> {
         CROSSING.lock().input = uart::quiet(crate::machine::found());
@@ -59,6 +65,14 @@ impl Subsystem for State {
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &*CROSSING.lock())
     }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let crossing: Crossing = from.get(0)?;
+        Ok(Prepared::new(move |_| {
+            uart::put_back(&crossing.input);
+            *CROSSING.lock() = crossing;
+        }))
+    }
 }
 
 /// Notes the history, for the next handover.
@@ -69,14 +83,6 @@ pub fn keep_history(lines: Vec<String>) {
 /// Makes the serial port speak, as the first thing of a life that a person can see.
 pub fn early_init() {
     uart::early_init(boot::info().origin == boot::Origin::Cold);
-}
-
-/// Takes over the predecessor's history and type-ahead.
-pub fn init(received: &Received) {
-    if let Some(crossing) = received.restore::<Crossing>(SUBSYSTEM) {
-        uart::put_back(&crossing.input);
-        *CROSSING.lock() = crossing;
-    }
 }
 
 struct Machine;
@@ -188,8 +194,14 @@ fn run() -> ! {
                 uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
+                // It was for the line that ran.
+                uart::INTERRUPTED.store(false, Relaxed);
             }
-            None => INPUT.wait_until(uart::has_input),
+            None if handing::seals::idle_step() => {}
+            // Nobody interrupts it at the prompt; it is a sleep all the same, and not one that counts as blocked.
+            None => {
+                let _ = INPUT.wait_interruptible(None, uart::has_input);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The tracer on this machine: its clock, its pages, its part of a handover.
 
-use crate::handing::{Outcome, Received, Subsystem, generation, outcome, phase, take_phases};
+use crate::handing::{Outcome, generation, outcome, take_phases};
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
 use crate::{boot, events, task};
@@ -11,7 +11,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::error::Error;
 use handover::page::PageRef;
-use handover::state::{Desc, KState, StreamWriter, encoded_size, for_each_page};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size, for_each_page};
+use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use kernel::cmdline::parse_size;
 use spin::Once;
 use trace::fs::TraceFs;
@@ -129,46 +130,14 @@ fn marker_ip() {}
 /// The name under which the tracer crosses.
 pub const SUBSYSTEM: &str = "trace";
 
-/// Adopts the predecessor's buffers, or makes new ones.
-pub fn init(received: &Received) {
-    phase("restore");
-    trace::set_preemption(task::preempt_disable, task::preempt_enable);
-    let adopted = received
-        .restore::<TracerState>(SUBSYSTEM)
-        .and_then(|state| match adopt(received, state) {
-            Ok(tracer) => Some(tracer),
-            Err(why) => {
-                received.trouble(format!("trace: {why}; the buffers start empty"));
-                None
-            }
-        });
-    let is_new = adopted.is_none();
-    let Some(tracer) = adopted.or_else(fresh) else {
-        return;
-    };
-    tracer.for_each_page(|page| received.claim(SUBSYSTEM, page.range()));
-    let tracer = TRACER.call_once(|| tracer);
-    if is_new {
-        settings(tracer);
-    }
-    let report = tracer.report();
-    if report.damaged_pages > 0 {
-        received.trouble(format!(
-            "trace: {} damaged sub-buffers were emptied; {} events are lost with them, and counted",
-            report.damaged_pages, report.lost_events
-        ));
-    }
-    for sentence in tracer.troubles() {
-        received.trouble(format!("trace: {sentence}"));
-    }
-    tell_phases(tracer);
-}
+/// What of a predecessor's state was given up before the rest of it was adopted: a sentence each.
+type GivenUp = Vec<String>;
 
 /// Takes the predecessor's buffers over, if each of their pages was preserved as what it is said to be. An instance with a page
 /// that was not is given up alone.
-fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, String> {
+fn adopt(mut state: TracerState) -> Result<(Tracer<Phys>, GivenUp), String> {
     let mut stray = None;
-    let mut given_up = Vec::new();
+    let mut given_up = GivenUp::new();
     memory::with_preserved(|map| {
         let good = |page: PageRef| map.block_at(page.pa) == Some(page);
         state.instances.retain(|instance| {
@@ -179,7 +148,10 @@ fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, St
                 }
             });
             if let Some(pa) = stray {
-                given_up.push((instance.name.clone(), pa));
+                given_up.push(format!(
+                    "the instance {:.64} is given up, with its events: its sub-buffer at {pa:#x} was not preserved",
+                    instance.name
+                ));
             }
             stray.is_none()
         });
@@ -190,26 +162,35 @@ fn adopt(received: &Received, mut state: TracerState) -> Result<Tracer<Phys>, St
         });
         Ok(())
     })?;
-    for (name, pa) in given_up {
-        received.trouble(format!(
-            "trace: the instance {name:.64} is given up, with its events: its sub-buffer at {pa:#x} was not preserved"
+    if let Some(pa) = stray {
+        let why = format!("the sub-buffer at {pa:#x} was not preserved");
+        if state.instances.is_empty() {
+            return Err(why);
+        }
+        given_up.push(why);
+        // The library gives the top instance up then, and keeps the others.
+        state.cpus.clear();
+        state.extra.snapshot.clear();
+    }
+    let tracer = Tracer::adopt(Phys, cpu::count(), generation(), state, events::ALL);
+    Ok((tracer.map_err(|e| e.to_string())?, given_up))
+}
+
+/// From now on this is the tracer.
+fn install(tracer: Tracer<Phys>, takeover: &mut Takeover<'_>) -> &'static Tracer<Phys> {
+    tracer.for_each_page(|page| takeover.claim(page.range()));
+    let tracer = TRACER.call_once(|| tracer);
+    let report = tracer.report();
+    if report.damaged_pages > 0 {
+        takeover.remark(format!(
+            "{} damaged sub-buffers were emptied; {} events are lost with them, and counted",
+            report.damaged_pages, report.lost_events
         ));
     }
-    match stray {
-        Some(pa) if state.instances.is_empty() => {
-            return Err(format!("the sub-buffer at {pa:#x} was not preserved"));
-        }
-        Some(pa) => {
-            received.trouble(format!(
-                "trace: the sub-buffer at {pa:#x} was not preserved"
-            ));
-            // The library gives the top instance up then, and keeps the others.
-            state.cpus.clear();
-            state.extra.snapshot.clear();
-        }
-        None => {}
+    for sentence in tracer.troubles() {
+        takeover.remark(sentence.as_str());
     }
-    Tracer::adopt(Phys, cpu::count(), generation(), state, events::ALL).map_err(|e| e.to_string())
+    tracer
 }
 
 /// Empty buffers, of the size that was asked for or of one that there is memory for.
@@ -323,5 +304,31 @@ impl Subsystem for State {
 
     fn late(&self) -> bool {
         true
+    }
+
+    /// The clock's speed is the machine's to know.
+    fn after(&self) -> &'static [&'static str] {
+        &[crate::machine::SUBSYSTEM]
+    }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let state: TracerState = from.get(0)?;
+        // All of the tracer is adopted here or nothing is; what is left for the commit is to use it.
+        let (tracer, given_up) = adopt(state).map_err(Refusal::Rejected)?;
+        Ok(Prepared::new(move |takeover| {
+            tell_phases(install(tracer, takeover));
+            for sentence in given_up {
+                takeover.remark(sentence);
+            }
+        }))
+    }
+
+    /// Empty buffers.
+    fn anew(&self, takeover: &mut Takeover<'_>) {
+        if let Some(tracer) = fresh() {
+            let tracer = install(tracer, takeover);
+            settings(tracer);
+            tell_phases(tracer);
+        }
     }
 }

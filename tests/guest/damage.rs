@@ -1,6 +1,6 @@
 //! Handovers that were damaged on purpose: said in one line, started cold, nothing touched.
 
-use tests::{Guest, Setup};
+use tests::{Guest, Setup, damaging};
 
 const DAMAGE: &str = "/sys/kernel/debug/kho/out/damage";
 
@@ -82,4 +82,17 @@ fn no_such_damage_is_refused_and_none_is_none() {
     // It held for one kexec only; the next one is whole as well.
     guest.kexec_to(2);
     guest.poweroff();
+}
+
+/// A part of what `cargo run -p tests --bin damage` does, which has the results in a table.
+#[test]
+fn random_flips_and_cuts_are_refused_or_harmless() {
+    const FLIPS: usize = 60;
+    const CUTS: usize = 20;
+    let mut damages = damaging::flips(FLIPS, 2);
+    damages.extend(damaging::cuts(CUTS, 2));
+    let table = damaging::run(&damages, |_, _, _| {});
+    assert_eq!(table.total(), FLIPS + CUTS);
+    // Most of the damage is to what has a checksum.
+    assert!(table.count("refused") > FLIPS / 2, "{table}");
 }

@@ -7,6 +7,8 @@ mod faults;
 mod ftrace;
 mod images;
 mod memory;
+mod pressure;
+mod smp;
 mod switch;
 mod tasks;
 mod tracing;

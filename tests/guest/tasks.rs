@@ -263,7 +263,8 @@ fn switches_chain_and_wakeups_have_their_cause() {
         "timer_start",
         "timer_expire_exit",
         "softirq_raise",
-        "workqueue_execute_end",
+        "tick_stop",
+        "workqueue_execute_start",
     ] {
         if !events.iter().any(|e| e.name == name) {
             guest.fail(&format!("there is no {name} in the trace"));
@@ -342,7 +343,9 @@ fn a_faulting_task_ends_alone() {
         assert_eq!(guest.ok("echo on"), "on\n");
     }
     let exits = take_trace(&mut guest);
-    let faulty = exits.iter().filter(|e| e.field("comm") == "faulty");
+    let faulty = exits
+        .iter()
+        .filter(|e| e.name == "sched_process_exit" && e.field("comm") == "faulty");
     assert_eq!(faulty.count(), super::faults::FAULTS.len());
     // The kernel's own tasks are not to be had.
     assert!(
@@ -412,13 +415,13 @@ fn kexecs_under_load() {
     let events = take_trace(&mut guest);
     let switches = check_chain(&mut guest, &events);
     assert_eq!(switches.len(), CPUS, "all CPUs switch: {switches:?}");
-    // In each of the three lives that ended: everybody's end, between `freeze` and `quiesce`.
+    // In each of the three lives that ended: everybody's end, between `quiesce` and `jump`.
     let mut ended = Vec::new();
     let mut now: Option<Vec<&str>> = None;
     for event in &events {
         match event.name.as_str() {
-            "kexec_phase" if event.field("phase") == "freeze" => now = Some(Vec::new()),
-            "kexec_phase" if event.field("phase") == "quiesce" => ended.extend(now.take()),
+            "kexec_phase" if event.field("phase") == "quiesce" => now = Some(Vec::new()),
+            "kexec_phase" if event.field("phase") == "jump" => ended.extend(now.take()),
             "sched_process_exit" => {
                 if let Some(now) = &mut now {
                     now.push(event.field("comm"));

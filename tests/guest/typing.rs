@@ -168,3 +168,20 @@ fn a_pasted_tab_is_kept() {
     assert_eq!(output.trim(), "done");
     guest.poweroff();
 }
+
+/// A line's end is CR LF, once, whoever prints it: the editor after the enter key, a command, a message.
+#[test]
+fn a_line_ends_in_one_carriage_return() {
+    let mut guest = Setup::new().boot();
+    guest.send("echo one\r");
+    let mut raw = guest.expect_prompt();
+    guest.send("nothing-of-the-kind\r");
+    raw += &guest.expect_prompt();
+    guest.send(CTRL_C);
+    raw += &guest.expect_prompt();
+    assert!(raw.contains("\r\none\r\n"), "{raw:?}");
+    assert!(!raw.contains("\r\r"), "{raw:?}");
+    let lone = raw.replace("\r\n", "");
+    assert!(!lone.contains('\n'), "{raw:?}");
+    guest.poweroff();
+}

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use boot::kernel::Built;
 use boot::machine::Console;
 use boot::{Ended, Firmware, Image, Initrd, Machine, Running, kernel, protocol};
 use tempfile::TempDir;
@@ -109,6 +110,7 @@ impl Setup {
         let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let kernel = kernel_elf();
         let mut initrd = Initrd::new(&kernel, &self.append)?;
+        initrd.add_programs(&built().programs)?;
         for (name, content) in &self.files {
             initrd.add(name, content.clone())?;
         }
@@ -156,19 +158,28 @@ impl Setup {
     }
 }
 
-/// The kernel's ELF file, built at the first call. `BATON_TEST_KERNEL` names another one to test.
+/// Kernel and programs, built at the first call.
 ///
 /// # Panics
-/// Where the kernel does not build: at every call, but it is tried only once.
-pub fn kernel_elf() -> PathBuf {
-    static KERNEL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = KERNEL.get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
-        Some(path) => Ok(path.into()),
-        None => kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")),
-    });
+/// Where they do not build: at every call, but it is tried only once.
+fn built() -> &'static Built {
+    static BUILT: OnceLock<Result<Built, String>> = OnceLock::new();
+    let built = BUILT
+        .get_or_init(|| kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")));
     match built {
-        Ok(path) => path.clone(),
+        Ok(built) => built,
         Err(why) => panic!("there is no kernel to test: {why}"),
+    }
+}
+
+/// The kernel's ELF file. `BATON_TEST_KERNEL` names another one to test.
+///
+/// # Panics
+/// Where the kernel does not build.
+pub fn kernel_elf() -> PathBuf {
+    match env::var_os("BATON_TEST_KERNEL") {
+        Some(path) => path.into(),
+        None => built().kernel.clone(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! guard, [`guard`], far beyond anything that a working kernel takes. When something is wrong the test
 //! panics with the whole transcript.
 
+pub mod damaging;
 pub mod elf;
 mod guest;
 pub mod tracefile;

@@ -24,6 +24,21 @@ pub enum TraceError {
     Order(u8),
     /// The buffer was retired: it has no pages.
     Retired,
+    /// A reader has the buffer mapped, so that it cannot change.
+    Mapped,
+    /// Nobody has the buffer mapped.
+    NotMapped,
+    /// The buffer may be exchanged with its snapshot at any time, so that it cannot be mapped.
+    SnapshotArmed,
+    /// A mapping that does not begin at a sub-buffer, is empty, or goes beyond the end.
+    MapRange {
+        /// Its first page of 4 KiB.
+        offset: u64,
+        /// Its pages.
+        pages: u64,
+        /// How many there are to map.
+        of: u64,
+    },
     /// The same event was declared twice.
     EventTwice {
         /// `system:name`.
@@ -87,6 +102,16 @@ impl fmt::Display for TraceError {
             Size => write!(f, "a trace buffer of size 0 cannot be"),
             Order(order) => write!(f, "a sub-buffer of 2^{order} pages cannot be"),
             Retired => write!(f, "the trace buffer was removed"),
+            Mapped => write!(f, "a reader has the trace buffer mapped"),
+            NotMapped => write!(f, "nobody has the trace buffer mapped"),
+            SnapshotArmed => write!(
+                f,
+                "a trigger may take a snapshot of the trace buffer at any time"
+            ),
+            MapRange { offset, pages, of } => write!(
+                f,
+                "a mapping of {pages} pages from page {offset} on does not begin at a sub-buffer, or goes beyond the {of} pages that there are"
+            ),
             EventTwice { system, name } => {
                 write!(f, "the event {system}:{name} is declared twice")
             }
@@ -127,8 +152,8 @@ impl From<TraceError> for Errno {
     fn from(e: TraceError) -> Errno {
         match e {
             TraceError::NoMemory => Errno::ENOMEM,
-            TraceError::Busy => Errno::EBUSY,
-            TraceError::Retired => Errno::ENODEV,
+            TraceError::Busy | TraceError::Mapped | TraceError::SnapshotArmed => Errno::EBUSY,
+            TraceError::Retired | TraceError::NotMapped => Errno::ENODEV,
             _ => Errno::EINVAL,
         }
     }

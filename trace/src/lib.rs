@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | [`page`] | the bytes of a sub-buffer, and a decoder that trusts none of them |
 //! | [`ring`] | the lock-free ring of sub-buffers |
+//! | [`meta`] | what a reader that has mapped a ring sees first |
+//! | [`mapped`] | such a reader, in a user program: events decoded where they lie |
 //! | [`mod@event`] | declarations, layouts, `format` files, numbers |
 //! | [`tracer`] | instances: buffers, switches, clocks, filters, snapshots; the record path; the crossing |
 //! | [`options`] | the options of an instance |
@@ -20,7 +22,7 @@
 //!
 //! - No hardware is touched but through [`Platform`]; all of the crate runs on the host.
 //! - A writer takes no lock, waits for nobody, and allocates nothing. Locks are between readers and whoever resizes.
-//! - `unsafe` is in `ring`: `ring::subbuf` for page memory, and the accesses to the ring's shape; in [`local`], for
+//! - `unsafe` is in `ring`: `ring::subbuf` and `ring::meta_page` for page memory, and the accesses to the ring's shape; in [`local`], for
 //!   its instructions; and in `tracer::quiesce`, for what writers find by pointers.
 //! - What lies in a page is believed nowhere, neither from an earlier life nor from a writer that may be overwriting it.
 #![no_std]
@@ -37,6 +39,8 @@ pub mod error;
 pub mod event;
 pub mod fs;
 pub mod local;
+pub mod mapped;
+pub mod meta;
 pub mod options;
 pub mod page;
 pub mod platform;

@@ -7,10 +7,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum TraceOption {
+    /// Events are shown by their fields, not by their print format.
+    Fields,
     /// Where buffers have lost events, `trace` tells with which line a CPU's buffer begins.
     Annotate,
     /// Lines begin with task, CPU, flags and time.
     ContextInfo,
+    /// Lines as the latency tracers have them: with times since the buffer was cleared, and marks for long gaps.
+    LatencyFormat,
     /// The names of tasks are taken down when they record.
     RecordCmd,
     /// The newest events survive in a full buffer; off: the oldest do.
@@ -25,9 +29,11 @@ pub enum TraceOption {
 
 impl TraceOption {
     /// All, in Linux's order.
-    pub const ALL: [TraceOption; 7] = [
+    pub const ALL: [TraceOption; 9] = [
+        TraceOption::Fields,
         TraceOption::Annotate,
         TraceOption::ContextInfo,
+        TraceOption::LatencyFormat,
         TraceOption::RecordCmd,
         TraceOption::Overwrite,
         TraceOption::IrqInfo,
@@ -35,12 +41,15 @@ impl TraceOption {
         TraceOption::PauseOnTrace,
     ];
 
-    /// The options of a new instance, as bits: all but `pause-on-trace`.
+    /// The options of a new instance, as bits: all but `fields`, `latency-format` and `pause-on-trace`.
     pub const DEFAULT: u32 = {
         let mut bits = 0;
         let mut i = 0;
         while i < Self::ALL.len() {
-            if !matches!(Self::ALL[i], TraceOption::PauseOnTrace) {
+            if !matches!(
+                Self::ALL[i],
+                TraceOption::Fields | TraceOption::LatencyFormat | TraceOption::PauseOnTrace
+            ) {
                 bits |= Self::ALL[i].bit();
             }
             i += 1;
@@ -56,8 +65,10 @@ impl TraceOption {
     /// Linux's name of it.
     pub const fn name(self) -> &'static str {
         match self {
+            TraceOption::Fields => "fields",
             TraceOption::Annotate => "annotate",
             TraceOption::ContextInfo => "context-info",
+            TraceOption::LatencyFormat => "latency-format",
             TraceOption::RecordCmd => "record-cmd",
             TraceOption::Overwrite => "overwrite",
             TraceOption::IrqInfo => "irq-info",

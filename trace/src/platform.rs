@@ -103,6 +103,12 @@ pub trait Platform: Memory + Send + Sync + 'static {
     /// Writes the name of task `pid` (Linux writes `<...>` for one that it does not know).
     fn comm(&self, pid: i32, out: &mut dyn fmt::Write);
 
+    /// An interrupt may come here, within a write, and write too. For tests, which do it: called between any two steps of a write
+    /// whose order an interrupt can see. Does nothing by default, and is no instruction then.
+    #[inline(always)]
+    #[track_caller]
+    fn may_interrupt(&self) {}
+
     /// Runs `f` with preemption off (not: with interrupts off). The default is for kernels that never preempt.
     #[inline(always)]
     fn no_preempt<R>(&self, f: impl FnOnce() -> R) -> R {

@@ -21,6 +21,12 @@ pub(crate) use loom::sync::atomic::{
 #[cfg(feature = "loom")]
 pub(crate) fn compiler_fence(_: Ordering) {}
 
+/// Here the compiler keeps the order of accesses, as an interrupt on this CPU sees it.
+#[inline(always)]
+pub(crate) fn barrier() {
+    compiler_fence(Ordering::SeqCst);
+}
+
 /// For statics.
 pub(crate) mod fixed {
     pub(crate) use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};

@@ -2,6 +2,7 @@
 
 use crate::platform::{Context, Platform};
 use core::fmt;
+use core::panic::Location;
 use core::ptr::NonNull;
 use handover::mem::Memory;
 use handover::page::PageRef;
@@ -10,7 +11,8 @@ use handover::sim::SimMemory;
 use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
 
 struct Machine {
     ns: AtomicU64,
@@ -18,7 +20,20 @@ struct Machine {
     step: AtomicU64,
     context: Mutex<Context>,
     owned: Mutex<BTreeSet<PageRef>>,
+    /// Whether there are interrupts: a look at this is all that a step costs without.
+    interrupted: AtomicBool,
+    interrupts: Mutex<Option<Interrupts>>,
 }
+
+/// What comes at each step of a write, and in which thread; see [`TestPlatform::interrupted`].
+#[derive(Clone, Copy)]
+struct Interrupts {
+    thread: ThreadId,
+    call: *const dyn Fn(&'static Location<'static>),
+}
+
+// SAFETY: the pointer is followed in the thread only that it comes from.
+unsafe impl Send for Interrupts {}
 
 std::thread_local! {
     static CPU: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
@@ -51,6 +66,8 @@ impl TestPlatform {
                 step: AtomicU64::new(0),
                 context: Mutex::default(),
                 owned: Mutex::default(),
+                interrupted: AtomicBool::new(false),
+                interrupts: Mutex::default(),
             })),
         }
     }
@@ -90,6 +107,38 @@ impl TestPlatform {
     /// The CPU that this thread runs on.
     pub fn set_cpu(&self, cpu: usize) {
         CPU.set(cpu);
+    }
+
+    /// Runs `f`, in which each step of a write in this thread calls `interrupt`, with the place of the step: what that does comes as
+    /// an interrupt would, and its own writes may be interrupted by it too. One at a time on a machine.
+    pub fn interrupted<R>(
+        &self,
+        interrupt: &dyn Fn(&'static Location<'static>),
+        f: impl FnOnce() -> R,
+    ) -> R {
+        /// Takes the interrupts away, also when `f` panics.
+        struct Until(&'static Machine);
+        impl Drop for Until {
+            fn drop(&mut self) {
+                self.0.interrupted.store(false, Ordering::Relaxed);
+                *self.0.interrupts.lock().unwrap() = None;
+            }
+        }
+        let call: *const (dyn Fn(&'static Location<'static>) + '_) = interrupt;
+        // SAFETY: only the lifetime is another one. The pointer is followed while `f` runs only: `Until` takes it away.
+        let call: *const (dyn Fn(&'static Location<'static>) + 'static) =
+            unsafe { core::mem::transmute(call) };
+        let thread = thread::current().id();
+        let before = self
+            .machine
+            .interrupts
+            .lock()
+            .unwrap()
+            .replace(Interrupts { thread, call });
+        assert!(before.is_none(), "one at a time");
+        let _until = Until(self.machine);
+        self.machine.interrupted.store(true, Ordering::Relaxed);
+        f()
     }
 
     /// The pages that the tracer has said it owns.
@@ -146,6 +195,20 @@ impl Platform for TestPlatform {
             1 => out.write_str("init"),
             _ => out.write_str("<...>"),
         };
+    }
+
+    fn may_interrupt(&self) {
+        if !self.machine.interrupted.load(Ordering::Relaxed) {
+            return;
+        }
+        // Not within the lock: interrupts nest.
+        let interrupts = *self.machine.interrupts.lock().unwrap();
+        if let Some(Interrupts { thread, call }) = interrupts
+            && thread == thread::current().id()
+        {
+            // SAFETY: it is there as long as `interrupted` runs, which is in this thread, and has called us.
+            unsafe { (*call)(Location::caller()) };
+        }
     }
 
     fn page_owned(&self, page: PageRef) {

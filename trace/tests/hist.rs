@@ -244,7 +244,7 @@ fn syntax_errors() {
         ),
         ("hist:keys=", "Empty assignment", "keys="),
         ("hist:keys=site:sort=", "Empty assignment", "sort="),
-        ("hist:keys=site:sort=site,", "Empty sort field", "site,"),
+        ("hist:keys=site:sort=site,", "Empty sort field", "sort="),
         (
             "hist:keys=site:sort=junk",
             "Sort field must be a key or a val",
@@ -258,14 +258,14 @@ fn syntax_errors() {
         (
             "hist:keys=site:vals=bytes:sort=site,hitcount,bytes",
             "Too many sort fields (Max = 2)",
-            "bytes",
+            "sort=",
         ),
     ] {
         let e = command(&TriggerList::default(), text).unwrap_err();
         let entry = e.entry.unwrap_or_else(|| panic!("{text}"));
         assert_eq!(e.errno, Errno::EINVAL, "{text}");
         assert_eq!(
-            (entry.text, &*entry.location),
+            (&*entry.text, &*entry.location),
             (want, "hist:kmem:alloc"),
             "{text}"
         );

@@ -34,19 +34,26 @@
 //! | a buffer is opened again relaxed | snapshots, growing, shrinking |
 //! | a snapshot leaves the counters where they are | snapshots |
 //! | a snapshot takes the locks in the order of its arguments | two snapshots (loom tells of the deadlock) |
+//! | the mapped reader marks a loss in a page that is still written to | mapped |
+//! | it looks whether the page is written to after the bytes instead of before | mapped |
 //!
 //! The tests' names in short: swap `a_writer_and_the_swap`, overwriting `overwriting_and_the_swap`, nested
 //! `nested_writes_and_a_reader`, around `around_a_write_that_is_under_way`, looking `looking_while_another_consumes`, snapshots both
-//! `a_writer_and_a_snapshot...`, growing and shrinking `a_writer_and_...`, end `a_writer_and_the_end_of_its_buffer`.
+//! `a_writer_and_a_snapshot...`, growing and shrinking `a_writer_and_...`, end `a_writer_and_the_end_of_its_buffer`, mapped both
+//! `a_writer_and_a_mapped_reader...`.
 //!
 //! These survive, for no call-back lies where the interrupt would have to come, or nothing looks at what they spoil: an inner
 //! write commits (`end_write`); an event interrupted before its reservation keeps its time; a write that came during the
 //! commit is not noticed by `try_leave`; a change does not `settle`; a nested writer's HEAD is set again by the one that it
 //! interrupted in `move_head`.
 
+#[path = "mapped/page.rs"]
+mod mapped;
+
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
-use trace::page::Missed;
+use trace::meta::Meta;
+use trace::page::{Cursor, Missed};
 use trace::ring::{CpuBuffer, Level};
 use trace::testing::TestPlatform;
 
@@ -80,10 +87,13 @@ fn model(f: impl Fn() + Send + Sync + 'static) {
 }
 
 /// One machine for all executions: its memory is never given back to the host.
-fn buffer(pages: usize) -> Arc<CpuBuffer<TestPlatform>> {
+fn machine() -> TestPlatform {
     static MACHINE: OnceLock<TestPlatform> = OnceLock::new();
-    let machine = MACHINE.get_or_init(|| TestPlatform::new(4));
-    Arc::new(CpuBuffer::new(*machine, pages, 0).expect("a few pages"))
+    *MACHINE.get_or_init(|| TestPlatform::new(4))
+}
+
+fn buffer(pages: usize) -> Arc<CpuBuffer<TestPlatform>> {
+    Arc::new(CpuBuffer::new(machine(), pages, 0).expect("a few pages"))
 }
 
 /// Writes events numbered from 1 on.
@@ -158,25 +168,30 @@ impl Seen {
             let Some((ts, lost)) = buffer.consume(&mut bytes).expect("memory") else {
                 return;
             };
-            let word = u32::from_ne_bytes(bytes[..].try_into().expect("a word"));
-            let id = word & 0xffff;
-            // One that was interrupted before its reservation may get the time of the event before it.
-            assert!(ts <= u64::from(word >> 16), "later than it was");
-            let lost = match lost {
-                Missed::None => 0,
-                Missed::Count(n) => n,
-                Missed::Unknown => panic!("the number is known"),
-            };
-            assert_eq!(
-                u64::from(id),
-                u64::from(self.last) + lost + 1,
-                "a hole, or an event that comes twice"
-            );
-            assert!(ts >= self.ts, "time goes back");
-            (self.last, self.ts) = (id, ts);
-            self.read += 1;
-            self.lost += lost;
+            self.one(ts, lost, &bytes);
         }
+    }
+
+    /// The next event.
+    fn one(&mut self, ts: u64, lost: Missed, payload: &[u8]) {
+        let word = u32::from_ne_bytes(payload.try_into().expect("a word"));
+        let id = word & 0xffff;
+        // One that was interrupted before its reservation may get the time of the event before it.
+        assert!(ts <= u64::from(word >> 16), "later than it was");
+        let lost = match lost {
+            Missed::None => 0,
+            Missed::Count(n) => n,
+            Missed::Unknown => panic!("the number is known"),
+        };
+        assert_eq!(
+            u64::from(id),
+            u64::from(self.last) + lost + 1,
+            "a hole, or an event that comes twice"
+        );
+        assert!(ts >= self.ts, "time goes back");
+        (self.last, self.ts) = (id, ts);
+        self.read += 1;
+        self.lost += lost;
     }
 
     fn check(&mut self, buffer: &CpuBuffer<TestPlatform>, written: u64) {
@@ -266,6 +281,103 @@ fn around_a_write_that_is_under_way() {
         writer.plain();
         writer.write(Level::Task, || (), irqs);
         writer.plain();
+    });
+}
+
+/// A reader that has mapped the ring: it sees the pages themselves, after the call.
+struct InPlace<'b> {
+    buffer: &'b CpuBuffer<TestPlatform>,
+    meta: &'static [core::sync::atomic::AtomicU64],
+    page: Option<u32>,
+    cursor: Cursor,
+    seen: Seen,
+}
+
+impl<'b> InPlace<'b> {
+    fn new(buffer: &'b CpuBuffer<TestPlatform>) -> Self {
+        let meta = buffer.map(0, 1).expect("memory")[0];
+        InPlace {
+            buffer,
+            meta: mapped::page(machine(), meta),
+            page: None,
+            cursor: Cursor::new(0),
+            seen: Seen::default(),
+        }
+    }
+
+    /// One call, and what it shows; false if that is nothing.
+    fn turn(&mut self) -> bool {
+        self.buffer.get_reader().expect("mapped");
+        let meta = Meta::load(self.meta).expect("a page");
+        let id = meta.reader.id;
+        let look = self.buffer.look_in_place(id, meta.reader.read as usize);
+        let (stamp, data) = look.expect("mapped");
+        let mut lost = 0;
+        if self.page != Some(id) {
+            self.page = Some(id);
+            self.cursor = Cursor::new(stamp);
+            lost = meta.reader.lost_events;
+        } else if self.cursor.offset == 0 {
+            // The page gets its time, and what was lost before it is told, with its first event.
+            self.cursor = Cursor::new(stamp);
+            lost = meta.reader.lost_events;
+        }
+        let mut any = false;
+        while let Some(event) = self.cursor.next(&data).expect("a page") {
+            let payload = &data[event.payload..][..event.len];
+            let lost = match core::mem::take(&mut lost) {
+                0 => Missed::None,
+                n => Missed::Count(n),
+            };
+            self.seen.one(event.ts, lost, payload);
+            any = true;
+        }
+        assert_eq!(lost, 0, "a loss before nothing");
+        assert_eq!(meta.read, self.seen.read);
+        any
+    }
+}
+
+fn against_a_mapped_reader(pages: usize, write: fn(&Writer<'_>)) {
+    model_within(1, move || {
+        let buffer = buffer(pages);
+        let mut reader = InPlace::new(&buffer);
+        // The page that it has now holds nothing yet.
+        reader.turn();
+        let writing = buffer.clone();
+        let writer = thread::spawn(move || {
+            let writer = Writer::new(&writing);
+            write(&writer);
+            writer.written.get()
+        });
+        for _ in 0..2 {
+            reader.turn();
+        }
+        let written = writer.join().expect("no panic");
+        while reader.turn() {}
+        reader.seen.check(&buffer, written);
+        buffer.unmap();
+    });
+}
+
+/// The pages stay what they were shown as while the writer goes around. Bound: 6 events, 2 pages, 1 switch.
+#[test]
+fn a_writer_and_a_mapped_reader() {
+    against_a_mapped_reader(2, |writer| {
+        for _ in 0..6 {
+            writer.plain();
+        }
+    });
+}
+
+/// As above, with interrupts, the commit page behind the tail page. Bound: 6 events, 2 pages, 1 switch.
+#[test]
+fn a_writer_and_a_mapped_reader_with_interrupts() {
+    against_a_mapped_reader(2, |writer| {
+        let irq = || writer.write(Level::Irq, || (), || ());
+        for _ in 0..3 {
+            writer.write(Level::Task, || (), irq);
+        }
     });
 }
 

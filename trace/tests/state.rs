@@ -192,7 +192,7 @@ fn all_that_is_chosen_crosses_ten_times() {
     let desc = &old::number::DESC;
     furnish(&t);
     let mut at_a = vec![1, 10, 50, 11, 1];
-    let mut at_b = vec![50, 11, 1];
+    let mut at_b = vec![11, 1];
     let mut at_top = vec![10, 50, 11];
     let mut pages = 0;
     for hop in 1..=10u32 {
@@ -227,7 +227,8 @@ fn all_that_is_chosen_crosses_ten_times() {
         assert!(shown.contains(&format!("Hits: {}", at_a.len())), "{shown}");
         let b = t.instance("b").unwrap();
         assert_eq!(numbers(&b), at_b);
-        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10]);
+        // The event itself is the last in it, as it was reserved when its trigger was pulled.
+        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10, 50]);
         assert_eq!(
             triggers(&b, desc),
             "snapshot:count=1 if a == 50\n",
@@ -327,7 +328,8 @@ fn a_broken_instance_is_given_up_alone() {
         );
         assert!(t.instance("a").is_none());
         let b = t.instance("b").unwrap();
-        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10]);
+        // The event itself is the last in it, as it was reserved when its trigger was pulled.
+        assert_eq!(values(b.snapshot_buffer(0).unwrap()), [1, 10, 50]);
         assert_eq!(numbers(&t), [10, 50, 11]);
         // Its slot and name are free again.
         t.create_instance("a").unwrap();

@@ -189,7 +189,7 @@ fn snapshots() {
 ";
     assert_eq!(read(&fs, "snapshot"), help("freed", ALL));
     assert!(read(&fs, "per_cpu/cpu1/snapshot").contains("for this cpu.\n"));
-    for wrong in ["", "x", "-1"] {
+    for wrong in ["\n", "x", "-1"] {
         assert_eq!(put(&fs, "snapshot", wrong), Err(Errno::EINVAL), "{wrong}");
     }
     assert_eq!(put(&fs, "per_cpu/cpu0/snapshot", "0"), Err(Errno::EINVAL));

@@ -202,7 +202,7 @@ fn pages_come_when_the_buffer_is_as_full_as_asked() {
     let mut bytes = Vec::new();
     assert_eq!(pipe.next(&mut bytes), Ok(Next::Data));
     assert_eq!(pipe.next(&mut bytes), Ok(Next::End));
-    for wrong in ["101", "-1", "", "half"] {
+    for wrong in ["101", "-1", "\n", "half"] {
         assert_eq!(
             fs.write("buffer_percent", wrong.as_bytes(), true),
             Err(Errno::EINVAL)
@@ -248,8 +248,7 @@ print fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n"
 fn options_do_what_linuxs_do() {
     let tracer = tracer();
     let fs = TraceFs(&tracer);
-    let all =
-        "annotate\ncontext-info\nrecord-cmd\noverwrite\nirq-info\nmarkers\nnopause-on-trace\n";
+    let all = "nofields\nannotate\ncontext-info\nnolatency-format\nrecord-cmd\noverwrite\nirq-info\nmarkers\nnopause-on-trace\n";
     assert_eq!(read(&fs, "trace_options"), all);
     mark(&fs, "text");
     fs.write("trace_options", b"noirq-info\n", true).unwrap();
@@ -296,7 +295,7 @@ fn options_do_what_linuxs_do() {
             "{wrong}"
         );
     }
-    for wrong in ["2", "", "on"] {
+    for wrong in ["2", "\n", "on"] {
         assert_eq!(
             fs.write("options/markers", wrong.as_bytes(), true),
             Err(Errno::EINVAL),

@@ -503,33 +503,6 @@ pub enum Error {
         why: PageFault,
     },
 
-    // Subsystems.
-    /// Two subsystems have the same name.
-    SubsystemTwice {
-        /// The name.
-        name: &'static str,
-    },
-    /// Two states have the same id.
-    IdTwice {
-        /// The id.
-        id: u32,
-        /// One of them.
-        a: &'static str,
-        /// The other.
-        b: &'static str,
-    },
-    /// A subsystem depends on one that there is not.
-    DependsOnNobody {
-        /// The subsystem.
-        name: &'static str,
-        /// What it asks for.
-        on: &'static str,
-    },
-    /// Subsystems depend on each other in a circle.
-    DependencyCycle {
-        /// One of them.
-        name: &'static str,
-    },
     /// A value that cannot be.
     StateValue {
         /// Where.

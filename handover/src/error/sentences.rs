@@ -362,22 +362,6 @@ impl fmt::Display for Error {
                 write!(f, "state `{name}`: its page {page} {why}; {NOT_RESTORED}")
             }
 
-            SubsystemTwice { name } => write!(
-                f,
-                "two subsystems are called `{name}`; neither can be told from the other, and none is registered"
-            ),
-            IdTwice { id, a, b } => write!(
-                f,
-                "states `{a}` and `{b}` both have id {id:#x}; none is registered: give one of them another id"
-            ),
-            DependsOnNobody { name, on } => write!(
-                f,
-                "subsystem `{name}` is to be restored after `{on}`, but there is no such subsystem; none is registered"
-            ),
-            DependencyCycle { name } => write!(
-                f,
-                "subsystem `{name}` is to be restored after itself, by way of others; none is registered"
-            ),
             StateValue { place, why } => write!(f, "state: {place} {why}; {NOT_RESTORED}"),
             StateLeftOver { name, bytes } => write!(
                 f,

@@ -11,30 +11,37 @@
 //! | old kernel | [`Directory::freeze`]: each may say no | [`Frozen::commit`]: the kexec happens | dropping [`Frozen`]: all are thawed, and go on |
 //! | new kernel | [`Subsystem::prepare`]: read everything, change nothing | [`Prepared::commit`], which cannot fail | dropping [`Prepared`], then [`Subsystem::anew`] |
 //!
-//! Restoring goes by [`after`](Subsystem::after), freezing the other way round; the order in the FDT or in a stream
-//! plays no part. What becomes of each subsystem stands in a [`Report`]:
+//! Restoring goes by [`after`](Subsystem::after) and [`needs`](Subsystem::needs), freezing the other way round; the order in
+//! the FDT or in a stream plays no part. What becomes of each subsystem stands in a [`Report`]:
 //!
 //! | what is found | outcome | what happens |
 //! | --- | --- | --- |
 //! | its blob, all states readable | [`Outcome::Restored`] | committed; entries of ids that it does not declare are left out, and counted |
 //! | no blob, or an empty one | [`Outcome::Missing`] | starts anew |
 //! | two blobs of its name | [`Outcome::Doubled`] | neither is believed; starts anew |
-//! | a blob that is damaged; a state missing, doubled, too new, too old, or of another layout | [`Outcome::Refused`] with the error | nothing of it is restored; starts anew |
-//! | a subsystem that it is [`after`](Subsystem::after) was not restored | [`Outcome::NotWithout`] | starts anew |
-//! | a blob of a name that no subsystem has | [`Outcome::Unknown`] | left alone; its pages are given back at the end of boot |
-//! | two subsystems of one name, two states of one id, a dependency on nobody, a circle | error of [`Directory::new`] | no subsystem is registered |
+//! | a blob that is damaged; a state missing, doubled, too new, too old, or of another layout | [`Outcome::Refused`], [`Refusal::Unreadable`] | nothing of it is restored; starts anew |
+//! | states that can be read, and cannot be true | [`Outcome::Refused`], [`Refusal::Rejected`] by its owner | nothing of it is restored; starts anew |
+//! | a subsystem that it [`needs`](Subsystem::needs) was not restored | [`Outcome::NotWithout`] | it is not asked; starts anew |
+//! | a subsystem that it is only [`after`](Subsystem::after) was not restored | that of its own blob | |
+//! | a blob of a name that no subsystem has | [`Outcome::Unknown`] | left alone; it and the pages that nobody claims are given back at the end of boot ([`Claims::discard`]) |
+//! | no predecessor | [`Outcome::Anew`] | starts anew |
+//! | two subsystems of one name, two states of one id, a dependency on nobody, a circle | [`DirectoryError`] of [`Directory::new`] | no subsystem is registered |
 
+mod error;
 mod order;
 mod report;
+mod takeover;
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use error::DirectoryError;
 pub use order::{Node, order};
 pub use report::{Outcome, Report};
+pub use takeover::{Prepared, Refusal, Takeover};
 
+use crate::claims::Claims;
 use crate::error::Error;
 use crate::state::{Desc, StreamReader, StreamWriter};
 
@@ -46,8 +53,13 @@ pub trait Subsystem {
     /// The descriptions of the states that it puts into its stream; their ids are checked to be nobody else's.
     fn states(&self) -> &'static [Desc];
 
-    /// Names of the subsystems that are restored before this one, and without which it is not.
+    /// Names of the subsystems that are restored, or have started anew, before this one.
     fn after(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Names of the subsystems that are restored before this one, and without which it is not.
+    fn needs(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -66,53 +78,40 @@ pub trait Subsystem {
     /// Bytes of all entries: the sum of [`encoded_size`](crate::state::encoded_size) of each.
     fn size(&self) -> usize;
 
-    /// Writes the entries.
+    /// Writes the entries. Called after [`freeze`](Subsystem::freeze), and once more at the very end, where nothing may
+    /// allocate, if it is [`late`](Subsystem::late).
     ///
     /// # Errors
     ///
     /// Those of [`StreamWriter::put`].
     fn describe(&self, out: &mut StreamWriter<'_>) -> Result<(), Error>;
 
+    /// Whether it changes up to the jump, and is described a second time then, in a stream of the same size.
+    fn late(&self) -> bool {
+        false
+    }
+
     /// New kernel, prepare: read and check all that is needed from the predecessor's stream, and change nothing. What is
     /// to be done with it is handed back, to be done or dropped.
     ///
     /// # Errors
     ///
-    /// Those of [`StreamReader::get`], or what speaks against a value that was read.
-    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Error>;
+    /// Those of [`StreamReader::get`] (`?` turns them into a [`Refusal`]), or what speaks against a value that was read.
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal>;
 
-    /// New kernel: nothing was restored.
-    fn anew(&self) {}
-}
-
-/// A restoring that is ready. Dropped, it never happened.
-pub struct Prepared<'a>(Box<dyn FnOnce() + 'a>);
-
-impl<'a> Prepared<'a> {
-    /// With what is to be done at the commit. It owns all that was read, and cannot fail.
-    pub fn new(commit: impl FnOnce() + 'a) -> Self {
-        Prepared(Box::new(commit))
-    }
-
-    /// Does it.
-    pub fn commit(self) {
-        (self.0)();
+    /// New kernel: nothing was restored, or there is no predecessor.
+    fn anew(&self, takeover: &mut Takeover<'_>) {
+        let _ = takeover;
     }
 }
 
-impl fmt::Debug for Prepared<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Prepared")
-    }
-}
-
-/// All subsystems of a kernel, checked against each other.
-pub struct Directory<'a> {
+/// All subsystems of a kernel, checked against each other. `S` is what they have in common, as `dyn Subsystem + Sync`.
+pub struct Directory<'a, S: Subsystem + ?Sized> {
     /// In the order of restoring.
-    subsystems: Vec<&'a dyn Subsystem>,
+    subsystems: Vec<&'a S>,
 }
 
-impl fmt::Debug for Directory<'_> {
+impl<S: Subsystem + ?Sized> fmt::Debug for Directory<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
     }
@@ -133,18 +132,19 @@ impl fmt::Display for SaysNo {
     }
 }
 
-impl<'a> Directory<'a> {
+impl<'a, S: Subsystem + ?Sized> Directory<'a, S> {
     /// Registers the subsystems, of which the order is found from their dependencies.
     ///
     /// # Errors
     ///
     /// Those of [`order`].
-    pub fn new(subsystems: &[&'a dyn Subsystem]) -> Result<Self, Error> {
+    pub fn new(subsystems: &[&'a S]) -> Result<Self, DirectoryError> {
         let nodes: Vec<Node> = subsystems
             .iter()
             .map(|s| Node {
                 name: s.name(),
                 after: s.after(),
+                needs: s.needs(),
                 states: s.states(),
             })
             .collect();
@@ -159,12 +159,17 @@ impl<'a> Directory<'a> {
         self.subsystems.iter().map(|s| s.name())
     }
 
+    /// All, in the order of restoring.
+    pub fn subsystems(&self) -> &[&'a S] {
+        &self.subsystems
+    }
+
     /// Freezes all, those that depend on others first. One that says no undoes it: those asked before are thawed.
     ///
     /// # Errors
     ///
     /// Who says no, and why.
-    pub fn freeze(&self) -> Result<Frozen<'a>, SaysNo> {
+    pub fn freeze(&self) -> Result<Frozen<'a, S>, SaysNo> {
         let mut frozen = Frozen(Vec::with_capacity(self.subsystems.len()));
         for &subsystem in self.subsystems.iter().rev() {
             let name = subsystem.name();
@@ -175,22 +180,24 @@ impl<'a> Directory<'a> {
     }
 
     /// Restores each from the blob of its name, wholly or not at all; [outcomes](Outcome) are in the report, first those of
-    /// the subsystems in the order of restoring, then of names that nobody has.
+    /// the subsystems in the order of restoring, then of names that nobody has. In `claims` the blobs of all subsystems are
+    /// taken then, whatever has become of them, and what a subsystem goes on using is claimed under its name.
     ///
     /// The blobs are those that [`check::verify`](crate::check::verify) has found to lie where they may; their content is
     /// not trusted.
-    pub fn restore(&self, blobs: &[(&str, &[u8])]) -> Report {
+    pub fn restore(&self, blobs: &[(&str, &[u8])], claims: &mut Claims) -> Report {
         let mut report = Report::default();
         for &subsystem in &self.subsystems {
             let name = subsystem.name();
-            let needs = subsystem.after().iter();
-            let without = needs.copied().find(|n| !report.restored(n));
-            let outcome = match without {
+            claims.take(name);
+            let mut takeover = Takeover::new(name, claims, &mut report);
+            let mut needs = subsystem.needs().iter().copied();
+            let outcome = match needs.find(|n| !takeover.report.restored(n)) {
                 Some(on) => Outcome::NotWithout(on),
-                None => restore(subsystem, blobs),
+                None => restore(subsystem, blobs, &mut takeover),
             };
             if !matches!(outcome, Outcome::Restored { .. }) {
-                subsystem.anew();
+                subsystem.anew(&mut takeover);
             }
             report.note(name, outcome);
         }
@@ -201,9 +208,29 @@ impl<'a> Directory<'a> {
         }
         report
     }
+
+    /// Starts each anew, in the order of restoring: there is no predecessor.
+    pub fn start_anew(&self, claims: &mut Claims) -> Report {
+        start_anew(&self.subsystems, claims)
+    }
 }
 
-fn restore(subsystem: &dyn Subsystem, blobs: &[(&str, &[u8])]) -> Outcome {
+/// Starts subsystems anew in the order in which they stand: for a kernel that cannot make a [`Directory`] of them.
+pub fn start_anew<S: Subsystem + ?Sized>(subsystems: &[&S], claims: &mut Claims) -> Report {
+    let mut report = Report::default();
+    for subsystem in subsystems {
+        let name = subsystem.name();
+        subsystem.anew(&mut Takeover::new(name, claims, &mut report));
+        report.note(name, Outcome::Anew);
+    }
+    report
+}
+
+fn restore<S: Subsystem + ?Sized>(
+    subsystem: &S,
+    blobs: &[(&str, &[u8])],
+    takeover: &mut Takeover<'_>,
+) -> Outcome {
     let mut own = blobs.iter().filter(|(n, _)| *n == subsystem.name());
     let blob = match (own.next(), own.next()) {
         (None, _) => return Outcome::Missing,
@@ -211,27 +238,29 @@ fn restore(subsystem: &dyn Subsystem, blobs: &[(&str, &[u8])]) -> Outcome {
         (Some((_, blob)), None) => blob,
         (Some(_), Some(_)) => return Outcome::Doubled,
     };
-    let prepared = StreamReader::new(blob).and_then(|stream| {
-        let states = subsystem.states();
-        let known = |id| states.iter().any(|desc| desc.id == id);
-        let left_out = stream.entries().filter(|e| !known(e.id)).count();
-        Ok((subsystem.prepare(&stream)?, left_out))
-    });
+    let prepared = StreamReader::new(blob)
+        .map_err(Refusal::from)
+        .and_then(|stream| {
+            let states = subsystem.states();
+            let known = |id| states.iter().any(|desc| desc.id == id);
+            let left_out = stream.entries().filter(|e| !known(e.id)).count();
+            Ok((subsystem.prepare(&stream)?, left_out))
+        });
     match prepared {
         Ok((prepared, left_out)) => {
-            prepared.commit();
+            prepared.commit(takeover);
             Outcome::Restored { left_out }
         }
-        Err(error) => Outcome::Refused(error),
+        Err(refusal) => Outcome::Refused(refusal),
     }
 }
 
 /// Subsystems that have been frozen. Dropping it thaws them, the last first.
-pub struct Frozen<'a>(Vec<&'a dyn Subsystem>);
+pub struct Frozen<'a, S: Subsystem + ?Sized>(Vec<&'a S>);
 
-impl<'a> Frozen<'a> {
+impl<'a, S: Subsystem + ?Sized> Frozen<'a, S> {
     /// Those that are frozen, to be described.
-    pub fn subsystems(&self) -> impl Iterator<Item = &'a dyn Subsystem> {
+    pub fn subsystems(&self) -> impl Iterator<Item = &'a S> {
         self.0.iter().copied()
     }
 
@@ -241,7 +270,7 @@ impl<'a> Frozen<'a> {
     }
 }
 
-impl fmt::Debug for Frozen<'_> {
+impl<S: Subsystem + ?Sized> fmt::Debug for Frozen<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.0.iter().map(|s| s.name()))
@@ -249,7 +278,7 @@ impl fmt::Debug for Frozen<'_> {
     }
 }
 
-impl Drop for Frozen<'_> {
+impl<S: Subsystem + ?Sized> Drop for Frozen<'_, S> {
     fn drop(&mut self) {
         for subsystem in self.0.drain(..).rev() {
             subsystem.thaw();

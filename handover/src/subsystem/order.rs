@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::error::Error;
+use super::DirectoryError;
 use crate::state::Desc;
 
 /// What of a subsystem plays a part in the order.
@@ -13,8 +13,17 @@ pub struct Node {
     pub name: &'static str,
     /// Names of those that come before it.
     pub after: &'static [&'static str],
+    /// Names of those that come before it, and without which it is not restored.
+    pub needs: &'static [&'static str],
     /// Its states, whose ids nobody else may have.
     pub states: &'static [Desc],
+}
+
+impl Node {
+    /// All that it waits for.
+    fn waits_for(&self) -> impl Iterator<Item = &'static str> {
+        self.after.iter().chain(self.needs).copied()
+    }
 }
 
 /// Indices into `nodes` in an order in which each comes after those that it names; where that leaves a choice, the order
@@ -22,17 +31,17 @@ pub struct Node {
 ///
 /// # Errors
 ///
-/// [`Error::SubsystemTwice`], [`Error::IdTwice`], [`Error::DependsOnNobody`], [`Error::DependencyCycle`].
-pub fn order(nodes: &[Node]) -> Result<Vec<usize>, Error> {
+/// [`DirectoryError`], with the first thing that is wrong.
+pub fn order(nodes: &[Node]) -> Result<Vec<usize>, DirectoryError> {
     let mut seen: Vec<&Desc> = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = node.name;
         if nodes[..i].iter().any(|other| other.name == name) {
-            return Err(Error::SubsystemTwice { name });
+            return Err(DirectoryError::NameTwice { name });
         }
         for desc in node.states {
             if let Some(other) = seen.iter().find(|other| other.id == desc.id) {
-                return Err(Error::IdTwice {
+                return Err(DirectoryError::IdTwice {
                     id: desc.id,
                     a: other.name,
                     b: desc.name,
@@ -40,9 +49,9 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, Error> {
             }
             seen.push(desc);
         }
-        let nobody = |on: &&&str| !nodes.iter().any(|other| other.name == **on);
-        if let Some(on) = node.after.iter().find(nobody) {
-            return Err(Error::DependsOnNobody { name, on });
+        let nobody = |on: &&str| !nodes.iter().any(|other| other.name == *on);
+        if let Some(on) = node.waits_for().find(nobody) {
+            return Err(DirectoryError::DependsOnNobody { name, on });
         }
     }
 
@@ -50,14 +59,14 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, Error> {
     let mut order = Vec::with_capacity(nodes.len());
     while order.len() < nodes.len() {
         let ready = |&i: &usize| {
-            let done = |on: &&str| {
+            let done = |on: &str| {
                 let mut all = nodes.iter().zip(&placed);
-                all.any(|(other, &placed)| placed && other.name == *on)
+                all.any(|(other, &placed)| placed && other.name == on)
             };
-            !placed[i] && nodes[i].after.iter().all(done)
+            !placed[i] && nodes[i].waits_for().all(done)
         };
         let Some(next) = (0..nodes.len()).find(ready) else {
-            return Err(Error::DependencyCycle {
+            return Err(DirectoryError::Cycle {
                 name: in_circle(nodes, &placed),
             });
         };
@@ -69,17 +78,17 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, Error> {
 
 /// The name of a node that depends on itself, where some of those not `placed` do.
 fn in_circle(nodes: &[Node], placed: &[bool]) -> &'static str {
-    let waits = |name: &str| {
+    let waiting = |name: &str| {
         let mut all = nodes.iter().zip(placed);
         all.find(|(node, placed)| !**placed && node.name == name)
             .map(|(node, _)| node)
     };
-    let mut node = nodes.iter().zip(placed).find(|(_, placed)| !**placed);
+    let mut first = nodes.iter().zip(placed).find(|(_, placed)| !**placed);
     // Each that waits, waits for one that does: after as many steps as there are nodes, the way is in a circle.
-    let mut at = node.take().map_or("", |(node, _)| node.name);
+    let mut at = first.take().map_or("", |(node, _)| node.name);
     for _ in 0..nodes.len() {
-        let next = waits(at).and_then(|node| node.after.iter().find(|on| waits(on).is_some()));
-        at = next.copied().unwrap_or(at);
+        let next = waiting(at).and_then(|node| node.waits_for().find(|on| waiting(on).is_some()));
+        at = next.unwrap_or(at);
     }
     at
 }

@@ -4,11 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::error::Error;
+use super::Refusal;
 use crate::state::table::Word;
 
 /// What became of a subsystem; the module's table says what each means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it is restored.
     Restored {
@@ -19,12 +19,21 @@ pub enum Outcome {
     Missing,
     /// The predecessor handed two blobs over for it.
     Doubled,
-    /// It cannot be restored.
-    Refused(Error),
-    /// One that it depends on is not restored.
+    /// It cannot be restored, or it rejects what it was handed.
+    Refused(Refusal),
+    /// One that it needs is not restored.
     NotWithout(&'static str),
     /// A blob of a name that no subsystem has.
     Unknown,
+    /// There was no predecessor to hear.
+    Anew,
+}
+
+impl Outcome {
+    /// Whether nothing was lost: all is restored, or there was nothing.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Outcome::Restored { .. } | Outcome::Anew)
+    }
 }
 
 /// A clause: `restored`, or what happened and what is done instead.
@@ -42,13 +51,19 @@ impl fmt::Display for Outcome {
             Outcome::Doubled => f.write_str(
                 "refused: the predecessor handed two blobs over for it; neither is believed, it starts anew",
             ),
-            Outcome::Refused(error) => write!(f, "refused: {error}"),
+            Outcome::Refused(Refusal::Unreadable(error)) => {
+                write!(f, "refused: {error}; it starts anew")
+            }
+            Outcome::Refused(Refusal::Rejected(why)) => {
+                write!(f, "rejected by its owner: {why}; it starts anew")
+            }
             Outcome::NotWithout(on) => {
                 write!(f, "not restored, since `{on}` was not; it starts anew")
             }
             Outcome::Unknown => {
                 f.write_str("unknown: no subsystem of this kernel has this name; it is discarded")
             }
+            Outcome::Anew => f.write_str("starts anew"),
         }
     }
 }
@@ -57,6 +72,7 @@ impl fmt::Display for Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     outcomes: Vec<(String, Outcome)>,
+    remarks: Vec<(String, String)>,
 }
 
 impl Report {
@@ -66,6 +82,11 @@ impl Report {
             Some((_, noted)) => *noted = outcome,
             None => self.outcomes.push((name.into(), outcome)),
         }
+    }
+
+    /// Notes a sentence of a subsystem's own.
+    pub fn remark(&mut self, name: &str, sentence: String) {
+        self.remarks.push((name.into(), sentence));
     }
 
     /// What became of one; `None` where nothing is noted.
@@ -83,12 +104,19 @@ impl Report {
     pub fn outcomes(&self) -> impl Iterator<Item = (&str, &Outcome)> {
         self.outcomes.iter().map(|(n, o)| (n.as_str(), o))
     }
+
+    /// Sentences of the subsystems' own, each with whose it is.
+    pub fn remarks(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.remarks.iter().map(|(n, s)| (n.as_str(), s.as_str()))
+    }
 }
 
-/// A line each: `NAME: OUTCOME`.
+/// A line each: `NAME: OUTCOME`; then `NAME: REMARK`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.outcomes()
-            .try_for_each(|(name, outcome)| writeln!(f, "{}: {outcome}", Word(name)))
+            .try_for_each(|(name, outcome)| writeln!(f, "{}: {outcome}", Word(name)))?;
+        self.remarks()
+            .try_for_each(|(name, remark)| writeln!(f, "{}: {remark}", Word(name)))
     }
 }

@@ -1,4 +1,5 @@
-//! File systems whose files are made elsewhere: [`GenFs`] from functions, [`RomFs`] from bytes that stay.
+//! File systems whose files are made elsewhere: [`GenFs`] from functions, [`GenDir`] from names that are only known at run
+//! time, [`RomFs`] from bytes that stay.
 
 use super::vfs::{DirEntry, FileSystem, FsError, Kind, Sink, Stat, WriteMode, below};
 use alloc::collections::BTreeMap;
@@ -88,6 +89,55 @@ impl FileSystem for GenFs {
             Some(write) => write(data),
             None => Err(Errno::EACCES.into()),
         }
+    }
+}
+
+/// One directory of read-only files whose names follow from something: they are asked for each time.
+pub struct GenDir {
+    /// The names, none with a slash in it.
+    names: fn() -> Vec<String>,
+    /// Prints the file of that name.
+    read: fn(&str, &mut dyn Sink) -> Result<(), FsError>,
+}
+
+impl GenDir {
+    /// The directory of these names, each of which `read` can print.
+    pub const fn new(
+        names: fn() -> Vec<String>,
+        read: fn(&str, &mut dyn Sink) -> Result<(), FsError>,
+    ) -> Self {
+        Self { names, read }
+    }
+
+    fn with_stats<T>(
+        &self,
+        f: impl FnOnce(&mut dyn Iterator<Item = (&str, Stat)>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let names = (self.names)();
+        f(&mut names
+            .iter()
+            .map(|name| (name.as_str(), Stat::file(0, true, false))))
+    }
+}
+
+impl FileSystem for GenDir {
+    fn list(&self, path: &str) -> Result<Vec<DirEntry>, Errno> {
+        self.with_stats(|files| list(files, path))
+    }
+
+    fn stat(&self, path: &str) -> Result<Stat, Errno> {
+        self.with_stats(|files| stat(files, path))
+    }
+
+    fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+        match self.stat(path)?.kind {
+            Kind::Dir => Err(Errno::EISDIR.into()),
+            Kind::File => (self.read)(path, out),
+        }
+    }
+
+    fn write(&self, _path: &str, _data: &[u8], _mode: WriteMode) -> Result<(), FsError> {
+        Err(Errno::EACCES.into())
     }
 }
 
@@ -269,6 +319,35 @@ mod tests {
         assert_eq!(
             fs.read("out", &mut VecSink::new(1)),
             Err(Errno::EISDIR.into())
+        );
+    }
+
+    #[test]
+    fn a_directory_follows_from_its_names() {
+        use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        static MORE: AtomicBool = AtomicBool::new(false);
+        let fs = GenDir::new(
+            || match MORE.load(Relaxed) {
+                false => vec!["demo".into()],
+                true => vec!["demo".into(), "trace".into()],
+            },
+            |name, out| Ok(out.write(name.as_bytes())?),
+        );
+        assert_eq!(names(&fs, "").unwrap(), ["demo"]);
+        let read = |path| {
+            let mut sink = VecSink::new(100);
+            fs.read(path, &mut sink)
+                .map(|()| sink.into_bytes().unwrap())
+        };
+        assert_eq!(read("trace"), Err(Errno::ENOENT.into()));
+        MORE.store(true, Relaxed);
+        assert_eq!(names(&fs, "").unwrap(), ["demo", "trace"]);
+        assert_eq!(read("trace"), Ok(b"trace".to_vec()));
+        assert_eq!(read(""), Err(Errno::EISDIR.into()));
+        assert_eq!(fs.stat("demo/x"), Err(Errno::ENOTDIR));
+        assert_eq!(
+            fs.open("demo", WriteMode::Append),
+            Err(Errno::EACCES.into())
         );
     }
 

@@ -1,4 +1,7 @@
 //! The running parts of a pipeline: stages that are ready to run, and the sinks between them.
+//!
+//! Ctrl-c is looked at where output is made, once a piece of it is where it goes, and never on the way there: whoever has used
+//! something up to make it (an event of `trace_pipe`) has not done so for nothing.
 
 use super::command::{Env, Filter, RunFn};
 use super::vfs::{FsError, Mounts, Sink, Stop, WriteMode};
@@ -89,12 +92,15 @@ pub(super) struct Rest<'s> {
     pub(super) mounts: &'s Mounts<'s>,
     pub(super) last: &'s mut dyn Sink,
     pub(super) env: &'s dyn Env,
+    /// What comes here was made by the stage before, not passed on by it: ctrl-c is looked at.
+    pub(super) made: bool,
 }
 
 impl Rest<'_> {
-    /// Runs `act` on the first of these stages, with the sink that its output goes to.
+    /// Runs `act` on the first of these stages, with the sink that its output goes to; `made`: it makes output of its own.
     pub(super) fn with_first<T>(
         &mut self,
+        made: bool,
         act: impl FnOnce(&mut dyn Filter, &mut dyn Sink) -> T,
     ) -> Option<T> {
         let (first, stages) = self.stages.split_first_mut()?;
@@ -117,6 +123,7 @@ impl Rest<'_> {
                     mounts: self.mounts,
                     last: self.last,
                     env: self.env,
+                    made,
                 };
                 &mut rest
             }
@@ -127,21 +134,22 @@ impl Rest<'_> {
 
 impl Sink for Rest<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        if self.env.interrupted() {
-            return Err(Stop::Interrupted);
-        }
-        match self.stages.first() {
+        let result = match self.stages.first() {
             None => self.last.write(bytes),
             Some(stage) if stage.done => Err(Stop::Enough),
             Some(_) => {
-                let result = self.with_first(|filter, out| filter.push(bytes, out));
+                let result = self.with_first(false, |filter, out| filter.push(bytes, out));
                 let result = result.unwrap_or(Err(Stop::Enough));
                 if result.is_err() {
                     self.stages[0].done = true;
                 }
                 result
             }
+        };
+        if self.made && self.env.interrupted() {
+            return Err(Stop::Interrupted);
         }
+        result
     }
 
     fn poll(&self) -> Result<(), Stop> {
@@ -166,10 +174,8 @@ pub(super) struct Polled<'s> {
 
 impl Sink for Polled<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        if self.env.interrupted() {
-            return Err(Stop::Interrupted);
-        }
-        self.out.write(bytes)
+        self.out.write(bytes)?;
+        self.poll()
     }
 
     fn poll(&self) -> Result<(), Stop> {

@@ -424,6 +424,7 @@ impl<'a> Shell<'a> {
                     mounts: &self.mounts,
                     last,
                     env: self.env,
+                    made: true,
                 },
             ),
         };
@@ -459,11 +460,12 @@ impl<'a> Shell<'a> {
             mounts: &self.mounts,
             last,
             env: self.env,
+            made: true,
         };
         let mut result = Ok(());
         if after_upstream && upstream {
             result = rest
-                .with_first(|filter, out| filter.end(out))
+                .with_first(true, |filter, out| filter.end(out))
                 .unwrap_or(Ok(()));
         }
         for typed in &files {
@@ -477,7 +479,7 @@ impl<'a> Shell<'a> {
         if !after_upstream && upstream && !matches!(result, Err(Stop::Interrupted | Stop::Failed)) {
             rest.stages[0].done = false;
             result = rest
-                .with_first(|filter, out| filter.begin(None, out))
+                .with_first(true, |filter, out| filter.begin(None, out))
                 .unwrap_or(Ok(()));
         }
         if result.is_err() {
@@ -495,7 +497,7 @@ impl<'a> Shell<'a> {
         let result = match path {
             Err(error) => Err(error),
             Ok(path) => {
-                rest.with_first(|filter, out| filter.begin(Some(typed), out))
+                rest.with_first(true, |filter, out| filter.begin(Some(typed), out))
                     .unwrap_or(Ok(()))?;
                 let read = self.mounts.read(&path, rest);
                 // A filter that has had enough of this file still ends it.
@@ -503,7 +505,7 @@ impl<'a> Shell<'a> {
                     read,
                     Err(FsError::Stopped(Stop::Interrupted | Stop::Failed))
                 ) {
-                    rest.with_first(|filter, out| filter.end(out))
+                    rest.with_first(true, |filter, out| filter.end(out))
                         .unwrap_or(Ok(()))?;
                 }
                 read
@@ -539,8 +541,9 @@ impl<'a> Shell<'a> {
             mounts: &self.mounts,
             last,
             env: self.env,
+            made: true,
         };
-        let Some(result) = rest.with_first(|filter, out| filter.finish(out)) else {
+        let Some(result) = rest.with_first(true, |filter, out| filter.finish(out)) else {
             return false;
         };
         self.settle(&mut stages[0], result)

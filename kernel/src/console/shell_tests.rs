@@ -46,6 +46,8 @@ impl Env for TestEnv {
 #[derive(Default)]
 struct Marker {
     writes: RefCell<Vec<(String, WriteMode)>>,
+    /// Lines that were taken out of `queue`.
+    taken: Cell<usize>,
 }
 
 impl FileSystem for Marker {
@@ -56,7 +58,7 @@ impl FileSystem for Marker {
     fn stat(&self, path: &str) -> Result<Stat, Errno> {
         Ok(match path {
             "" => Stat::dir(false),
-            "marker" | "picky" | "pipe" => Stat::file(0, true, true),
+            "marker" | "picky" | "pipe" | "queue" => Stat::file(0, true, true),
             "locked" => Stat::file(0, true, false),
             _ => return Err(Errno::ENOENT),
         })
@@ -69,6 +71,14 @@ impl FileSystem for Marker {
             // Nothing more comes, as from a quiet `trace_pipe`.
             loop {
                 out.poll()?;
+            }
+        }
+        if path == "queue" {
+            // As `trace_pipe`: what is read is used up.
+            loop {
+                out.poll()?;
+                self.taken.set(self.taken.get() + 1);
+                out.write(format!("event {}\n", self.taken.get()).as_bytes())?;
             }
         }
         // Ends only when the reader has had enough.
@@ -553,6 +563,33 @@ fn ctrl_c_ends_the_whole_line() {
             printed.ends_with("^C\n") && !printed.contains("no"),
             "for {line:?}: {printed}"
         );
+    }
+}
+
+/// Ctrl-c may come between any two steps: what was used up for the reader before it has reached them.
+#[test]
+fn ctrl_c_costs_no_event() {
+    for line in [
+        "cat /dev/queue",
+        "cat /dev/queue | cat",
+        "cat /dev/queue | grep event | cat",
+        "grep event /dev/queue | grep -v nothing",
+        "cat /dev/queue > /dev/marker",
+        "cat /dev/queue | grep event > /dev/marker",
+    ] {
+        for polls in 0..40 {
+            let env = TestEnv::default();
+            env.polls_left.set(Some(polls));
+            let marker = Marker::default();
+            let (printed, status) = run_with(&env, &marker, &[line]);
+            assert_eq!(status, STATUS_INTERRUPTED, "{line:?}");
+            let written = marker.writes.take().into_iter().map(|(text, _)| text);
+            let all = written.collect::<String>() + printed.trim_end_matches("^C\n");
+            let wanted: String = (1..=marker.taken.get())
+                .map(|n| format!("event {n}\n"))
+                .collect();
+            assert_eq!(all, wanted, "{line:?} after {polls} polls");
+        }
     }
 }
 

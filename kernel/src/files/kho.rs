@@ -3,57 +3,42 @@
 use crate::demo_state::{BOOTS, Boots};
 use crate::handing::report;
 use crate::tracing::{self, tracer};
-use crate::{files, handing, memory};
+use crate::{files, handing, kho_test, memory};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use handover::dump;
 use handover::metadata::{self, KexecMetadata};
+use handover::page::PageRef;
 use handover::range::{self, PhysRange};
 use handover::state::for_each_page;
 use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, print};
 use trace::errno::Errno;
 
-/// Blobs by name.
-type Blobs = Cow<'static, [(String, Vec<u8>)]>;
+/// Blobs by name; `None` for one of which no copy was kept.
+type Blobs = Cow<'static, [(String, Option<Vec<u8>>)]>;
 
-/// The file with a subsystem's blob.
-macro_rules! blob {
-    ($side:literal, $blobs:ident, $name:literal) => {
-        GenFile::read_only(concat!($side, "/sub_fdts/", $name), |out| {
-            show_blob($blobs(), $name, out)
-        })
-    };
-}
-
-/// The tree.
+/// The tree, but for `in/sub_fdts` and `out/sub_fdts`, whose names follow from what is handed over.
 pub const FILES: &[GenFile] = &[
     GenFile::read_only("in/fdt", incoming),
     GenFile::read_only("in/state", |out| show_state(incoming_blobs(), out)),
     GenFile::read_only("in/metadata", |out| show_metadata(incoming_blobs(), out)),
     GenFile::read_only("in/report", |out| Ok(out.write(report::text().as_bytes())?)),
     GenFile::read_only("in/preserved", came_preserved),
-    blob!("in", incoming_blobs, "kexec-metadata"),
-    blob!("in", incoming_blobs, "machine"),
-    blob!("in", incoming_blobs, "initrd"),
-    blob!("in", incoming_blobs, "console"),
-    blob!("in", incoming_blobs, "demo"),
-    blob!("in", incoming_blobs, "trace"),
     GenFile::read_only("out/fdt", outgoing),
     GenFile::read_only("out/state", |out| show_state(outgoing_blobs(), out)),
     GenFile::read_only("out/metadata", |out| show_metadata(outgoing_blobs(), out)),
     GenFile::read_only("out/preserved", preserved),
-    blob!("out", outgoing_blobs, "kexec-metadata"),
-    blob!("out", outgoing_blobs, "machine"),
-    blob!("out", outgoing_blobs, "initrd"),
-    blob!("out", outgoing_blobs, "console"),
-    blob!("out", outgoing_blobs, "demo"),
-    blob!("out", outgoing_blobs, "trace"),
     GenFile {
         path: "demo",
         read: Some(show_demo),
         write: Some(set_note),
+    },
+    GenFile {
+        path: "test",
+        read: Some(show_test),
+        write: Some(run_test),
     },
     GenFile::read_only("out/scratch_phys", scratch_phys),
     GenFile::read_only("out/scratch_len", scratch_len),
@@ -122,24 +107,51 @@ fn incoming_blobs() -> Result<Blobs, FsError> {
 
 fn outgoing_blobs() -> Result<Blobs, FsError> {
     let blobs = handing::rehearse_blobs().map_err(|why| FsError::new(Errno::EBUSY, why))?;
-    Ok(Cow::Owned(blobs))
+    let kept = blobs.into_iter().map(|(name, blob)| (name, Some(blob)));
+    Ok(Cow::Owned(kept.collect()))
 }
 
-fn show_blob(blobs: Result<Blobs, FsError>, name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
-    let blobs = blobs?;
-    let Some((_, blob)) = blobs.iter().find(|(n, _)| n == name) else {
-        return Err(FsError::new(
-            Errno::ENOENT,
-            "nothing was handed over under this name, or too much to keep a copy of",
-        ));
-    };
-    Ok(out.write(blob)?)
+/// The names in `in/sub_fdts`: those that the predecessor handed something over under, also of subsystems that this kernel
+/// does not have.
+pub fn incoming_names() -> Vec<String> {
+    let blobs = report::incoming_blobs();
+    blobs.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// A blob in `in/sub_fdts`.
+pub fn show_incoming(name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    show_blob(&incoming_blobs()?, name, out)
+}
+
+/// The names in `out/sub_fdts`: those that this kernel hands something over under.
+pub fn outgoing_names() -> Vec<String> {
+    handing::names().map(String::from).collect()
+}
+
+/// A blob in `out/sub_fdts`.
+pub fn show_outgoing(name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    show_blob(&outgoing_blobs()?, name, out)
+}
+
+fn show_blob(blobs: &Blobs, name: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+    match blobs.iter().find(|(n, _)| n == name) {
+        Some((_, Some(blob))) => Ok(out.write(blob)?),
+        Some((_, None)) => Err(FsError::new(
+            Errno::EFBIG,
+            "it was too long for a copy to be kept when its subsystem had read it",
+        )),
+        None => Err(Errno::ENOENT.into()),
+    }
 }
 
 /// Each stream as text, by the description that travels in it.
 fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
     for (name, blob) in blobs?.iter().filter(|(name, _)| name != metadata::NAME) {
         print(out, format_args!("# {name}\n"))?;
+        let Some(blob) = blob else {
+            print(out, format_args!("(too long for a copy to be kept)\n"))?;
+            continue;
+        };
         match dump::dump(blob) {
             Ok(text) => out.write(text.as_bytes())?,
             Err(error) => print(out, format_args!("({error})\n"))?,
@@ -151,7 +163,8 @@ fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), F
 fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
     let blobs = blobs?;
     let blob = blobs.iter().find(|(name, _)| name == metadata::NAME);
-    let metadata = KexecMetadata::decode(blob.map_or(&[], |(_, blob)| blob))
+    let blob = blob.and_then(|(_, blob)| blob.as_deref());
+    let metadata = KexecMetadata::decode(blob.unwrap_or_default())
         .map_err(|error| FsError::new(Errno::ENOENT, alloc::format!("{error}")))?;
     let (release, count) = (metadata.previous_release(), metadata.kexec_count);
     Ok(print(
@@ -175,7 +188,13 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         for_each_page(&state, |page| trace.push(page.range()));
     }
     range::normalize(&mut trace);
-    for (owner, owned) in [("initrd", initrd.collect()), (tracing::SUBSYSTEM, trace)] {
+    let mut test: Vec<PhysRange> = kho_test::pages().iter().map(PageRef::range).collect();
+    range::normalize(&mut test);
+    for (owner, owned) in [
+        ("initrd", initrd.collect()),
+        (tracing::SUBSYSTEM, trace),
+        (kho_test::SUBSYSTEM, test),
+    ] {
         let others = range::subtract(&left, &owned);
         show_owner(out, owner, &range::subtract(&left, &others))?;
         left = others;
@@ -213,6 +232,24 @@ fn set_note(bytes: &[u8]) -> Result<(), FsError> {
     let note = String::from(note.trim_end());
     BOOTS.lock().note = note;
     Ok(())
+}
+
+/// Every page of the test memory is checked for this.
+fn show_test(out: &mut dyn Sink) -> Result<(), FsError> {
+    let text = kho_test::check().map_err(|why| FsError::new(Errno::EIO, why))?;
+    Ok(out.write(text.as_bytes())?)
+}
+
+fn run_test(bytes: &[u8]) -> Result<(), FsError> {
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let text = text.trim();
+    let done = match text.split_once(' ').unwrap_or((text, "")) {
+        ("", "") => Ok(()),
+        ("preserve", request) => kho_test::preserve(request),
+        ("release", "") => kho_test::release(),
+        _ => Err("write `preserve AMOUNT [every-other] [order=N] [seed=N]` or `release`".into()),
+    };
+    done.map_err(|why| FsError::new(Errno::EINVAL, why))
 }
 
 fn each_scratch(out: &mut dyn Sink, value: fn(&PhysRange) -> u64) -> Result<(), FsError> {

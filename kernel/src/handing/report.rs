@@ -1,54 +1,47 @@
 //! What is kept of a handover for people: its blobs, and what became of them. `/sys/kernel/debug/kho/in` shows it.
 
+use super::incoming::FDT;
 use super::{Outcome, outcome};
 use crate::boot::bytes_at;
 use crate::memory::IrqMutex;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use handover::claims::Claims;
 use handover::range::{self, PhysRange};
-use handover::subsystem::{Outcome as Became, Report};
 use spin::Once;
 
 /// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
 const KEPT_BYTES: u64 = 1 << 20;
 
-static BLOBS: Once<Vec<(String, Vec<u8>)>> = Once::new();
+static BLOBS: Once<Vec<(String, Option<Vec<u8>>)>> = Once::new();
 /// What came over preserved, by who claimed it. As it was found: it is put in order when somebody asks.
 static RANGES: IrqMutex<Vec<(String, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
 static REPORT: Once<String> = Once::new();
 
-/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is. What became of each
-/// subsystem, a line each.
-pub(super) fn keep_what_came(claims: &Claims, mut report: Report) -> String {
+/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is.
+pub(super) fn keep_what_came(claims: &Claims) {
     let mut left = KEPT_BYTES;
     let mut kept = Vec::new();
-    for (name, range, taken) in claims.blobs() {
-        if !taken {
-            report.note(name, Became::Unknown);
-        }
+    for (name, range, _) in claims.blobs().filter(|(name, ..)| *name != FDT) {
         let mut copy = Vec::new();
-        if name == super::FDT
-            || range.len() > left
-            || copy.try_reserve_exact(range.len() as usize).is_err()
-        {
+        if range.len() > left || copy.try_reserve_exact(range.len() as usize).is_err() {
+            kept.push((name.into(), None));
             continue;
         }
         left -= range.len();
-        // SAFETY: verified: in RAM, preserved, nobody's to write until `finish` frees it, which is after this.
+        // SAFETY: verified: in RAM, preserved, nobody's to write until it is freed, which is after this.
         copy.extend_from_slice(unsafe { bytes_at(range.into()) });
-        kept.push((name.into(), copy));
+        kept.push((name.into(), Some(copy)));
     }
     BLOBS.call_once(|| kept);
     for (owner, ranges) in claims.claimed() {
         keep_ranges(owner, ranges);
     }
-    report.to_string()
 }
 
-/// The blobs that this kernel was handed, by name; those that were too long to keep are left out.
-pub fn incoming_blobs() -> &'static [(String, Vec<u8>)] {
+/// The blobs that this kernel was handed, by name; `None` for one that was too long to keep a copy of.
+pub fn incoming_blobs() -> &'static [(String, Option<Vec<u8>>)] {
     BLOBS.get().map_or(&[], Vec::as_slice)
 }
 
@@ -72,7 +65,8 @@ pub(super) fn keep(lines: String) {
     REPORT.call_once(|| lines);
 }
 
-/// What became of the handover: how this life began, then a line for each subsystem, then troubles.
+/// What became of the handover: how this life began, then a line for each subsystem, then troubles, then
+/// what sealed memory was found to be.
 pub fn text() -> String {
     let began = match outcome() {
         Outcome::Cold => "cold start: nothing was handed over".into(),
@@ -82,5 +76,6 @@ pub fn text() -> String {
         Outcome::Restored(release) => format!("handover from {release} accepted"),
         Outcome::Refused(why) => format!("handover refused: {why}"),
     };
-    format!("{began}\n{}", REPORT.get().map_or("", String::as_str))
+    let lines = REPORT.get().map_or("", String::as_str);
+    format!("{began}\n{lines}{}", super::seals::text())
 }

@@ -78,7 +78,7 @@ pub fn online() -> usize {
 
 /// Whether this CPU runs.
 pub fn is_online(cpu: usize) -> bool {
-    online_mask() >> cpu & 1 != 0
+    cpu < MAX_CPUS && online_mask() >> cpu & 1 != 0
 }
 
 /// The running CPU answers from now on.

@@ -219,22 +219,31 @@ const AT_ONCE_NS: u64 = 20_000_000;
 /// How long until it is asked again.
 const AGAIN_NS: u64 = 100_000;
 
-/// Stops all other CPUs for good, each at a safe point: no lock is held and no event half written. Returns those that did
-/// not come to one in time and were stopped where they were, a bit each. With interrupts off.
-pub fn stop_others_safely() -> u32 {
+/// Stops all other CPUs, each at a safe point: no lock is held and no event half written. With interrupts off.
+///
+/// # Errors
+/// The CPUs that did not come to one in time, a bit each; then all run on.
+pub fn stop_others_safely() -> Result<(), u32> {
+    let all = others();
     STOPPING.store(SAFELY, SeqCst);
-    wait_for_stop(SAFELY_NS);
+    // One that is to stop may wait for this one.
+    wait_for_stop(SAFELY_NS, serve);
     let late = others();
-    if late != 0 {
-        stop_others();
+    if late == 0 {
+        return Ok(());
     }
-    late
+    STOPPING.store(RUN, SeqCst);
+    while others() != all {
+        spin_loop();
+    }
+    Err(late)
 }
 
 /// Stops all other CPUs at once, by NMI where an interrupt does not do it. With interrupts off.
 pub fn stop_others() {
     STOPPING.store(AT_ONCE, SeqCst);
-    wait_for_stop(AT_ONCE_NS);
+    // Nobody is served: this may be the end of a panic in what was asked for.
+    wait_for_stop(AT_ONCE_NS, || ());
     if others() != 0 {
         send(others(), Signal::Nmi);
         let end = clock::nanos() + AT_ONCE_NS;
@@ -244,14 +253,13 @@ pub fn stop_others() {
     }
 }
 
-fn wait_for_stop(limit: u64) {
+fn wait_for_stop(limit: u64, meanwhile: impl Fn()) {
     let end = clock::nanos() + limit;
     while others() != 0 && clock::nanos() < end {
         send(others(), Signal::Vector(STOP_VECTOR));
         let again = clock::nanos() + AGAIN_NS;
         while others() != 0 && clock::nanos() < again {
-            // It may wait for this one.
-            serve();
+            meanwhile();
             spin_loop();
         }
     }
@@ -261,10 +269,23 @@ fn wait_for_stop(limit: u64) {
 pub fn on_stop() {
     match STOPPING.load(SeqCst) {
         // This interrupt alone.
-        SAFELY if percpu::preempt_count() == percpu::HARDIRQ_OFFSET => stop(),
+        SAFELY if percpu::preempt_count() == percpu::HARDIRQ_OFFSET => stop_safely(),
         AT_ONCE => stop(),
         _ => {}
     }
+}
+
+/// Waits for the end of this life, or for the word that it goes on after all.
+fn stop_safely() {
+    cpu::set_offline(cpu::index());
+    loop {
+        match STOPPING.load(SeqCst) {
+            SAFELY => spin_loop(),
+            AT_ONCE => stop(),
+            _ => break,
+        }
+    }
+    cpu::set_online();
 }
 
 /// An NMI came: a barrier is asked for, or an end.

@@ -12,10 +12,10 @@ pub mod trampoline;
 pub mod traps;
 pub mod uart;
 
-use crate::handing::{Received, Subsystem};
 use alloc::vec::Vec;
 use handover::error::Error;
-use handover::state::{Desc, KState, StreamWriter, encoded_size};
+use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
+use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use spin::Once;
 
 /// What a kernel found out about the machine.
@@ -62,21 +62,11 @@ static FOUND: Once<Found> = Once::new();
 pub fn found() -> &'static Found {
     FOUND
         .get()
-        .expect("machine::init runs before anything asks")
+        .expect("the machine is the first to be restored, and nothing asks before")
 }
 
-/// Takes over what the predecessor found, or finds it.
-pub fn init(received: &Received) {
-    let mut found = received.restore::<Found>(SUBSYSTEM).unwrap_or_else(|| {
-        let firmware = firmware::discover(crate::boot::info().rsdp);
-        let speed = clock::calibrate();
-        Found {
-            tsc_hz: speed.tsc_hz,
-            apic_timer_hz: speed.apic_timer_hz,
-            cold_start_tsc: crate::boot::info().entry_tsc,
-            ..firmware
-        }
-    });
+/// From now on this is known.
+fn know(mut found: Found) {
     clock::set(found.tsc_hz);
     if found.each.is_empty() {
         // A predecessor that ran one CPU did not look for the others.
@@ -109,7 +99,7 @@ fn now() -> Found {
 }
 
 /// The name under which [`Found`] crosses.
-const SUBSYSTEM: &str = "machine";
+pub const SUBSYSTEM: &str = "machine";
 
 /// The machine's part of a handover.
 pub struct State;
@@ -129,5 +119,22 @@ impl Subsystem for State {
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &now())
+    }
+
+    fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        let found: Found = from.get(0)?;
+        Ok(Prepared::new(move |_| know(found)))
+    }
+
+    /// Discovers and measures.
+    fn anew(&self, _: &mut Takeover<'_>) {
+        let firmware = firmware::discover(crate::boot::info().rsdp);
+        let speed = clock::calibrate();
+        know(Found {
+            tsc_hz: speed.tsc_hz,
+            apic_timer_hz: speed.apic_timer_hz,
+            cold_start_tsc: crate::boot::info().entry_tsc,
+            ..firmware
+        });
     }
 }

@@ -49,6 +49,13 @@ pub fn choose(found: &Found) {
     // CPU 0 is what the others are compared with.
     MEASURED.fetch_or(1, Relaxed);
     let mut count = there.min(most);
+    let (this, first) = (apic::id(), percpu::of(0).apic_id.load(Relaxed));
+    if this != first {
+        crate::warning!(
+            "smp: CPU 0 should have APIC id {first}, and this one has {this}; it runs alone"
+        );
+        count = 1;
+    }
     if count > 1 && boot::info().low.size == 0 {
         crate::warning!(
             "smp: the boot loader knows no free memory below 1 MiB, from which CPUs start; CPU 0 runs alone"

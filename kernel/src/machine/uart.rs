@@ -95,6 +95,11 @@ fn keep(byte: u8) -> bool {
 /// Whether the port has no interrupt, and is looked at by the timer.
 static POLLED: AtomicBool = AtomicBool::new(false);
 
+/// Whether [`tick`] has to be called.
+pub fn is_polled() -> bool {
+    POLLED.load(Relaxed)
+}
+
 /// Called at each timer tick: serves a port without an interrupt.
 pub fn tick() {
     if POLLED.load(Relaxed) && SERIAL.lock().receive() {
@@ -154,13 +159,16 @@ pub fn present() -> bool {
     SERIAL.lock().port.is_some()
 }
 
-/// Sends bytes, `\n` as CR LF.
+/// Sends bytes, `\n` as CR LF; a CR LF stays one.
 pub fn write(bytes: &[u8]) {
-    for (n, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        if n > 0 {
-            send(b"\r\n");
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                send(text.strip_suffix(b"\r").unwrap_or(text));
+                send(b"\r\n");
+            }
+            None => send(line),
         }
-        send(line);
     }
 }
 

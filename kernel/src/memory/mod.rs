@@ -111,6 +111,10 @@ pub fn init(received: &Received) {
     let info = boot::info();
     let mut map = received.take_map();
     let ram: Vec<PhysRange> = ram();
+    // The frame allocator's bitmaps lie in early pages, which a kexec finds in scratch: of ordinary memory there may be
+    // nothing in a row.
+    let words = words_needed(ram.iter().map(|r| r.end).max().unwrap_or(0) / PAGE);
+    let bitmaps = early::take((words as u64 * 8).div_ceil(PAGE));
     let division = match (info.origin, &map) {
         (Origin::Cold, _) => Division::cold(info, &ram),
         (Origin::Kexec, Some(map)) => Division::handed_over(info, &ram, map),
@@ -130,7 +134,7 @@ pub fn init(received: &Received) {
         .collect::<Vec<_>>();
     let free = subtract(&division.free, &placed);
     REGIONS.call_once(|| division.regions);
-    init_frames(free, &ram);
+    init_frames(free, &ram, bitmaps);
     if map.is_none() {
         match PreservedMap::new(Phys, division.scratch.clone()) {
             Ok(new) => map = Some(new),
@@ -149,21 +153,24 @@ pub fn init(received: &Received) {
     crate::info!("scratch: {}", scratch_usage());
 }
 
-/// Hands `free` to a new buddy, whose bitmaps come out of the first range that has room for them.
-fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange]) {
+/// Hands `free` to a new buddy, whose bitmaps are at `bitmaps`, or come out of the first range that has room for them.
+fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange], bitmaps: Option<u64>) {
     let pages = ram.iter().map(|r| r.end).max().unwrap_or(0) / PAGE;
     let words = words_needed(pages);
     let bytes = align_up(words as u64 * 8, PAGE);
-    let Some(home) = free.iter_mut().find(|r| r.end - r.start >= bytes) else {
+    let in_free = |free: &mut Vec<PhysRange>| {
+        let home = free.iter_mut().find(|r| r.end - r.start >= bytes)?;
+        home.start += bytes;
+        Some(home.start - bytes)
+    };
+    let Some(at) = bitmaps.or_else(|| in_free(&mut free)) else {
         crate::power::reset_with(format_args!(
             "baton: no {} KiB of free memory in a row for the frame allocator; the machine is reset",
             bytes >> 10
         ));
     };
-    let at = home.start;
-    home.start += bytes;
-    // SAFETY: free RAM that nobody has yet, taken out of the free list just now, in the direct map, 8-byte aligned; it
-    // stays the allocator's.
+    // SAFETY: early pages, or free RAM that nobody has yet, taken out of the free list just now, in the direct map, 8-byte
+    // aligned; it stays the allocator's.
     let memory = unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + at) as *mut u64, words) };
     let mut frames = Buddy::new(pages, memory);
     for range in free {
@@ -253,16 +260,31 @@ pub fn map_pages(virt: u64, phys: u64, size: u64, rights: Rights) -> Result<(), 
 /// # Safety
 /// Nobody uses these addresses any more.
 pub unsafe fn unmap_pages(virt: u64, pages: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { unmap_ranges(&[(virt, pages)]) };
+}
+
+/// The same for several ranges (virtual address, pages): the CPUs are asked once.
+///
+/// # Safety
+/// Nobody uses these addresses any more.
+pub unsafe fn unmap_ranges(ranges: &[(u64, u64)]) {
     {
         let _serialised = TABLES.lock();
         // SAFETY: the lock makes this the only change to the tables.
         let mut tables = unsafe { Tables::current() };
-        for page in 0..pages {
-            // SAFETY: the caller's promise.
-            unsafe { tables.unmap(virt + page * PAGE) };
+        for (virt, pages) in ranges {
+            for page in 0..*pages {
+                // SAFETY: the caller's promise.
+                unsafe { tables.unmap(virt + page * PAGE) };
+            }
         }
     }
-    ipi::tlb_shootdown(Flush::Pages(virt, pages));
+    match *ranges {
+        [] => {}
+        [(virt, pages)] => ipi::tlb_shootdown(Flush::Pages(virt, pages)),
+        _ => ipi::tlb_shootdown(Flush::All),
+    }
 }
 
 /// A page for page tables or the heap: early memory first, the frame allocator once it is there.

@@ -6,10 +6,10 @@
 
 use super::record::{Kind, Task, current};
 use super::{freeze, preempt, switch, table, timer, work};
+use crate::events;
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::without_interrupts;
-use crate::{events, power};
 use alloc::sync::Arc;
 use core::sync::atomic::{
     AtomicU8, AtomicU16, AtomicU32, AtomicU64,
@@ -62,6 +62,11 @@ pub fn active() -> u64 {
     ACTIVE.load(Acquire)
 }
 
+/// Runnable tasks of a CPU.
+pub(super) fn load(cpu: usize) -> u32 {
+    LOADS[cpu].load(Relaxed)
+}
+
 /// Runnable tasks on all CPUs.
 pub fn runnable() -> u32 {
     loads().into_iter().flatten().sum()
@@ -107,6 +112,7 @@ impl Queue {
 
 /// Makes room for tasks, and turns what runs into CPU 0's idle task.
 pub fn init() {
+    trace::set_preemption(preempt::preempt_disable, preempt::preempt_enable);
     table::init();
     for (cpu, queue) in QUEUES.iter().enumerate().take(cpu::count()) {
         let idle = table::add_idle(cpu);
@@ -118,9 +124,12 @@ pub fn init() {
     go_active(cpu::index());
 }
 
-/// The running code is a CPU's idle task from now on, and the CPU takes tasks. Its worker comes first: who keeps the CPU busy
-/// must not keep it from being made.
-fn go_active(cpu: usize) {
+/// The running code is a CPU's idle task from now on, and the CPU takes tasks; where that is so already, nothing is done. Its
+/// worker comes first: who keeps the CPU busy must not keep it from being made.
+pub(super) fn go_active(cpu: usize) {
+    if active() >> cpu & 1 != 0 {
+        return;
+    }
     adopt_idle(cpu);
     work::start(cpu);
     ACTIVE.fetch_or(1 << cpu, AcqRel);
@@ -136,26 +145,6 @@ fn adopt_idle(cpu: usize) {
             .current
             .store((&raw const *idle).cast_mut(), Release);
     });
-}
-
-/// What a CPU does from its start on: what is left to set up, and then nothing, until there is a task.
-pub fn idle_loop() -> ! {
-    let cpu = cpu::index();
-    if active() >> cpu & 1 == 0 {
-        go_active(cpu);
-    }
-    loop {
-        interrupts::disable();
-        freeze::last_words(cpu);
-        if percpu::this().need_resched.load(Relaxed)
-            || (LOADS[cpu].load(Relaxed) > 0 && !freeze::is_frozen())
-        {
-            switch_task(false);
-            interrupts::enable();
-        } else {
-            power::halt_until_interrupt();
-        }
-    }
 }
 
 /// Gives the CPU to another task: for good or until it is woken, if the state says so and `preempted` does not. Interrupts are
@@ -423,6 +412,11 @@ pub(super) fn balance() {
         queue.publish(here);
         if let Some(best) = queue.ready().best() {
             ask_for_switch(here, best);
+            // An idle CPU looks when it is told to: it may have no ticks.
+            let idle = loads().iter().position(|load| *load == Some(0));
+            if let Some(idle) = idle {
+                ipi::reschedule(idle);
+            }
         }
     });
 }

@@ -1,6 +1,6 @@
 //! All tasks: by slot for the scheduler, by pid for people. Making one, and clearing away what is left of one that has ended.
 
-use super::record::{Entry, Kind, New, ProcessHooks, Task, current, current_name, current_pid};
+use super::record::{Entry, Kind, New, ProcessHooks, Task, current_name, current_pid};
 use super::stack::{self, Stack};
 use super::work::Work;
 use super::{queue, timer};
@@ -294,20 +294,14 @@ fn reserve(pid: Option<i32>) -> Option<(Slot, i32)> {
 pub(super) static CLEAR_AWAY: Work = Work::new(clear_away);
 
 fn clear_away() {
-    loop {
-        let gone = {
-            let table = TABLE.lock();
-            let mut tasks = table.slots.iter().flatten();
-            // Whoever takes the mark off clears the task away: the other CPUs' workers may be here, too.
-            tasks.find(|task| task.gone.swap(false, AcqRel)).cloned()
-        };
-        let Some(task) = gone else {
-            return;
-        };
-        if let Some(stack) = &task.stack {
-            // SAFETY: the task has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`).
-            unsafe { stack.free() };
-        }
+    // Whoever takes a task's mark off clears the task away: the other CPUs' workers may be here, too.
+    let gone: Vec<Arc<Task>> = all()
+        .into_iter()
+        .filter(|task| task.gone.swap(false, AcqRel))
+        .collect();
+    // SAFETY: each of the tasks has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`).
+    unsafe { stack::free_all(gone.iter().filter_map(|task| task.stack.as_ref())) };
+    for task in gone {
         timer::wait_until_idle(task.slot);
         let slot = usize::from(task.slot);
         BY_SLOT[slot].store(core::ptr::null_mut(), Release);
@@ -318,6 +312,5 @@ fn clear_away() {
         };
         // What a task owns may free memory: not under the lock.
         drop(kept);
-        debug_assert!(current().is_none_or(|current| current.slot != task.slot));
     }
 }

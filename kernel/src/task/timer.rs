@@ -58,6 +58,7 @@ fn set(id: Slot, place: &AtomicU32, due: u64, shown: &Shown) {
         let mut wheel = WHEELS[cpu].lock();
         if let Some(wheel) = &mut *wheel {
             wheel.cancel(id);
+            wheel.catch_up(jiffies());
             wheel.set(id, due);
             place.store(cpu as u32 + 1, Relaxed);
         }
@@ -117,6 +118,11 @@ pub(super) fn tick() {
     if next.is_some_and(|next| next <= jiffies()) {
         softirq::raise(softirq::TIMER);
     }
+}
+
+/// A tick before which no timer of a CPU is due; `None` where none is set.
+pub(super) fn next_due(cpu: usize) -> Option<u64> {
+    WHEELS[cpu].lock().as_ref().and_then(Wheel::next)
 }
 
 /// Runs what is due on this CPU.

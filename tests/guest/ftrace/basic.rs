@@ -1,17 +1,23 @@
 //! `test.d/00basic`.
 
-use super::{enter, events, refused};
+use super::{enter, events, marked, refused};
 use tests::{Guest, Setup};
+
+/// Bytes of `/boot/long`: as many as a sub-buffer of 32 KiB has for data.
+const LONG: usize = 32 * 1024 - 16;
 
 #[test]
 fn basic() {
-    let mut guest = Setup::new().boot();
+    // More than a line that can be typed.
+    let long = "X".repeat(LONG);
+    let mut guest = Setup::new().file("long", long).boot();
     enter(&mut guest);
     basic1_to_4(&mut guest);
     trace_marker(&mut guest);
     trace_marker_raw(&mut guest);
     trace_pipe(&mut guest);
     snapshot(&mut guest);
+    snapshot1(&mut guest);
     ringbuffer_size(&mut guest);
     ringbuffer_subbuf_size(&mut guest);
     options(&mut guest);
@@ -40,17 +46,24 @@ fn basic1_to_4(guest: &mut Guest) {
     guest.refused("cat nothing");
 }
 
+/// The bytes of a sub-buffer that are for data, as the selftests read them.
+fn data_size(guest: &mut Guest) -> usize {
+    let header = guest.ok("cat events/header_page");
+    let data = header.lines().find(|line| line.contains("char data;"));
+    let size = data.and_then(|line| line.split_once("size:")?.1.split_once(';'));
+    size.and_then(|(size, _)| size.parse().ok())
+        .unwrap_or_else(|| panic!("{header}"))
+}
+
 /// `trace_marker.tc`: what is written is there, a long line in pieces that join to the whole.
 fn trace_marker(guest: &mut Guest) {
     guest.ok("echo > trace");
-    let long = "x".repeat(1500);
-    guest.ok(&format!("echo {long} > trace_marker"));
+    let long = "X".repeat(data_size(guest) - 2);
+    guest.ok(&format!("echo -n {long} > trace_marker"));
     let text = guest.ok("cat trace");
-    let joined: String = text
-        .lines()
-        .filter_map(|line| Some(line.split_once("tracing_mark_write: ")?.1))
-        .collect();
-    assert_eq!(joined, long);
+    assert!(events(&text) > 1, "the line was broken");
+    assert_eq!(marked(&text), long);
+    guest.ok("echo > trace");
     guest.ok("echo 0 > tracing_on");
     let why = guest.refused("echo unheard > trace_marker");
     assert!(why.contains("(EBADF)"), "{why}");
@@ -62,18 +75,21 @@ fn trace_marker_raw(guest: &mut Guest) {
     guest.ok("echo > trace");
     let why = guest.refused("echo -n abc > trace_marker_raw");
     assert!(why.contains("(EINVAL)"), "{why}");
-    assert!(guest.ok("cat events/header_page").contains("size:4080;"));
-    let large = "X".repeat(4080);
-    let why = guest.refused(&format!("echo -n {large} > trace_marker_raw"));
+    let large = "X".repeat(data_size(guest));
+    let why = guest.refused(&format!(
+        "echo -ne '\\xef\\xbe\\xad\\xde{large}' > trace_marker_raw"
+    ));
     assert!(why.contains("(EINVAL)"), "{why}");
-    for count in [1, 4, 10] {
+    let counts = || (1..=10).chain(101..=110).chain(1001..=1010usize);
+    for count in counts() {
         let data = "X".repeat(count);
+        let (low, high) = (count & 0xff, count >> 8);
         guest.ok(&format!(
-            "echo -ne '\\x{count:02x}\\x00\\x00\\x00{data}' > trace_marker_raw"
+            "echo -ne '\\x{low:02x}\\x{high:02x}\\x00\\x00{data}' > trace_marker_raw"
         ));
     }
     let text = guest.ok("cat trace");
-    for count in [1usize, 4, 10] {
+    for count in counts() {
         let start = format!(": # {count:x} buf: ");
         let line = text
             .lines()
@@ -149,7 +165,24 @@ fn trace_pipe(guest: &mut Guest) {
     refused(guest, "101", "buffer_percent", "EINVAL");
 }
 
-/// `snapshot.tc`, `snapshot1.tc`.
+/// `snapshot1.tc`: a snapshot while no CPU records does not stop it for good; and what the mask is for.
+fn snapshot1(guest: &mut Guest) {
+    let before = guest.ok("cat tracing_cpumask");
+    guest.ok("echo > trace");
+    guest.ok("echo 0 > tracing_cpumask");
+    let why = guest.refused("echo unheard > trace_marker");
+    assert!(why.contains("(EBADF)"), "{why}");
+    guest.ok("echo 1 > snapshot");
+    guest.ok(&format!("echo {} > tracing_cpumask", before.trim()));
+    guest.ok("echo 1 > tracing_on");
+    guest.ok("echo 'test input 1' > trace_marker");
+    assert_eq!(marked(&guest.ok("cat trace")), "test input 1");
+    refused(guest, "x", "tracing_cpumask", "EINVAL");
+    refused(guest, "1,00000000,00000000", "tracing_cpumask", "EOVERFLOW");
+    guest.ok("echo 0 > snapshot");
+}
+
+/// `snapshot.tc`.
 fn snapshot(guest: &mut Guest) {
     guest.ok("echo > trace");
     assert!(
@@ -181,11 +214,14 @@ fn snapshot(guest: &mut Guest) {
 /// `ringbuffer_size.tc`: a buffer can be made small, large, and as it was.
 fn ringbuffer_size(guest: &mut Guest) {
     let before = guest.ok("cat buffer_size_kb");
-    for kb in ["16", "2048"] {
-        guest.ok(&format!("echo {kb} > buffer_size_kb"));
-        assert_eq!(guest.ok("cat buffer_size_kb").trim(), kb);
-        guest.ok("seq 1 500 > trace_marker");
-        assert!(guest.ok("cat trace | tail -n 1").ends_with(": 500\n"));
+    let kb: u64 = before.trim().parse().expect("a number");
+    for file in ["buffer_size_kb", "per_cpu/cpu0/buffer_size_kb"] {
+        for kb in [kb / 2, kb * 2, kb] {
+            guest.ok(&format!("echo {kb} > {file}"));
+            assert_eq!(guest.ok(&format!("cat {file}")).trim(), kb.to_string());
+            guest.ok("seq 1 500 > trace_marker");
+            assert!(guest.ok("cat trace | tail -n 1").ends_with(": 500\n"));
+        }
     }
     for (wrong, errno) in [("0", "EINVAL"), ("x", "EINVAL"), ("99999999999", "ENOMEM")] {
         refused(guest, wrong, "buffer_size_kb", errno);
@@ -201,17 +237,15 @@ fn ringbuffer_subbuf_size(guest: &mut Guest) {
     let before = guest.ok("cat buffer_subbuf_size_kb");
     for kb in [4, 8, 16, 32] {
         guest.ok(&format!("echo {kb} > buffer_subbuf_size_kb"));
-        let size = format!("field: char data;\toffset:16;\tsize:{};", kb * 1024 - 16);
-        assert!(guest.ok("cat events/header_page").contains(&size), "{kb}");
+        let size = data_size(guest);
+        assert_eq!(size, kb * 1024 - 16);
         guest.ok("echo > trace");
-        let text = "y".repeat(3000);
-        guest.ok(&format!("echo {text} > trace_marker"));
+        guest.ok(&format!("head -c {size} /boot/long > trace_marker"));
         let shown = guest.ok("cat trace");
-        let joined: String = shown
-            .lines()
-            .filter_map(|line| Some(line.split_once("tracing_mark_write: ")?.1))
-            .collect();
-        assert_eq!(joined, text);
+        assert!(events(&shown) > 1, "the line was broken");
+        let marked = marked(&shown);
+        assert!(marked.bytes().all(|b| b == b'X'), "{shown}");
+        assert_eq!(marked.len(), size);
     }
     refused(guest, "0", "buffer_subbuf_size_kb", "EINVAL");
     refused(guest, "128", "buffer_subbuf_size_kb", "EINVAL");
@@ -232,5 +266,26 @@ fn options(guest: &mut Guest) {
     assert!(why.contains("(EINVAL)"), "{why}");
     guest.ok("echo markers > trace_options");
     assert!(guest.ok("cat saved_cmdlines").contains("1 console\n"));
+    assert_eq!(guest.ok("cat saved_cmdlines_size"), "128\n");
+    guest.ok("echo 16 > saved_cmdlines_size; echo here > trace_marker");
+    assert!(guest.ok("cat saved_cmdlines").contains("1 console\n"));
+    refused(guest, "0", "saved_cmdlines_size", "EINVAL");
+    refused(guest, "32769", "saved_cmdlines_size", "EINVAL");
+    assert_eq!(guest.ok("cat timestamp_mode"), "[delta] absolute\n");
+    // Other forms of a line.
+    guest.ok("echo > trace; echo latency-format > trace_options; echo here > trace_marker");
+    let text = guest.ok("cat trace");
+    assert!(text.contains("# nop latency trace v1.1.5 on "), "{text}");
+    let line = text.lines().last().unwrap_or_default();
+    let (head, tail) = line.split_at(line.find("us").unwrap_or(0));
+    assert!(head.starts_with(" console-1         0....."), "{text}");
+    assert!(tail.ends_with(": tracing_mark_write: here"), "{text}");
+    guest.ok("echo nolatency-format > trace_options; echo 1 > options/fields");
+    let line = guest.ok("cat trace | tail -n 1");
+    assert!(
+        line.contains(": print: ip=0x") && line.ends_with(" buf=here\n"),
+        "{line}"
+    );
+    guest.ok("echo 0 > options/fields");
     assert_eq!(guest.ok("cat printk_formats"), "");
 }

@@ -21,6 +21,10 @@ fn what_was_chosen_crosses() {
     guest.ok(&format!(
         "echo 'traceoff:5 if vector == 7' > {TICK}/trigger"
     ));
+    guest
+        .ok("echo 1 > instances/mine/set_event_pid; echo 7 > instances/mine/set_event_notrace_pid");
+    guest.ok("echo 0 > instances/mine/tracing_cpumask; echo 33 > saved_cmdlines_size");
+    guest.refused(&format!("echo 'vectr == 7' > {TICK}/filter"));
     guest.ok("echo aside > trace_marker; echo 1 > snapshot");
     let files = [
         "buffer_size_kb".to_owned(),
@@ -28,12 +32,17 @@ fn what_was_chosen_crosses() {
         "buffer_percent".to_owned(),
         "trace_clock".to_owned(),
         "set_event".to_owned(),
+        "set_event_pid".to_owned(),
+        "set_event_notrace_pid".to_owned(),
+        "tracing_cpumask".to_owned(),
         format!("{TICK}/filter"),
     ];
     let read = |guest: &mut Guest| {
         let of_mine = files.iter().map(|file| format!(" instances/mine/{file}"));
         let all: String = of_mine.collect();
-        guest.ok(&format!("cat{all} {TICK}/trigger"))
+        guest.ok(&format!(
+            "cat{all} {TICK}/trigger {TICK}/filter error_log saved_cmdlines_size"
+        ))
     };
     let before = read(&mut guest);
     guest.kexec_to(1);

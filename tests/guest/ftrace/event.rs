@@ -1,6 +1,6 @@
 //! `test.d/event`, and `test.d/ftrace/tracing-error-log.tc`.
 
-use super::{enter, refused};
+use super::{enter, error_is_at, refused};
 use tests::{Guest, Setup, tracefile};
 
 const TICK: &str = "events/irq_vectors/local_timer_entry";
@@ -13,6 +13,7 @@ fn event() {
     subsystem_enable(&mut guest);
     toplevel_enable(&mut guest);
     set_event(&mut guest);
+    event_pid(&mut guest);
     error_log(&mut guest);
     guest.poweroff();
 }
@@ -89,6 +90,54 @@ fn set_event(guest: &mut Guest) {
     assert_eq!(guest.ok("cat set_event"), "");
 }
 
+/// The tasks that have left events in the trace.
+fn pids(guest: &mut Guest) -> Vec<String> {
+    guest.ok("echo 0 > tracing_on");
+    let text = guest.ok("cat trace");
+    guest.ok("echo 1 > tracing_on");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let mut pids: Vec<String> = lines
+        .filter_map(|line| {
+            let (task, _) = line.split_once(" [")?;
+            Some(task.trim_end().rsplit_once('-')?.1.to_owned())
+        })
+        .collect();
+    pids.sort();
+    pids.dedup();
+    pids
+}
+
+/// `event-pid.tc`, `event-no-pid.tc`, but for `options/event-fork`: nothing forks here.
+fn event_pid(guest: &mut Guest) {
+    let names = guest.ok("cat saved_cmdlines");
+    let console = names.lines().find_map(|line| line.strip_suffix(" console"));
+    let console = console.unwrap_or_else(|| panic!("{names}"));
+    // Events of the console, and of the idle task while it sleeps.
+    guest.ok("echo 1 > events/irq_vectors/enable; echo 1 > events/baton/enable");
+    guest.ok("echo > trace; sleep 0.1");
+    let all = pids(guest);
+    assert!(
+        all.len() > 1 && all.iter().any(|pid| pid == console),
+        "{all:?}"
+    );
+    guest.ok(&format!("echo {console} > set_event_pid"));
+    assert_eq!(guest.ok("cat set_event_pid").trim(), console);
+    guest.ok("echo > trace; sleep 0.1");
+    assert_eq!(pids(guest), [console]);
+    guest.ok("echo > set_event_pid");
+    guest.ok(&format!("echo {console} > set_event_notrace_pid"));
+    assert_eq!(guest.ok("cat set_event_notrace_pid").trim(), console);
+    guest.ok("echo > trace; sleep 0.1");
+    let others = pids(guest);
+    assert!(
+        !others.is_empty() && !others.iter().any(|pid| pid == console),
+        "{others:?}"
+    );
+    refused(guest, "nobody", "set_event_notrace_pid", "EINVAL");
+    refused(guest, "-1", "set_event_pid", "EINVAL");
+    guest.ok("echo > set_event_notrace_pid; echo 0 > events/enable");
+}
+
 /// `tracing-error-log.tc`: a wrong filter is refused, told with a caret, and logged until the log is cleared.
 fn error_log(guest: &mut Guest) {
     assert_eq!(guest.ok("cat error_log"), "");
@@ -98,6 +147,15 @@ fn error_log(guest: &mut Guest) {
         "echo '((sig >= 10 && sig < 15) || dsig == 17) && comm != bash' > {filter}"
     ));
     assert!(why.contains("(EINVAL)"), "{why}");
+    error_is_at(
+        guest,
+        "event filter parse error",
+        "((vector >= 10 && vector < 15) || dsig ^== 17) && comm != bash",
+        &filter,
+    );
+    guest.refused(&format!(
+        "echo '((sig >= 10 && sig < 15) || dsig == 17) && comm != bash' > {filter}"
+    ));
     let shown = guest.ok(&format!("cat {filter}"));
     let caret = shown.lines().nth(1).unwrap_or_default();
     assert!(

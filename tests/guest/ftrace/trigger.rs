@@ -1,6 +1,6 @@
 //! `test.d/trigger`: its tests on the event of the commands that are typed, as Linux's are on the events of tasks that fork.
 
-use super::enter;
+use super::{enter, error_is_at, marked};
 use tests::{Guest, Setup};
 
 const EVENT: &str = "events/baton/console_command";
@@ -41,6 +41,8 @@ fn triggers_do_what_they_say() {
     trigger_filter(&mut guest);
     trigger_snapshot(&mut guest);
     trigger_stacktrace(&mut guest);
+    trace_marker_hist(&mut guest);
+    trace_marker_snapshot(&mut guest);
     guest.poweroff();
 }
 
@@ -119,6 +121,35 @@ fn trigger_stacktrace(guest: &mut Guest) {
     reset(guest);
 }
 
+const PRINT: &str = "events/ftrace/print";
+
+/// `trigger-trace-marker-hist.tc`
+fn trace_marker_hist(guest: &mut Guest) {
+    guest.ok(&format!("echo 'hist:keys=common_pid' > {PRINT}/trigger"));
+    for _ in 0..10 {
+        guest.ok("echo hello > trace_marker");
+    }
+    let text = guest.ok(&format!("cat {PRINT}/hist"));
+    assert!(text.contains("hitcount:         10\n"), "{text}");
+    guest.ok(&format!("echo '!hist:keys=common_pid' > {PRINT}/trigger"));
+}
+
+/// `trigger-trace-marker-snapshot.tc`
+fn trace_marker_snapshot(guest: &mut Guest) {
+    guest.ok("echo 0 > events/enable; echo 0 > snapshot; echo > trace");
+    guest.ok(&format!("echo snapshot > {PRINT}/trigger"));
+    assert!(guest.ok("cat snapshot").contains("Snapshot is allocated"));
+    guest.ok("seq -f 'hello >%g<' 1 10 > trace_marker");
+    let odd: String = (1..10).step_by(2).map(|i| format!("hello >{i}<")).collect();
+    let even: String = (2..=10)
+        .step_by(2)
+        .map(|i| format!("hello >{i}<"))
+        .collect();
+    assert_eq!(marked(&guest.ok("cat trace")), odd);
+    assert_eq!(marked(&guest.ok("cat snapshot")), even);
+    guest.ok(&format!("echo '!snapshot' > {PRINT}/trigger"));
+}
+
 #[test]
 fn histograms_count() {
     let mut guest = Setup::new().boot();
@@ -147,7 +178,35 @@ fn histograms_count() {
     guest.ok("pwd");
     let text = guest.ok(&format!("cat {EVENT}/hist"));
     assert_eq!(text.matches("# event histogram").count(), 2, "{text}");
+    // Its second half: one name, two events.
+    guest.ok(&format!("> {EVENT}/trigger"));
+    set(&mut guest, "hist:name=test_hist:keys=common_pid");
+    guest.ok("pwd");
+    assert!(guest.ok(&format!("cat {EVENT}/hist")).contains("test_hist"));
+    guest.ok(&format!(
+        "echo 'hist:name=test_hist:keys=common_pid' > {PRINT}/trigger"
+    ));
+    guest.ok("echo hello > trace_marker");
+    // The commands between the two looks count, too: one command shows both.
+    let both = guest.ok(&format!("cat {EVENT}/hist {PRINT}/hist"));
+    let half = both.len() / 2;
+    assert!(
+        both.contains("test_hist") && both[..half] == both[half..],
+        "{both}"
+    );
+    guest.ok(&format!("> {PRINT}/trigger; > {EVENT}/trigger"));
     // trigger-hist-syntax-errors.tc
+    for command in [
+        "hist:keys=common_pid:vals=common_pid:sort=common_pid,^junk",
+        "hist:keys=common_pid:vals=common_pid:^sort=",
+        "hist:keys=common_pid:vals=common_pid:^sort=common_pid,",
+        "hist:keys=common_pid:vals=common_pid:sort=common_pid.^junk",
+        "hist:keys=common_pid:vals=common_flags:^sort=common_pid,common_flags,hitcount",
+    ] {
+        let trigger = format!("{EVENT}/trigger");
+        error_is_at(&mut guest, "hist:baton:console_command", command, &trigger);
+    }
+    set(&mut guest, "hist:keys=common_pid");
     refused(&mut guest, "hist:keys=nothing", "EINVAL");
     let log = guest.ok("cat error_log");
     assert!(

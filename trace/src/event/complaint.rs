@@ -4,6 +4,7 @@
 
 use super::filter::FilterError;
 use crate::errno::Errno;
+use alloc::borrow::Cow;
 use alloc::string::String;
 use core::fmt::{self, Write};
 
@@ -22,7 +23,7 @@ pub struct LogEntry {
     /// Who complains: `event filter parse error`, `hist:SYSTEM:EVENT`.
     pub location: String,
     /// What is wrong.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// The command as it was given.
     pub command: String,
     /// Where in the command, in bytes.
@@ -38,7 +39,7 @@ impl LogEntry {
     pub fn write(&self, ts: u64, out: &mut dyn Write) -> fmt::Result {
         let us = ts / 1000;
         let (s, us) = (us / 1_000_000, us % 1_000_000);
-        let (location, text, command) = (&self.location, self.text, &self.command);
+        let (location, text, command) = (&self.location, &self.text, &self.command);
         writeln!(out, "[{s:5}.{us:06}] {location}: error: {text}")?;
         let at = self.position.min(command.len());
         writeln!(out, "  Command: {command}\n           {:at$}^", "")
@@ -58,7 +59,7 @@ impl From<FilterError> for Complaint {
             errno: Errno::EINVAL,
             entry: Some(LogEntry {
                 location: "event filter parse error".into(),
-                text: e.kind.text(),
+                text: e.kind.text().into(),
                 position: e.position,
                 command: e.text,
             }),

@@ -3,7 +3,7 @@
 //! Grammar of the file: `f_show` in Linux's `kernel/trace/trace_events.c`; printing of a record without a print format:
 //! `print_fields` in `trace_output.c`.
 
-use super::{Arg, COMMON_SIZE, EventDesc, Kind, SavedEvent};
+use super::{Arg, COMMON_SIZE, EventDesc, Kind};
 use core::fmt::{self, Write};
 
 /// A field as printing sees it, of a declared event or of a saved one.
@@ -111,7 +111,7 @@ fn write_own(
     write_field(out, &field)
 }
 
-fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
+pub(super) fn views(desc: &EventDesc) -> impl Iterator<Item = View<'static>> + use<> {
     desc.fields.iter().map(|f| View {
         name: f.proto.name,
         c_type: f.proto.c_type,
@@ -233,7 +233,7 @@ pub(super) fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -
 }
 
 /// The bytes of a string field up to its NUL.
-fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
+pub(super) fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
     let bytes = match f.kind {
         Kind::Str => {
             let place = int_at(payload, f.offset, 4, false)? as u32;
@@ -379,7 +379,7 @@ impl Spec {
 }
 
 /// An unsigned conversion shows a signed field's own bits, not their extension.
-fn mask(value: u64, field: &View<'_>) -> u64 {
+pub(super) fn mask(value: u64, field: &View<'_>) -> u64 {
     match field.size {
         1 | 2 | 4 => value & ((1 << (8 * field.size)) - 1),
         _ => value,
@@ -524,7 +524,12 @@ fn write_bits(out: &mut dyn Write, mut value: u64, names: &[(u64, &str)]) -> fmt
     }
 }
 
-fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8]) -> fmt::Result {
+pub(super) fn write_array(
+    out: &mut dyn Write,
+    field: &View<'_>,
+    each: usize,
+    payload: &[u8],
+) -> fmt::Result {
     let (at, size) = match field.kind {
         Kind::Dynamic(_) => match int_at(payload, field.offset, 4, false) {
             Some(place) => ((place & 0xffff) as usize, (place >> 16) as usize),
@@ -543,35 +548,4 @@ fn write_array(out: &mut dyn Write, field: &View<'_>, each: usize, payload: &[u8
         }
     }
     out.write_char('}')
-}
-
-/// Writes a record of an event that this kernel does not declare, or declares otherwise, by the fields that its own
-/// kernel described.
-pub(crate) fn write_unknown(
-    event: &SavedEvent,
-    payload: &[u8],
-    out: &mut dyn Write,
-) -> fmt::Result {
-    if event.fields.is_empty() {
-        return write!(out, " [unknown format, {} bytes]", payload.len());
-    }
-    for field in &event.fields {
-        let view = field.view();
-        write!(out, " {}=", view.name)?;
-        match view.kind {
-            Kind::Int => match int_at(payload, view.offset, view.size, view.signed) {
-                Some(value) if view.signed => {
-                    write!(out, "0x{:x} ({})", mask(value, &view), value as i64)?;
-                }
-                Some(value) => write!(out, "0x{value:x} ({value})")?,
-                None => out.write_str("<OVERFLOW>")?,
-            },
-            Kind::Array(each) | Kind::Dynamic(each) => write_array(out, &view, each, payload)?,
-            _ => match text_of(payload, &view) {
-                Some(text) => write_bytes(out, text)?,
-                None => out.write_str("<OVERFLOW>")?,
-            },
-        }
-    }
-    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod filter;
 mod format;
 pub mod hist;
 mod macros;
+mod plain;
 mod record;
 mod table;
 pub mod trigger;
@@ -26,9 +27,9 @@ pub use field::{
 };
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
-    write_unknown,
 };
 pub use format::{write_format, write_print_format};
+pub(crate) use plain::{write_fields, write_unknown};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
@@ -52,6 +53,17 @@ pub const PRINT_ID: u16 = 5;
 pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.
 pub const MAX_STRING: usize = 1024;
+
+/// `ftrace:print` as what its triggers are put to. No table has it, and its masks are not used: it is always recorded.
+pub(crate) static PRINT: EventDesc = EventDesc::new(
+    "ftrace",
+    "print",
+    &filter::PRINT_FIELDS,
+    Print {
+        format: "%s",
+        args: &[Arg::new("buf")],
+    },
+);
 
 /// The common fields of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

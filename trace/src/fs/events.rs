@@ -4,6 +4,7 @@ use crate::errno::Errno;
 use crate::event::EventDesc;
 use crate::platform::Platform;
 use crate::tracer::{Instance, Tracer};
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 /// The events of `system`, or all.
@@ -103,15 +104,20 @@ pub(super) fn set<P: Platform>(
     data: &[u8],
     truncate: bool,
 ) -> Result<(), Errno> {
-    let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
-    let words = || text.split_ascii_whitespace().map(Word::parse);
-    if !words().all(|word| tracer.events().iter().any(|event| word.means(event))) {
-        return Err(Errno::EINVAL);
+    let mut words = Vec::new();
+    for word in super::parse::words(data) {
+        let word = core::str::from_utf8(word?).map_err(|_| Errno::EINVAL)?;
+        let word = Word::parse(word);
+        if !tracer.events().iter().any(|event| word.means(event)) {
+            return Err(Errno::EINVAL);
+        }
+        words.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        words.push(word);
     }
     if truncate {
         enable(tracer, instance, None, false);
     }
-    for word in words() {
+    for word in words {
         for event in events_of(tracer, None).filter(|event| word.means(event)) {
             instance.set_event_enabled(event, word.on);
         }

@@ -13,24 +13,29 @@
 //! | --- | --- |
 //! | `node` | which files there are |
 //! | `buffer` | sizes, `stats` |
+//! | `choose` | `set_event_pid`, `set_event_notrace_pid`, `tracing_cpumask` |
 //! | `events` | `set_event`, `events/**` |
 //! | `marker` | `trace_marker`, `trace_marker_raw` |
 //! | `options` | `options/*`, `trace_options` |
 //! | [`pipe`] | `trace_pipe`, `trace_pipe_raw` |
+//! | [`raw`] | `trace_pipe_raw`, mapped |
 //! | `snapshot` | `snapshot` |
 
 mod buffer;
+mod choose;
 mod events;
 mod marker;
 mod node;
 mod options;
 mod parse;
 pub mod pipe;
+pub mod raw;
 mod readme;
 mod snapshot;
 
 pub use node::Kind;
 pub use pipe::{Next, Pipe};
+pub use raw::RawFile;
 
 use crate::clock::ClockId;
 use crate::errno::Errno;
@@ -44,7 +49,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use node::{Dir, Node, Own, Place};
-use parse::{number, switch, word};
+use parse::{command, number, switch, word};
+
+/// Bytes of a tracer's name that are looked at: Linux's `MAX_TRACER_SIZE`.
+const MAX_TRACER_NAME: usize = 100;
+/// A clock and an option have fewer bytes.
+const MAX_WORD: usize = 64;
+/// The most names in `saved_cmdlines`: Linux's `PID_MAX_DEFAULT`.
+const MAX_CMDLINES: u64 = 32768;
 
 /// The name of an entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +167,19 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         })
     }
 
+    /// `trace_pipe_raw` at `path`, opened so that it can be mapped; `None` for any other file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`.
+    pub fn raw(&self, path: &str) -> Result<Option<RawFile<'a, P>>, Errno> {
+        let Place { instance, node } = self.resolve(path)?;
+        Ok(match node {
+            Node::PipeRaw(cpu) => Some(RawFile::new(self.0, instance, cpu)),
+            _ => None,
+        })
+    }
+
     /// Writes the content of the file at `path` to `out`. If `out` answers with an error, it has had enough: that ends the
     /// call, with success.
     ///
@@ -197,6 +222,11 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 let mut names = tracer.saved_cmdlines();
                 names.try_for_each(|(pid, name)| writeln!(out, "{pid} {}", name.as_str()))
             }
+            Node::CmdlinesSize => writeln!(out, "{}", tracer.cmdlines_size()),
+            // Stamps are deltas; an absolute one is put in where there is none to count from.
+            Node::TimestampMode => out.write_str("[delta] absolute\n"),
+            Node::Pids(list) => choose::print_pids(instance, list, out),
+            Node::Cpumask => choose::print_cpumask(instance, out),
             Node::Readme => out.write_str(readme::README),
             Node::HeaderPage => page::write_header_page(buffer::sub_buffer_bytes(instance), out),
             Node::HeaderEvent => page::write_header_event(out),
@@ -229,7 +259,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         }
     }
 
-    /// Writes `data` to the file at `path`. `truncate` says that the file was opened as by `>`, not by `>>`.
+    /// Writes `data` to the file at `path`. `truncate` says that the file was opened as by `>`, not by `>>`; with no data
+    /// it was only opened so.
     ///
     /// # Errors
     ///
@@ -240,17 +271,23 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         let tracer = self.0;
         let Place { instance, node } = self.resolve(path)?;
         let instance = &*instance;
+        if data.is_empty() && truncate && node.kind() == Kind::File {
+            return self.truncate(instance, node);
+        }
         match node {
             Node::Dir(_) => Err(Errno::EISDIR),
             Node::TracingOn => {
                 instance.set_tracing_on(number(data)? != 0);
                 Ok(())
             }
-            Node::CurrentTracer => match word(data)? {
+            Node::CurrentTracer => match word(&data[..data.len().min(MAX_TRACER_NAME)])? {
                 NOP => Ok(()),
                 _ => Err(Errno::EINVAL),
             },
             Node::TraceClock => {
+                if data.len() >= MAX_WORD {
+                    return Err(Errno::EINVAL);
+                }
                 let clock = ClockId::parse(word(data)?).ok_or(Errno::EINVAL)?;
                 Ok(instance.set_clock(clock)?)
             }
@@ -280,12 +317,12 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 instance.set_event_enabled(event, switch(data)?);
                 Ok(())
             }
-            Node::EventFilter(event) => instance.write_filter(event, text_of(data)?),
+            Node::EventFilter(event) => instance.write_filter(event, command(data)?),
             Node::SystemFilter(system) => {
-                instance.write_system_filter(tracer.events(), system, text_of(data)?)
+                instance.write_system_filter(tracer.events(), system, command(data)?)
             }
             Node::EventTrigger(event) => {
-                instance.write_trigger(tracer.events(), event, text_of(data)?, truncate)
+                instance.write_trigger(tracer.events(), event, command(data)?, truncate)
             }
             Node::ErrorLog => {
                 if truncate {
@@ -293,14 +330,32 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 }
                 Ok(())
             }
+            Node::Pids(list) => choose::set_pids(instance, list, data, truncate),
+            Node::Cpumask => choose::set_cpumask(instance, data),
+            Node::CmdlinesSize => match number(data)? {
+                size @ 1..=MAX_CMDLINES => Ok(tracer.set_cmdlines_size(size as usize)?),
+                _ => Err(Errno::EINVAL),
+            },
             _ => Err(Errno::EINVAL),
         }
     }
-}
 
-/// What is written to `filter` and `trigger`.
-fn text_of(data: &[u8]) -> Result<&str, Errno> {
-    core::str::from_utf8(data).map_err(|_| Errno::EINVAL)
+    /// What opening a file as by `>` does of its own, where nothing is written then: in Linux, its `open` with `O_TRUNC`.
+    fn truncate(&self, instance: &Instance<P>, node: Node) -> Result<(), Errno> {
+        let tracer = self.0;
+        match node {
+            Node::SetEvent => events::set(tracer, instance, b"", true),
+            Node::Pids(list) => choose::set_pids(instance, list, b"", true),
+            Node::Trace(cpu) => Ok(instance.clear(cpu)?),
+            Node::ErrorLog => {
+                instance.clear_error_log();
+                Ok(())
+            }
+            Node::EventTrigger(event) => instance.write_trigger(tracer.events(), event, "", true),
+            node if node.writable() => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
 }
 
 fn print_clocks<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) -> fmt::Result {

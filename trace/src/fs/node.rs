@@ -2,10 +2,10 @@
 
 use super::DirEntry;
 use crate::errno::Errno;
-use crate::event::EventDesc;
+use crate::event::{EventDesc, PRINT};
 use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::tracer::{Instance, Tracer};
+use crate::tracer::{Instance, PidList, Tracer};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -37,7 +37,11 @@ pub(super) enum Node {
     BufferPercent,
     SubBufSize,
     SavedCmdlines,
+    CmdlinesSize,
     PrintkFormats,
+    TimestampMode,
+    Pids(PidList),
+    Cpumask,
     Readme,
     HeaderPage,
     HeaderEvent,
@@ -130,6 +134,9 @@ impl Node {
                 | Node::EventFilter(_)
                 | Node::EventTrigger(_)
                 | Node::ErrorLog
+                | Node::CmdlinesSize
+                | Node::Pids(_)
+                | Node::Cpumask
         )
     }
 }
@@ -137,7 +144,7 @@ impl Node {
 const FTRACE: &str = "ftrace";
 
 /// What each instance has.
-const ROOT: [(&str, Node); 19] = [
+const ROOT: [(&str, Node); 23] = [
     ("available_tracers", Node::AvailableTracers),
     ("buffer_percent", Node::BufferPercent),
     ("buffer_size_kb", Node::BufferSize(None)),
@@ -149,23 +156,28 @@ const ROOT: [(&str, Node); 19] = [
     ("options", Node::Dir(Dir::Options)),
     ("per_cpu", Node::Dir(Dir::PerCpu)),
     ("set_event", Node::SetEvent),
+    ("set_event_notrace_pid", Node::Pids(PidList::Not)),
+    ("set_event_pid", Node::Pids(PidList::Only)),
     ("snapshot", Node::Snapshot(None)),
+    ("timestamp_mode", Node::TimestampMode),
     ("trace", Node::Trace(None)),
     ("trace_clock", Node::TraceClock),
     ("trace_marker", Node::TraceMarker),
     ("trace_marker_raw", Node::TraceMarkerRaw),
     ("trace_options", Node::TraceOptions),
     ("trace_pipe", Node::Pipe(None)),
+    ("tracing_cpumask", Node::Cpumask),
     ("tracing_on", Node::TracingOn),
 ];
 
 /// What only the top directory has.
-const TOP: [(&str, Node); 5] = [
+const TOP: [(&str, Node); 6] = [
     ("README", Node::Readme),
     ("available_events", Node::AvailableEvents),
     ("instances", Node::Dir(Dir::Instances)),
     ("printk_formats", Node::PrintkFormats),
     ("saved_cmdlines", Node::SavedCmdlines),
+    ("saved_cmdlines_size", Node::CmdlinesSize),
 ];
 
 const EVENTS: [(&str, Node); 3] = [
@@ -203,8 +215,14 @@ fn event_files(event: &'static EventDesc) -> [(&'static str, Node); 6] {
     ]
 }
 
-fn own_files(own: Own) -> [(&'static str, Node); 2] {
-    [("format", Node::OwnFormat(own)), ("id", Node::OwnId(own))]
+/// Of these, triggers see the events of `trace_marker` alone, as in Linux.
+fn own_files(own: Own) -> Vec<(&'static str, Node)> {
+    let mut files = Vec::from([("format", Node::OwnFormat(own)), ("id", Node::OwnId(own))]);
+    if let Own::Print = own {
+        files.push(("hist", Node::EventHist(&PRINT)));
+        files.push(("trigger", Node::EventTrigger(&PRINT)));
+    }
+    files
 }
 
 fn pick<T: Copy>(files: &[(&str, T)], name: &str) -> Option<T> {
@@ -216,6 +234,15 @@ fn pick<T: Copy>(files: &[(&str, T)], name: &str) -> Option<T> {
 pub(super) enum Held<'t, P: Platform> {
     Top(&'t Instance<P>),
     Named(Arc<Instance<P>>),
+}
+
+impl<P: Platform> Clone for Held<'_, P> {
+    fn clone(&self) -> Self {
+        match self {
+            Held::Top(instance) => Held::Top(instance),
+            Held::Named(instance) => Held::Named(instance.clone()),
+        }
+    }
 }
 
 impl<P: Platform> core::ops::Deref for Held<'_, P> {

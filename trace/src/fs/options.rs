@@ -2,15 +2,13 @@
 //!
 //! Linux's `trace_options_write` and `tracing_trace_options_write` (`kernel/trace/trace.c`).
 
+use super::MAX_WORD;
 use super::parse::word;
 use crate::errno::Errno;
 use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::tracer::Instance;
 use core::fmt::{self, Write};
-
-/// Longest write to `trace_options`, in bytes.
-const MAX_WORD: usize = 63;
 
 /// All options, one a line; `no` before one that is off.
 pub(super) fn print<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) -> fmt::Result {
@@ -22,11 +20,7 @@ pub(super) fn print<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) ->
 
 /// The name of an option, with `no` before it to switch it off.
 pub(super) fn write<P: Platform>(instance: &Instance<P>, data: &[u8]) -> Result<(), Errno> {
-    // What truncates the file says nothing yet.
-    if data.is_empty() {
-        return Ok(());
-    }
-    if data.len() > MAX_WORD {
+    if data.len() >= MAX_WORD {
         return Err(Errno::EINVAL);
     }
     let word = word(data)?;

@@ -11,6 +11,7 @@
 
 use super::node::Held;
 use crate::errno::Errno;
+use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::ring::CpuBuffer;
@@ -171,7 +172,7 @@ impl Text {
     ) -> Result<bool, Errno> {
         // Where there is nothing to compare, nothing has to be looked up.
         if cpus.len() == 1 {
-            return self.step(tracer, instance, cpus.start, out);
+            return self.step(tracer, instance, cpus, cpus.start, out);
         }
         self.times.resize(cpus.len(), None);
         let mut oldest: Option<(u64, usize)> = None;
@@ -192,7 +193,7 @@ impl Text {
             return Ok(false);
         };
         self.times[cpu - cpus.start] = None;
-        self.step(tracer, instance, cpu, out)
+        self.step(tracer, instance, cpus, cpu, out)
     }
 
     /// One line of what `cpu` has next.
@@ -200,6 +201,7 @@ impl Text {
         &mut self,
         tracer: &Tracer<P>,
         instance: &Instance<P>,
+        cpus: &core::ops::Range<usize>,
         cpu: usize,
         out: &mut Vec<u8>,
     ) -> Result<bool, Errno> {
@@ -222,11 +224,30 @@ impl Text {
             };
             // Only where another reader came between: what `consume` tells of must be told.
             let _ = text::write_lost(cpu, lost, &mut line);
-            let _ = text::write_entry(tracer, instance, cpu, ts, &self.payload, &mut line);
+            let times = text::LineTimes {
+                ts,
+                next: self.coming(instance, cpus),
+            };
+            let _ = text::write_entry(tracer, instance, cpu, times, &self.payload, &mut line);
             self.last = Some(ts);
         }
         out.extend_from_slice(line.as_bytes());
         Ok(true)
+    }
+
+    /// When the next event happened, of those that are there: only `latency-format` asks.
+    fn coming<P: Platform>(
+        &self,
+        instance: &Instance<P>,
+        cpus: &core::ops::Range<usize>,
+    ) -> Option<u64> {
+        if !instance.option(TraceOption::LatencyFormat) {
+            return None;
+        }
+        let buffers = cpus.clone().filter_map(|cpu| instance.buffer(cpu));
+        buffers
+            .filter_map(|buffer| buffer.peek().map(|(ts, _)| ts))
+            .min()
     }
 
     /// The first life that begins between the event before and one at `ts`, and was not told.

@@ -43,7 +43,8 @@
 //! have the ring to themselves for some hundred instructions. Writes that come meanwhile are refused and counted; a nested write
 //! that came to one that was just about to be refused may have left its commit to it, so the commit is made up for first. The pages
 //! never move; a snapshot exchanges two rings with their counters, so that its cost does not depend on their size. Where nobody may
-//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all.
+//! wait (within interrupts), [`CpuBuffer::try_swap`] does it at once or not at all. A ring that a reader in another address space has
+//! mapped (`map`) is not changed but by clearing it.
 //!
 //! # Time
 //!
@@ -99,32 +100,42 @@
 //!   Of writers who interrupt each other in one move, the first sets HEAD; a link that has the new version already has had it.
 
 mod adopt;
+mod commit;
+mod gate;
+mod iter;
 mod link;
+mod map;
+mod meta_page;
 mod raw;
 mod read;
+mod reserve;
 mod reshape;
 mod retire;
+mod stats;
 mod subbuf;
 mod swap;
+mod tail;
 mod write;
 
 pub use adopt::Plan;
-pub use read::{CpuIter, Entry};
+pub use iter::{CpuIter, Entry};
 pub use reshape::{Adopted, Gap, Shape};
+pub use stats::Stats;
 pub use write::Reservation;
 
 use crate::error::TraceError;
 use crate::local::LocalU64;
 use crate::page;
 use crate::platform::Platform;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, spin_loop};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use link::Link;
 use subbuf::{Room, SubBuf};
 
-/// The bits of `write` and `entries` that count; above them stands the number of times that the page was recycled.
+/// The bits of `write` and `entries` that count; above them stands how often the page was recycled, or a write ran over its end: who
+/// exchanges the whole finds out.
 const COUNT_MASK: u64 = 0xf_ffff;
 const RECYCLED_ONE: u64 = COUNT_MASK + 1;
 
@@ -240,6 +251,8 @@ struct Reader {
     lost: page::Missed,
     /// Losses that are no overrun of the ring: before the page with this `seq`, this many. Ascending by `seq`.
     gaps: Vec<(u64, page::Missed)>,
+    /// What there is while the ring is mapped (see `map`).
+    mapping: Option<map::Mapping>,
 }
 
 impl Reader {
@@ -259,6 +272,7 @@ impl Reader {
             spoilt: 0,
             lost: page::Missed::None,
             gaps: Vec::new(),
+            mapping: None,
         }
     }
 }
@@ -274,40 +288,6 @@ pub enum Level {
     Irq = 2,
     /// A non-maskable interrupt.
     Nmi = 1,
-}
-
-/// A buffer's counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Events in the buffer that were not consumed.
-    pub entries: u64,
-    /// Events overwritten before they were consumed.
-    pub overrun: u64,
-    /// Events refused because interrupts had filled the whole ring during one write.
-    pub commit_overrun: u64,
-    /// Events refused for another reason: a full buffer that does not overwrite, a write within a write of the same
-    /// context, or a resize that was under way.
-    pub dropped_events: u64,
-    /// Events consumed.
-    pub read_events: u64,
-    /// Bytes of event data in the buffer that were not consumed, with the padding between them and at the ends of pages that
-    /// hold some; 0 if there is no event.
-    pub bytes: u64,
-    /// Time of the oldest event in the buffer in units of its clock; 0 if there is none.
-    pub oldest_ts: u64,
-    /// How often the tail has moved to a new page.
-    pub pages_touched: u64,
-    /// Pages overwritten.
-    pub pages_lost: u64,
-    /// Pages consumed.
-    pub pages_read: u64,
-}
-
-impl Stats {
-    /// All events ever written (since the buffer was last cleared).
-    pub fn written(&self) -> u64 {
-        self.entries + self.overrun + self.read_events
-    }
 }
 
 /// Why an event was not reserved.
@@ -441,15 +421,6 @@ impl<P: Platform> CpuBuffer<P> {
         self.overwrite.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no event to consume.
-    pub fn is_empty(&self) -> bool {
-        self.locked(|reader, _| self.nothing_unread(reader))
-    }
-
-    fn nothing_unread(&self, reader: &Reader) -> bool {
-        self.committed.get() == self.lost(reader) + reader.read_events
-    }
-
     /// Chooses between overwriting the oldest events (the default) and refusing new ones when the buffer is full.
     pub fn set_overwrite(&self, on: bool) {
         self.overwrite.store(on, Ordering::Relaxed);
@@ -459,210 +430,14 @@ impl<P: Platform> CpuBuffer<P> {
     pub fn pages(&self) -> usize {
         self.locked(|_, ring| ring.pages.len().saturating_sub(1))
     }
-
-    /// The counters now. Exact while nobody writes; else each is right for some moment during the call.
-    pub fn stats(&self) -> Stats {
-        self.locked(|reader, ring| {
-            let mut stats = Stats {
-                overrun: self.lost(reader),
-                commit_overrun: self.commit_overrun.get(),
-                dropped_events: self.dropped_events(),
-                read_events: reader.read_events,
-                pages_touched: self.pages_touched.get(),
-                pages_lost: self.pages_lost.get(),
-                pages_read: reader.pages_read,
-                ..Stats::default()
-            };
-            stats.entries = self
-                .committed
-                .get()
-                .saturating_sub(stats.overrun + stats.read_events);
-            if ring.pages.is_empty() || stats.entries == 0 {
-                // What may still stand there is padding: of discarded events, of refused ones, of the ends of pages.
-                return stats;
-            }
-            let unread = match self.oldest_on_reader_page(reader, ring) {
-                Some(ts) => {
-                    stats.oldest_ts = ts;
-                    ring.pages[reader.page]
-                        .buf
-                        .commit()
-                        .saturating_sub(reader.read)
-                }
-                None => 0,
-            };
-            stats.bytes = unread as u64;
-            if ring.commit.load(Ordering::Acquire) != reader.page {
-                let head = match self.find_head(reader, ring) {
-                    Some((head, _)) => head,
-                    None => reader.head_hint,
-                };
-                if unread == 0 && ring.pages[head].buf.commit() > 0 {
-                    stats.oldest_ts = ring.pages[head].buf.time_stamp().load(Ordering::Relaxed);
-                }
-                let mut at = head;
-                // Bounded by the ring's length: the commit page may run away from us.
-                for _ in 1..ring.pages.len() {
-                    stats.bytes += ring.pages[at].buf.commit() as u64;
-                    if at == ring.commit.load(Ordering::Acquire) {
-                        break;
-                    }
-                    at = ring.next(at);
-                }
-            }
-            stats
-        })
-    }
-
-    /// The time of the first event of the reader page that was not consumed; `None` if there is at most padding. Under the
-    /// reader lock.
-    fn oldest_on_reader_page(&self, reader: &Reader, ring: &Ring) -> Option<u64> {
-        let buf = &ring.pages[reader.page].buf;
-        // Nobody writes below the commit word, and the page is the reader's (I1).
-        let commit = buf.commit().min(ring.room.bytes());
-        let ts = match reader.read {
-            0 => buf.time_stamp().load(Ordering::Relaxed),
-            _ => reader.stamp,
-        };
-        let mut cursor = page::Cursor {
-            offset: reader.read,
-            ts,
-        };
-        match cursor.next_in(&buf.words(ring.room)[..commit / 4]) {
-            Ok(event) => event.map(|event| event.ts.max(reader.newest)),
-            // Memory that was overwritten: to be found, and counted, by who consumes it.
-            Err(_) => (reader.read < commit).then_some(ts),
-        }
-    }
-
-    /// See [`Stats::dropped_events`]. Under the reader lock.
-    fn dropped_events(&self) -> u64 {
-        let told = self.refused_told.load(Ordering::Relaxed);
-        self.dropped.get() + self.refused.get().wrapping_sub(told)
-    }
-
-    /// Events ever lost of those that were committed.
-    fn lost(&self, reader: &Reader) -> u64 {
-        self.overrun.get_acquire() + reader.spoilt
-    }
-
-    /// Runs `f` under the reader lock.
-    fn locked<R>(&self, f: impl FnOnce(&mut Reader, &Ring) -> R) -> R {
-        self.platform.no_irq(|| {
-            let mut reader = self.reader.lock();
-            // SAFETY: under the reader lock the ring is shared only (I5).
-            let ring = unsafe { &*self.ring.get() };
-            f(&mut reader, ring)
-        })
-    }
-
-    /// As `locked`, but gives up after a while: for the moment when other CPUs stand still for good.
-    fn try_locked<R>(&self, f: impl FnOnce(&mut Reader, &Ring) -> R) -> Result<R, TraceError> {
-        self.platform.no_irq(|| {
-            for _ in 0..WAIT_LIMIT {
-                if let Some(mut reader) = self.reader.try_lock() {
-                    // SAFETY: under the reader lock the ring is shared only (I5).
-                    let ring = unsafe { &*self.ring.get() };
-                    return Ok(f(&mut reader, ring));
-                }
-                spin_loop();
-            }
-            Err(TraceError::Busy)
-        })
-    }
-
-    /// Runs `f` while no write is under way, none starts, and nobody reads. Writes that are tried meanwhile are refused
-    /// and counted as dropped.
-    ///
-    /// Must not be called from within a write.
-    ///
-    /// # Errors
-    ///
-    /// [`TraceError::Busy`] if a write does not end.
-    fn exclusive<R>(
-        &self,
-        f: impl FnOnce(&mut Reader, &mut Ring) -> Result<R, TraceError>,
-    ) -> Result<R, TraceError> {
-        self.platform.no_irq(|| {
-            let mut reader = self.reader.lock();
-            self.shut();
-            self.barrier_all();
-            let quiet = (0..WAIT_LIMIT).any(|_| {
-                spin_loop();
-                self.is_quiet()
-            });
-            let result = if quiet {
-                // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
-                let ring = unsafe { &mut *self.ring.get() };
-                self.settle(ring);
-                f(&mut reader, ring)
-            } else {
-                Err(TraceError::Busy)
-            };
-            self.open();
-            result
-        })
-    }
-
-    /// Lets no write start, once `barrier_all` has been called: either a writer sees `disabled` after that, or we see it in
-    /// `writers`, see [`Locality`](crate::platform::Locality).
-    fn shut(&self) {
-        self.disabled.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn barrier_all(&self) {
-        if P::LOCALITY.is_pinned() {
-            self.platform.barrier_all();
-        }
-    }
-
-    /// Takes one `shut` back.
-    fn open(&self) {
-        self.disabled.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Whether no write is under way.
-    ///
-    /// Where the writers' accesses are not ordered by `barrier_all`, this is a modification (of nothing): one that a
-    /// writer's own either comes before, and is seen, or comes after, and then it sees what `shut` did.
-    fn is_quiet(&self) -> bool {
-        let writers = self.writers.shared();
-        let now = if P::LOCALITY.is_pinned() {
-            writers.load(Ordering::SeqCst)
-        } else {
-            writers.fetch_add(0, Ordering::SeqCst)
-        };
-        now & CONTEXTS == 0
-    }
-
-    /// What refused writes leave behind. To be called with the ring to oneself.
-    ///
-    /// They are counted apart, since they are not kept out. And one that had said that it begins, when an interrupt's write
-    /// came and went, and found the buffer shut then, had that one's commit left to it.
-    fn settle(&self, ring: &Ring) {
-        let refused = self.refused.get();
-        let told = self.refused_told.load(Ordering::Relaxed);
-        self.refused_told.store(refused, Ordering::Relaxed);
-        self.dropped.add(refused.wrapping_sub(told));
-        if !ring.pages.is_empty() {
-            self.commit_to_write(ring);
-        }
-    }
-
-    /// See I8.
-    fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    /// The ring is another one from here on. Under the reader lock.
-    fn next_epoch(&self) {
-        self.epoch
-            .store(self.epoch().wrapping_add(1), Ordering::Relaxed);
-    }
 }
 
 impl<P: Platform> Drop for CpuBuffer<P> {
     fn drop(&mut self) {
+        let mapping = self.locked(|reader, _| reader.mapping.take());
+        if let Some(mapping) = mapping {
+            mapping.free(&self.platform);
+        }
         let pages = core::mem::take(&mut self.ring.get_mut().pages);
         reshape::free_pages(&self.platform, pages.into_iter(), self.ring.get_mut().order);
     }

@@ -34,26 +34,52 @@ impl<P: Platform> CpuBuffer<P> {
 
     /// Copies and consumes what is unread of the reader page; `None` if that holds no event.
     fn copy_page(&self, reader: &mut Reader, ring: &Ring, out: &mut [u8]) -> Option<usize> {
-        let page = &ring.pages[reader.page];
+        let rest = self.consume_rest(reader, ring);
+        if rest.events == 0 {
+            return None;
+        }
+        let words = ring.pages[reader.page].buf.words(ring.room);
         let (header, data) = out.split_at_mut(HEADER_SIZE);
+        // Without the padding after the last event: the number of missed ones may fit there.
+        let len = rest.end - rest.from;
+        for (word, bytes) in words[rest.from / 4..rest.end / 4]
+            .iter()
+            .zip(data.chunks_exact_mut(4))
+        {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        data[len..].fill(0);
+        let missed = put_missed(rest.lost, len, data);
+        header[..8].copy_from_slice(&rest.stamp.to_ne_bytes());
+        header[8..].copy_from_slice(&(len as u64 | missed).to_ne_bytes());
+        Some(HEADER_SIZE + len)
+    }
+
+    /// Consumes what is unread of the reader page.
+    pub(super) fn consume_rest(&self, reader: &mut Reader, ring: &Ring) -> Rest {
+        let page = &ring.pages[reader.page];
         // Nobody writes below the commit word, and the page is ours (I1).
         let commit = page.buf.commit().min(ring.room.bytes());
         let words = &page.buf.words(ring.room)[..commit / 4];
         if reader.read == 0 {
             reader.stamp = page.buf.time_stamp().load(Ordering::Relaxed);
         }
-        let (from, stamp) = (reader.read, reader.stamp);
-        let mut cursor = Cursor {
-            offset: from,
-            ts: stamp,
+        let mut rest = Rest {
+            from: reader.read,
+            end: reader.read,
+            stamp: reader.stamp,
+            events: 0,
+            lost: Missed::None,
         };
-        let mut events = 0;
-        let mut end = from;
+        let mut cursor = Cursor {
+            offset: rest.from,
+            ts: rest.stamp,
+        };
         let damaged = loop {
             match cursor.next_in(words) {
                 Ok(Some(event)) => {
-                    events += 1;
-                    end = cursor.offset;
+                    rest.events += 1;
+                    rest.end = cursor.offset;
                     reader.newest = reader.newest.max(event.ts);
                 }
                 Ok(None) => break false,
@@ -62,32 +88,30 @@ impl<P: Platform> CpuBuffer<P> {
         };
         reader.read = commit;
         reader.stamp = cursor.ts;
-        reader.read_events += events;
-        reader.page_read_events += events;
-        let lost = match events {
-            0 => Missed::None,
-            _ => core::mem::take(&mut reader.lost),
-        };
+        reader.read_events += rest.events;
+        reader.page_read_events += rest.events;
+        if rest.events > 0 {
+            rest.lost = core::mem::take(&mut reader.lost);
+        }
         if damaged {
             reader.spoil(page, commit);
         }
-        if events == 0 {
-            return None;
-        }
-        // Without the padding after the last event: the number of missed ones may fit there.
-        let len = end - from;
-        for (word, bytes) in words[from / 4..end / 4]
-            .iter()
-            .zip(data.chunks_exact_mut(4))
-        {
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
-        data[len..].fill(0);
-        let missed = put_missed(lost, len, data);
-        header[..8].copy_from_slice(&stamp.to_ne_bytes());
-        header[8..].copy_from_slice(&(len as u64 | missed).to_ne_bytes());
-        Some(HEADER_SIZE + len)
+        rest
     }
+}
+
+/// What was unread of a page.
+pub(super) struct Rest {
+    /// Where it begins in the page's data.
+    pub(super) from: usize,
+    /// Where its last event ends.
+    pub(super) end: usize,
+    /// The time that its first delta counts from.
+    pub(super) stamp: u64,
+    /// Its events.
+    pub(super) events: u64,
+    /// Events lost before the first of them; there is none without one.
+    pub(super) lost: Missed,
 }
 
 /// The bits of the commit word that tell of `lost`; stores their number after `len` bytes of `data`, if it fits there.

@@ -2,7 +2,7 @@
 
 use super::link::{HEAD, Link, MAX_COUNT};
 use super::subbuf::{Room, SubBuf};
-use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring};
+use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring, map};
 use crate::error::TraceError;
 use crate::local::LocalU64;
 use crate::page::Missed;
@@ -206,8 +206,14 @@ impl<P: Platform> CpuBuffer<P> {
             }
             let last = ring.commit.load(Ordering::Relaxed);
             let seq = ring.pages[last].seq.load(Ordering::Relaxed) + 1;
+            // The reader page stays what it is, for who has it mapped: nobody writes to it, so it is empty for him.
+            ring.pages.swap(0, reader.page);
+            if let Some(mapping) = &mut reader.mapping {
+                mapping.swapped(0, reader.page);
+            }
             empty(ring, seq);
             self.forget(reader, seq);
+            self.refresh(reader, ring);
             Ok(())
         })
     }
@@ -217,7 +223,11 @@ impl<P: Platform> CpuBuffer<P> {
         for counter in self.counters() {
             counter.set(0);
         }
-        *reader = Reader::fresh(seq);
+        let mapping = reader.mapping.take();
+        *reader = Reader {
+            mapping,
+            ..Reader::fresh(seq)
+        };
     }
 
     /// What a ring's writers count, and the stamps: whatever belongs to the ring and not to the CPU.
@@ -239,14 +249,15 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`]; then nothing has
-    /// changed.
+    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`], [`TraceError::Mapped`];
+    /// then nothing has changed.
     pub fn set_order(&self, order: u8, pages: usize) -> Result<(), TraceError> {
         let mut new = new_ring(&self.platform, pages, order)?;
         let result = self.exclusive(|reader, ring| {
             if ring.pages.is_empty() {
                 return Err(TraceError::Retired);
             }
+            reader.not_mapped()?;
             core::mem::swap(ring, &mut new);
             self.forget(reader, 0);
             self.next_epoch();
@@ -265,7 +276,7 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`]; then nothing has changed.
+    /// [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`], [`TraceError::Mapped`]; then nothing has changed.
     pub fn resize(&self, pages: usize) -> Result<(), TraceError> {
         let pages = pages.max(MIN_PAGES);
         let (now, order) = self.locked(|_, ring| (ring.pages.len().saturating_sub(1), ring.order));
@@ -279,6 +290,7 @@ impl<P: Platform> CpuBuffer<P> {
             if pages >= MAX_COUNT {
                 return Err(TraceError::NoMemory);
             }
+            reader.not_mapped()?;
             if ring.pages.len() != now + 1 || ring.order != order {
                 // Someone else has changed it since we looked.
                 return Err(TraceError::Busy);
@@ -389,6 +401,7 @@ impl<P: Platform> CpuBuffer<P> {
                 return Err(TraceError::StateShape);
             }
             let (head, _) = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
+            map::take_flags(reader, ring);
             let commit = ring.commit.load(Ordering::Acquire);
             shape.reader = ring.pages[reader.page].buf.page_ref(ring.order);
             shape.reader_read = reader.read as u32;

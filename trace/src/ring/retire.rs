@@ -23,9 +23,10 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Busy`] if a write does not end; then nothing has changed.
+    /// [`TraceError::Busy`] if a write does not end, [`TraceError::Mapped`]; then nothing has changed.
     pub fn retire(&self) -> Result<(), TraceError> {
         let old = self.exclusive(|reader, ring| {
+            reader.not_mapped()?;
             if !ring.pages.is_empty() {
                 // Stays until it is revived.
                 self.shut();

@@ -14,7 +14,6 @@ use handover::page::PageRef;
 
 /// A sub-buffer: a block of pages that this buffer owns. Not freed on drop, see [`SubBuf::free`].
 pub(super) struct SubBuf {
-    #[cfg_attr(feature = "loom", allow(dead_code))]
     base: NonNull<u8>,
     pa: u64,
     #[cfg(feature = "loom")]
@@ -77,7 +76,9 @@ impl SubBuf {
             unsafe { p.free_pages(pa, u32::from(order)) };
             return None;
         };
-        buf.clear();
+        // Readers in user space see all of the page (see `map`): nothing that was in it before may stay.
+        // SAFETY: `at` has had the block's whole length checked; nobody else knows of it yet.
+        unsafe { buf.base.write_bytes(0, bytes(order)) };
         p.page_owned(page);
         Some(buf)
     }

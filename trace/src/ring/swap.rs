@@ -21,7 +21,7 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Busy`] if a write does not end, [`TraceError::Retired`]; then nothing has changed.
+    /// [`TraceError::Busy`] if a write does not end, [`TraceError::Retired`], [`TraceError::Mapped`]; then nothing has changed.
     pub fn swap(&self, other: &CpuBuffer<P>) -> Result<(), TraceError> {
         let Some((first, second)) = self.in_order(other) else {
             return Ok(());
@@ -39,8 +39,8 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Busy`] at once if a write to either is under way, or a reader holds either; [`TraceError::Retired`]; then
-    /// nothing has changed.
+    /// [`TraceError::Busy`] at once if a write to either is under way, or a reader holds either; [`TraceError::Retired`],
+    /// [`TraceError::Mapped`]; then nothing has changed.
     pub fn try_swap(&self, other: &CpuBuffer<P>) -> Result<(), TraceError> {
         let Some((first, second)) = self.in_order(other) else {
             return Ok(());
@@ -105,6 +105,7 @@ impl<P: Platform> CpuBuffer<P> {
         if a.pages.is_empty() || b.pages.is_empty() {
             return Err(TraceError::Retired);
         }
+        mine.not_mapped().and(others.not_mapped())?;
         self.settle(a);
         other.settle(b);
         core::mem::swap(a, b);

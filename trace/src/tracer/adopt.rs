@@ -2,10 +2,11 @@
 
 use super::instance::{Cpu, Parts, TOP, fresh_cpus};
 use super::instances::{MAX_INSTANCES, check_name, no_slots, shared};
+use super::pids::PidList;
 use super::state::{CpuState, ExtraState, InstanceState};
 use super::{
-    Boundary, DEFAULT_PERCENT, Instance, MAX_BOUNDARIES, NOP, Tracer, TracerState, check_cpus,
-    pages_for,
+    Boundary, CMDLINES, DEFAULT_PERCENT, Instance, MAX_BOUNDARIES, MAX_CMDLINES, NOP, Tracer,
+    TracerState, check_cpus, pages_for,
 };
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -152,7 +153,7 @@ impl<P: Platform> Buffers<P> {
         platform: &P,
         shared: &alloc::sync::Arc<super::Shared>,
         (slot, name): (u8, String),
-        nr_events: usize,
+        declared: &'static [&'static EventDesc],
         generation: u32,
         chosen: Chosen,
     ) -> Instance<P> {
@@ -178,7 +179,7 @@ impl<P: Platform> Buffers<P> {
             cpu.buffer.set_floor(start);
         }
         cpus.extend(self.fresh);
-        let mut parts = Parts::new(slot, name, cpus, nr_events);
+        let mut parts = Parts::new(slot, name, cpus, declared);
         parts.on = chosen.on;
         parts.clock = chosen.clock;
         parts.counter = chosen.counter;
@@ -296,8 +297,12 @@ impl<P: Platform> Tracer<P> {
 
         // Nothing can fail from here on.
         let mut report = top.found;
-        let shared = shared(nr_cpus.max(top.cpus.len()));
-        shared.cmdlines.restore(&state.cmdlines);
+        let tasks = match state.cmdlines.len() {
+            tasks @ 1..=MAX_CMDLINES => tasks,
+            _ => CMDLINES,
+        };
+        let shared = shared(nr_cpus.max(top.cpus.len()), tasks);
+        shared.with_cmdlines(|cmdlines| cmdlines.restore(&state.cmdlines));
         table.apply();
         for (desc, on) in events.iter().zip(enabled) {
             desc.clear_masks();
@@ -308,7 +313,7 @@ impl<P: Platform> Tracer<P> {
             &platform,
             &shared,
             (TOP, String::new()),
-            events.len(),
+            events,
             generation,
             chosen,
         );
@@ -336,7 +341,7 @@ impl<P: Platform> Tracer<P> {
                 &tracer.platform,
                 &tracer.shared,
                 (index as u8 + 1, name),
-                events.len(),
+                events,
                 generation,
                 chosen,
             );
@@ -405,11 +410,18 @@ impl<P: Platform> Instance<P> {
                 self.set_event_enabled(event, true);
             }
         }
+        self.cleared.store(extra.cleared, Ordering::Relaxed);
+        self.restore_log(&extra.error_log);
         for lost in self.restore_conditions(events, &extra.conditions) {
             troubles.push(format!(
                 "a filter or trigger does not fit its event any more and is dropped: {lost:.256}"
             ));
         }
+        // After the filters: putting one ends what was shown before.
+        self.restore_refused(&extra.refused);
+        self.set_pids(PidList::Only, extra.pids.clone());
+        self.set_pids(PidList::Not, extra.notrace_pids.clone());
+        self.set_cpumask(|cpu| !extra.masked_cpus.contains(&(cpu as u32)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The names of the tasks that have recorded: `saved_cmdlines`.
 //!
-//! A place for each of [`SIZE`] numbers of tasks, chosen by the number's low bits: a task whose place is taken by another one
-//! takes it over, as in Linux. Writers never wait: who finds a place being written leaves it, and comes again with its next event.
+//! A place for each of so many numbers of tasks ([`SIZE`], until `saved_cmdlines_size` says otherwise), chosen by the remainder of
+//! the number: a task whose place is taken by another one takes it over, as in Linux. Writers never wait: who finds a place being written leaves it, and comes again with its next event.
 
 use crate::sync::{AtomicU64, Ordering};
 use alloc::boxed::Box;
@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use handover::KState;
 
-/// Places in the table: Linux's `SAVED_CMDLINES_DEFAULT`.
+/// Places in a new table: Linux's `SAVED_CMDLINES_DEFAULT`.
 pub const SIZE: usize = 128;
+/// The most places: Linux's `PID_MAX_DEFAULT`.
+pub const MAX_SIZE: usize = 32768;
 
 /// A task's name: at most 15 bytes, as Linux keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,12 +83,21 @@ struct Slot {
 pub(super) struct Cmdlines(Box<[Slot]>);
 
 impl Cmdlines {
-    pub(super) fn new() -> Self {
-        Cmdlines((0..SIZE).map(|_| Slot::default()).collect())
+    /// A table of `size` places, at least one; `None` if there is no memory for it.
+    pub(super) fn new(size: usize) -> Option<Self> {
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(size.max(1)).ok()?;
+        slots.extend((0..size.max(1)).map(|_| Slot::default()));
+        Some(Cmdlines(slots.into_boxed_slice()))
+    }
+
+    /// Its places.
+    pub(super) fn size(&self) -> usize {
+        self.0.len()
     }
 
     fn slot(&self, pid: i32) -> &Slot {
-        &self.0[pid as u32 as usize % SIZE]
+        &self.0[pid as u32 as usize % self.0.len()]
     }
 
     /// Takes down the name of `pid`; says whether it is there now.
@@ -131,13 +142,14 @@ impl Cmdlines {
         self.0.iter().filter_map(Self::read)
     }
 
-    /// As they cross; always as many.
+    /// As they cross; always as many as there are places.
     pub(super) fn save(&self) -> Vec<SavedName> {
-        let mut saved = alloc::vec![SavedName::default(); SIZE];
+        let mut saved = alloc::vec![SavedName::default(); self.0.len()];
         self.refresh(&mut saved);
         saved
     }
 
+    /// Brings `saved`, one of [`save`](Self::save), up to date.
     pub(super) fn refresh(&self, saved: &mut [SavedName]) {
         for (to, slot) in saved.iter_mut().zip(&self.0) {
             *to = match Self::read(slot) {

@@ -1,23 +1,21 @@
-//! What is attached to events in an instance: filters and triggers, as their files set and show them; and `error_log`.
+//! What is attached to events in an instance: filters and triggers, as their files set and show them.
 
 use super::instance::{Instance, Shared};
+use super::map::none_mapped;
 use super::quiesce::{Guard, Place};
 use crate::errno::Errno;
-use crate::event::complaint::{Complaint, LogEntry};
 use crate::event::filter::{Filter, FilterError, FilterErrorKind};
+use crate::event::hist;
 use crate::event::trigger::{AVAILABLE, Actions, SavedTrigger, Subject, TriggerList};
-use crate::event::{EventDesc, Record, STACK_ID};
+use crate::event::{EventDesc, PRINT, Record, STACK_ID};
 use crate::platform::Platform;
-use crate::sync::Mutex;
-use alloc::collections::VecDeque;
+use crate::sync::{Mutex, Ordering};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use handover::KState;
 
-/// Entries that `error_log` keeps: Linux's `TRACING_LOG_ERRS_MAX`.
-const MAX_LOG: usize = 8;
 /// Callers that `stacktrace` records at most.
 const MAX_CALLERS: usize = 32;
 
@@ -35,21 +33,13 @@ pub(super) struct EventState {
     pub(super) filter: Place<Filter>,
     pub(super) triggers: Place<TriggerList>,
     /// What the `filter` file shows of the last expression, if that was refused.
-    refused: Mutex<Option<String>>,
+    pub(super) refused: Mutex<Option<String>>,
 }
 
 impl<T: Send + Sync + 'static> Default for Place<T> {
     fn default() -> Self {
         Place::empty()
     }
-}
-
-/// What an instance keeps of wrong commands.
-#[derive(Default)]
-pub(super) struct Refusals {
-    log: Mutex<VecDeque<(u64, LogEntry)>>,
-    /// What the `filter` file of a system shows.
-    systems: Mutex<Vec<(&'static str, String)>>,
 }
 
 /// What is attached to an event, as it crosses a kexec.
@@ -77,6 +67,12 @@ fn find(events: Events) -> impl Fn(&str, &str) -> Option<usize> {
     }
 }
 
+/// The event of this name that can have triggers.
+fn subject_named(events: Events, system: &str, name: &str) -> Option<&'static EventDesc> {
+    let mut subjects = events.iter().copied().chain([&PRINT]);
+    subjects.find(|event| event.system == system && event.name == name)
+}
+
 fn subject<'a>(
     event: &'static EventDesc,
     find: &'a dyn Fn(&str, &str) -> Option<usize>,
@@ -96,38 +92,62 @@ fn look<R>(shared: &Shared, f: impl FnOnce(&Guard<'_>) -> Option<R>) -> Option<R
 }
 
 impl<P: Platform> Instance<P> {
-    fn triggers_of(&self, event: &EventDesc) -> TriggerList {
+    pub(super) fn triggers_of(&self, event: &EventDesc) -> TriggerList {
         look(&self.shared, |guard| {
-            let state = self.events.get(event.index())?;
+            let state = self.state_of(event)?;
             state.triggers.get(guard).cloned()
         })
         .unwrap_or_default()
     }
 
-    /// Brings the event's masks up to date. Called under the lock.
-    fn update_masks(&self, event: &EventDesc) {
-        let has = |f: &dyn Fn(&EventState, &Guard<'_>) -> bool| {
+    /// Whether a trigger takes a snapshot, of whatever event.
+    pub(super) fn snapshot_armed(&self) -> bool {
+        self.events.iter().chain([&self.print]).any(|state| {
             look(&self.shared, |guard| {
-                Some(f(self.events.get(event.index())?, guard))
+                state.triggers.get(guard).map(TriggerList::needs_snapshot)
             })
             .unwrap_or(false)
+        })
+    }
+
+    /// What is attached to `event`.
+    pub(super) fn state_of(&self, event: &EventDesc) -> Option<&EventState> {
+        match core::ptr::eq(event, &PRINT) {
+            true => Some(&self.print),
+            false => self.events.get(event.index()),
+        }
+    }
+
+    /// The declared events, and that of `trace_marker`.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &'static EventDesc> + use<P> {
+        self.declared.iter().copied().chain([&PRINT])
+    }
+
+    /// Brings the event's masks up to date. Called under the lock.
+    pub(super) fn update_masks(&self, event: &EventDesc) {
+        let has = |f: &dyn Fn(&EventState, &Guard<'_>) -> bool| {
+            look(&self.shared, |guard| Some(f(self.state_of(event)?, guard))).unwrap_or(false)
         };
-        let filter = has(&|state, guard| state.filter.get(guard).is_some());
         let triggers = has(&|state, guard| state.triggers.get(guard).is_some());
+        if core::ptr::eq(event, &PRINT) {
+            self.print_seen.store(triggers, Ordering::Relaxed);
+            return;
+        }
+        let filter = has(&|state, guard| state.filter.get(guard).is_some() || self.has_pids(guard));
         // A writer that still finds the event plain records it unfiltered: it happened before this.
         event.set_special(self.slot, filter || triggers, triggers);
     }
 
     fn put_filter(&self, event: &EventDesc, filter: Option<Filter>) {
-        if let Some(state) = self.events.get(event.index()) {
+        if let Some(state) = self.state_of(event) {
             *state.refused.lock() = None;
             state.filter.put(filter.map(Arc::new), &self.shared.domain);
             self.update_masks(event);
         }
     }
 
-    fn put_triggers(&self, event: &EventDesc, list: TriggerList) {
-        if let Some(state) = self.events.get(event.index()) {
+    pub(super) fn put_triggers(&self, event: &EventDesc, list: TriggerList) {
+        if let Some(state) = self.state_of(event) {
             let list = (!list.is_empty()).then(|| Arc::new(list));
             state.triggers.put(list, &self.shared.domain);
             self.update_masks(event);
@@ -144,35 +164,9 @@ impl<P: Platform> Instance<P> {
     pub fn filter_text(&self, event: &EventDesc) -> Option<String> {
         let _control = self.control.lock();
         look(&self.shared, |guard| {
-            let state = self.events.get(event.index())?;
+            let state = self.state_of(event)?;
             Some(state.filter.get(guard)?.text().into())
         })
-    }
-
-    fn complain(&self, complaint: Complaint) -> Errno {
-        if let Some(entry) = complaint.entry {
-            let mut log = self.refusals.log.lock();
-            if log.len() == MAX_LOG {
-                log.pop_front();
-            }
-            log.push_back((self.platform.nanos(), entry));
-        }
-        complaint.errno
-    }
-
-    /// Writes `error_log`: the last wrong commands.
-    ///
-    /// # Errors
-    ///
-    /// That of `out`.
-    pub fn write_error_log(&self, out: &mut dyn Write) -> fmt::Result {
-        let log = self.refusals.log.lock();
-        log.iter().try_for_each(|(ts, entry)| entry.write(*ts, out))
-    }
-
-    /// Empties `error_log`.
-    pub fn clear_error_log(&self) {
-        self.refusals.log.lock().clear();
     }
 
     /// What is written to the `filter` file of `event`: an expression, or `0` for none. A wrong one is shown by the file
@@ -190,7 +184,7 @@ impl<P: Platform> Instance<P> {
             Ok(filter) => self.set_filter(event, Some(filter)),
             Err(e) => {
                 let shown = shown(&e);
-                if let Some(state) = self.events.get(event.index()) {
+                if let Some(state) = self.state_of(event) {
                     *state.refused.lock() = Some(shown);
                 }
                 return Err(self.complain(e.into()));
@@ -205,7 +199,7 @@ impl<P: Platform> Instance<P> {
     ///
     /// That of `out`.
     pub fn print_filter(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
-        let state = self.events.get(event.index());
+        let state = self.state_of(event);
         if let Some(refused) = state.and_then(|state| state.refused.lock().clone()) {
             return out.write_str(&refused);
         }
@@ -238,9 +232,8 @@ impl<P: Platform> Instance<P> {
                 taken = true;
             }
         }
-        let mut systems = self.refusals.systems.lock();
-        systems.retain(|(name, _)| *name != system);
         if taken {
+            self.refusals.forget(system);
             return Ok(());
         }
         let e = FilterError {
@@ -248,8 +241,7 @@ impl<P: Platform> Instance<P> {
             position: 0,
             text: text.trim().chars().take(1024).collect(),
         };
-        systems.push((system, shown(&e)));
-        drop(systems);
+        self.refusals.note(system, shown(&e));
         Err(self.complain(e.into()))
     }
 
@@ -259,21 +251,21 @@ impl<P: Platform> Instance<P> {
     ///
     /// That of `out`.
     pub fn print_system_filter(&self, system: &str, out: &mut dyn Write) -> fmt::Result {
-        let systems = self.refusals.systems.lock();
-        let refused = systems.iter().find(|(name, _)| *name == system);
-        out.write_str(refused.map_or(SYSTEM_FILTER, |(_, text)| text))
+        let refused = self.refusals.of(system);
+        out.write_str(refused.as_deref().unwrap_or(SYSTEM_FILTER))
     }
 
     /// What is written to the `trigger` file of `event`. `truncate` as by `>`: then the histograms that are there go first.
     ///
     /// # Errors
     ///
-    /// Those of [`TriggerList::command`], and of the snapshot's allocation. Then nothing has changed.
+    /// Those of [`TriggerList::command`], and of the snapshot's allocation; `EBUSY` for a snapshot while a buffer is mapped. Then
+    /// nothing has changed.
     pub fn write_trigger(
         &self,
         events: Events,
         event: &'static EventDesc,
-        text: &str,
+        text_given: &str,
         truncate: bool,
     ) -> Result<(), Errno> {
         let control = self.control.lock();
@@ -281,9 +273,10 @@ impl<P: Platform> Instance<P> {
         if truncate {
             list = list.without_hists();
         }
-        if !(text.is_empty() && truncate) {
+        let before = list.clone();
+        if !(text_given.is_empty() && truncate) {
             let find = find(events);
-            match list.command(&subject(event, &find), text) {
+            match list.command(&subject(event, &find), text_given) {
                 Ok(new) => list = new,
                 Err(complaint) => {
                     drop(control);
@@ -291,7 +284,24 @@ impl<P: Platform> Instance<P> {
                 }
             }
         }
+        let list = match self.share_named(event, &before, list) {
+            Ok(list) => list,
+            Err(name) => {
+                drop(control);
+                let text =
+                    "Named hist trigger doesn't match existing named trigger (includes variables)";
+                let at = text_at(text_given, &name);
+                return Err(self.complain(hist::complain(
+                    Errno::EINVAL,
+                    (event.system, event.name),
+                    text_given,
+                    at,
+                    text,
+                )));
+            }
+        };
         if list.needs_snapshot() {
+            none_mapped(&self.cpus)?;
             self.allocate_locked()?;
         }
         self.put_triggers(event, list);
@@ -324,15 +334,14 @@ impl<P: Platform> Instance<P> {
     /// shows a `*` then.
     pub fn event_is_soft(&self, events: Events, event: &EventDesc) -> bool {
         !self.triggers_of(event).is_empty()
-            || events
-                .iter()
+            || (events.iter().copied().chain([&PRINT]))
                 .any(|other| self.triggers_of(other).switches(event.index()))
     }
 
     /// What is attached to events, as it crosses a kexec.
     pub fn save_conditions(&self, events: Events) -> Vec<SavedConditions> {
         let mut saved = Vec::new();
-        for event in events {
+        for event in events.iter().copied().chain([&PRINT]) {
             let filter = self.filter_text(event).unwrap_or_default();
             let triggers = self.triggers_of(event).save();
             if !filter.is_empty() || !triggers.is_empty() {
@@ -350,10 +359,8 @@ impl<P: Platform> Instance<P> {
     /// Brings counts and histograms in `saved`, one of [`save_conditions`](Self::save_conditions), up to date without allocating.
     pub(super) fn refresh_conditions(&self, events: Events, saved: &mut [SavedConditions]) {
         for saved in saved {
-            let event = events
-                .iter()
-                .find(|event| event.system == saved.system && event.name == saved.name);
-            let Some(state) = event.and_then(|event| self.events.get(event.index())) else {
+            let event = subject_named(events, &saved.system, &saved.name);
+            let Some(state) = event.and_then(|event| self.state_of(event)) else {
                 continue;
             };
             look(&self.shared, |guard| {
@@ -372,7 +379,7 @@ impl<P: Platform> Instance<P> {
             let mut lose = |command: &str| {
                 lost.push(alloc::format!("{}:{}: {command}", saved.system, saved.name));
             };
-            let Some(event) = find(&saved.system, &saved.name).map(|i| events[i]) else {
+            let Some(event) = subject_named(events, &saved.system, &saved.name) else {
                 lose(&saved.filter);
                 saved.triggers.iter().for_each(|t| lose(&t.command));
                 continue;
@@ -385,6 +392,14 @@ impl<P: Platform> Instance<P> {
             }
             let (list, gone) = TriggerList::restore(&subject(event, &find), &saved.triggers);
             gone.iter().for_each(|command| lose(command));
+            // Each has brought the counts that they have in common.
+            let list = match self.share_named(event, &TriggerList::default(), list) {
+                Ok(list) => list,
+                Err(name) => {
+                    lose(&name);
+                    continue;
+                }
+            };
             if list.needs_snapshot() && self.allocate_locked().is_err() {
                 lose("snapshot (no memory)");
             }
@@ -412,6 +427,11 @@ impl<P: Platform> Instance<P> {
 /// Where the callers stand in a record of `ftrace:kernel_stack`: after the common fields and their number, aligned.
 pub(crate) const STACK_AT: usize = crate::event::COMMON_SIZE + 8;
 
+/// The piece `part` of `text`, as a piece of it.
+fn text_at<'t>(text: &'t str, part: &str) -> &'t str {
+    text.find(part).map_or("", |at| &text[at..at + part.len()])
+}
+
 fn shown(e: &FilterError) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
@@ -422,7 +442,6 @@ fn shown(e: &FilterError) -> String {
 /// An instance, as the triggers of its events act on it.
 pub(super) struct Acting<'i, P: Platform> {
     pub(super) instance: &'i Instance<P>,
-    pub(super) events: Events,
 }
 
 impl<P: Platform> Actions for Acting<'_, P> {
@@ -443,13 +462,23 @@ impl<P: Platform> Actions for Acting<'_, P> {
     }
 
     fn event_enabled(&self, event: usize) -> bool {
-        let event = self.events.get(event);
+        let event = self.instance.declared.get(event);
         event.is_some_and(|event| self.instance.event_enabled(event))
     }
 
     fn set_event_enabled(&self, event: usize, on: bool) {
-        if let Some(event) = self.events.get(event) {
+        if let Some(event) = self.instance.declared.get(event) {
             self.instance.set_event_enabled(event, on);
         }
+    }
+
+    fn pause_hists(&self, event: usize, paused: bool) {
+        let Some(state) = self.instance.events.get(event) else {
+            return;
+        };
+        look(&self.instance.shared, |guard| {
+            state.triggers.get(guard)?.pause_hists(paused);
+            Some(())
+        });
     }
 }

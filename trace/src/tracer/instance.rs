@@ -1,8 +1,11 @@
 //! One named set of buffers: what an instance under `instances/` is, and what the top directory is.
 
 use super::choices::Choices;
-use super::conditions::{EventState, Refusals};
-use super::quiesce::Domain;
+use super::conditions::EventState;
+use super::map::none_mapped;
+use super::pids::Pids;
+use super::quiesce::{Domain, Place};
+use super::refusals::Refusals;
 use super::{Boundary, MAX_CPUS, pages_for};
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -30,6 +33,8 @@ pub(super) struct Cpu<P: Platform> {
     pub(super) last_pid: AtomicU32,
     /// A snapshot is to be taken as soon as the write that is under way has ended.
     pub(super) pending: AtomicBool,
+    /// Its bit in `tracing_cpumask`. Only who looks `last_pid` up in vain looks at it: see `cpumask`.
+    pub(super) allowed: AtomicBool,
 }
 
 impl<P: Platform> Cpu<P> {
@@ -40,6 +45,7 @@ impl<P: Platform> Cpu<P> {
             snapshot,
             last_pid: AtomicU32::new(u32::MAX),
             pending: AtomicBool::new(false),
+            allowed: AtomicBool::new(true),
         }
     }
 }
@@ -65,10 +71,20 @@ pub struct Instance<P: Platform> {
     order: AtomicU8,
     /// The newest time of the clock `global`.
     newest: AtomicU64,
+    /// When the buffers were cleared last, in units of the clock: what `latency-format` counts from.
+    pub(super) cleared: AtomicU64,
     /// Snapshots of single CPUs that had to wait for the end of a write.
     pub(super) deferred: AtomicU64,
-    /// What is attached to each declared event, in the table's order.
+    /// The declared events.
+    pub(super) declared: &'static [&'static EventDesc],
+    /// What is attached to each of them, in their order.
     pub(super) events: Box<[EventState]>,
+    /// What is attached to `ftrace:print`, the events of `trace_marker`.
+    pub(super) print: EventState,
+    /// That has triggers.
+    pub(super) print_seen: AtomicBool,
+    /// Whose events are recorded.
+    pub(super) pids: Pids,
     /// What was wrong with commands to those.
     pub(super) refusals: Refusals,
 }
@@ -76,7 +92,8 @@ pub struct Instance<P: Platform> {
 /// What all instances of a tracer share.
 pub(super) struct Shared {
     pub(super) domain: Domain,
-    pub(super) cmdlines: super::cmdlines::Cmdlines,
+    /// Always there, unless a new tracer had no memory for it: then no name is known.
+    pub(super) cmdlines: Place<super::cmdlines::Cmdlines>,
     /// Records that the slow path could not take.
     pub(super) oversized: AtomicU64,
 }
@@ -93,12 +110,17 @@ pub(super) struct Parts<P: Platform> {
     pub(super) options: u32,
     pub(super) buffer_percent: u8,
     pub(super) order: u8,
-    pub(super) nr_events: usize,
+    pub(super) declared: &'static [&'static EventDesc],
 }
 
 impl<P: Platform> Parts<P> {
     /// Of an instance as it begins.
-    pub(super) fn new(slot: u8, name: String, cpus: Vec<Cpu<P>>, nr_events: usize) -> Self {
+    pub(super) fn new(
+        slot: u8,
+        name: String,
+        cpus: Vec<Cpu<P>>,
+        declared: &'static [&'static EventDesc],
+    ) -> Self {
         Parts {
             slot,
             name,
@@ -110,7 +132,7 @@ impl<P: Platform> Parts<P> {
             options: TraceOption::DEFAULT,
             buffer_percent: super::DEFAULT_PERCENT,
             order: 0,
-            nr_events,
+            declared,
         }
     }
 }
@@ -182,10 +204,15 @@ impl<P: Platform> Instance<P> {
             control: Mutex::new(()),
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
             deferred: AtomicU64::new(0),
-            events: (0..parts.nr_events)
+            declared: parts.declared,
+            events: (parts.declared.iter())
                 .map(|_| EventState::default())
                 .collect(),
+            print: EventState::default(),
+            print_seen: AtomicBool::new(false),
+            pids: Pids::default(),
             refusals: Refusals::default(),
         };
         instance.apply_overwrite();
@@ -316,6 +343,11 @@ impl<P: Platform> Instance<P> {
         }
     }
 
+    /// When all buffers were cleared last, in units of the clock; 0 if they never were.
+    pub fn cleared_at(&self) -> u64 {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
     /// Clears the buffer of one CPU, or of all.
     ///
     /// # Errors
@@ -334,6 +366,7 @@ impl<P: Platform> Instance<P> {
             cpu.buffer.clear()?;
         }
         self.boundaries.lock().clear();
+        self.cleared.store(self.peek_now(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -353,8 +386,8 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Size`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::CpuCount`]; then every buffer has
-    /// its old size (and all its events, unless one had been made smaller already before another could not be).
+    /// [`TraceError::Size`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::CpuCount`],
+    /// [`TraceError::Mapped`]; then every buffer has its old size (and all its events, unless one had been made smaller already before another could not be).
     pub fn resize(&self, cpu: Option<usize>, size_kb: u64) -> Result<(), TraceError> {
         if size_kb == 0 {
             return Err(TraceError::Size);
@@ -366,6 +399,8 @@ impl<P: Platform> Instance<P> {
             Some(cpu) => core::slice::from_ref(self.one(cpu)?),
             None => &self.cpus[..],
         };
+        // Before anything is lost.
+        none_mapped(chosen)?;
         for (done, cpu) in chosen.iter().enumerate() {
             if let Err(e) = cpu.resize(pages) {
                 for cpu in &chosen[..done] {
@@ -389,14 +424,15 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`]; then the sub-buffers have their old size (and
-    /// buffers that had been changed already are empty).
+    /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Mapped`]; then the sub-buffers have
+    /// their old size (and buffers that had been changed already are empty).
     pub fn set_subbuf_order(&self, order: u8) -> Result<(), TraceError> {
         let _control = self.control.lock();
         let old = self.subbuf_order();
         if order == old {
             return Ok(());
         }
+        none_mapped(&self.cpus)?;
         for (done, cpu) in self.cpus.iter().enumerate() {
             if let Err(e) = cpu.set_order(order) {
                 for cpu in &self.cpus[..=done] {

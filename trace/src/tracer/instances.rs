@@ -16,12 +16,16 @@ pub const MAX_INSTANCES: usize = 64;
 /// Bytes of the longest name: Linux's `NAME_MAX`.
 const NAME_MAX: usize = 255;
 
-pub(super) fn shared(nr_cpus: usize) -> Arc<Shared> {
-    Arc::new(Shared {
+/// What instances share; with room for the names of `names` tasks.
+pub(super) fn shared(nr_cpus: usize, names: usize) -> Arc<Shared> {
+    let shared = Shared {
         domain: Domain::new(nr_cpus),
-        cmdlines: Cmdlines::new(),
+        cmdlines: Place::empty(),
         oversized: AtomicU64::new(0),
-    })
+    };
+    let cmdlines = Cmdlines::new(names).map(Arc::new);
+    shared.cmdlines.put(cmdlines, &shared.domain);
+    Arc::new(shared)
 }
 
 pub(super) fn no_slots<P: Platform>() -> Box<[Place<Instance<P>>]> {
@@ -73,7 +77,7 @@ impl<P: Platform> Tracer<P> {
             .ok_or(Errno::ENOSPC)?;
         named.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let cpus = fresh_cpus(&self.platform, self.top.nr_cpus(), self.instance_kb, 0)?;
-        let mut parts = Parts::new(slot, String::from(name), cpus, self.events().len());
+        let mut parts = Parts::new(slot, String::from(name), cpus, self.events());
         parts.options = self.top.options();
         let instance = Instance::from_parts(self.platform.clone(), self.shared.clone(), parts);
         Ok(self.publish(&mut named, instance))

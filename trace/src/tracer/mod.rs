@@ -10,8 +10,12 @@
 //! | `instances` | making and removing them by name |
 //! | `record` | the way of an event into the buffers |
 //! | `conditions` | filters and triggers, as files set and show them |
+//! | `named` | histograms that count together |
+//! | `refusals` | what was wrong: `error_log` |
 //! | `snapshot` | the second set of buffers |
 //! | `choices` | options |
+//! | `pids` | the tasks whose events are recorded |
+//! | `cpumask` | the CPUs whose events are recorded |
 //! | `cmdlines` | the names of tasks that recorded |
 //! | `quiesce` | when what writers find by pointers may be freed |
 //! | `state`, `adopt` | the crossing |
@@ -20,20 +24,27 @@ mod adopt;
 mod choices;
 mod cmdlines;
 mod conditions;
+mod cpumask;
 mod instance;
 mod instances;
+mod map;
+mod named;
+mod pids;
 mod quiesce;
 mod record;
+mod refusals;
 mod snapshot;
 mod state;
 
 pub use adopt::Report;
 pub use choices::DEFAULT_PERCENT;
-pub use cmdlines::{SIZE as CMDLINES, SavedName, TaskName};
+pub use cmdlines::{MAX_SIZE as MAX_CMDLINES, SIZE as CMDLINES, SavedName, TaskName};
 pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
+pub use pids::PidList;
+pub use refusals::{SavedComplaint, SavedRefusal};
 pub use state::{Boundary, CpuState, ExtraState, InstanceState, SavedOption, TracerState};
 
 use crate::error::TraceError;
@@ -129,8 +140,8 @@ impl<P: Platform> Tracer<P> {
         for desc in events.declared() {
             desc.clear_masks();
         }
-        let shared = instances::shared(nr_cpus);
-        let parts = Parts::new(TOP, String::new(), cpus, events.declared().len());
+        let shared = instances::shared(nr_cpus, CMDLINES);
+        let parts = Parts::new(TOP, String::new(), cpus, events.declared());
         let top = Instance::from_parts(platform.clone(), shared.clone(), parts);
         Ok(Tracer {
             platform,

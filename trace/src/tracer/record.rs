@@ -5,11 +5,13 @@
 //! something of it (a bit in the event's mask) shows the bytes to its filter, and copies them into its buffer.
 //! No lock is taken; see `quiesce` for what is found by pointers.
 
-use super::cmdlines::TaskName;
+use super::cmdlines::{Cmdlines, TaskName};
 use super::conditions::Acting;
-use super::instance::{Cpu, Instance, TOP};
+use super::instance::{Cpu, Instance, Shared, TOP};
+use super::pids::Other;
 use super::quiesce::{Guard, with_scratch};
-use super::{Tracer, quiesce};
+use super::{MAX_CMDLINES, Tracer, quiesce};
+use crate::error::TraceError;
 use crate::event::filter::{Filter, Recorder};
 use crate::event::trigger::TriggerList;
 use crate::event::{self, COMMON_SIZE, EventDesc, PRINT_ID, RAW_DATA_ID, Record};
@@ -17,12 +19,12 @@ use crate::options::TraceOption;
 use crate::platform::{Context, Platform};
 use crate::ring::ReserveError;
 use crate::sync::Ordering;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// One event on its way through the slow path.
 struct Passing<'a> {
     desc: &'static EventDesc,
-    /// All declared events.
-    events: &'static [&'static EventDesc],
     cycles: Option<u64>,
     cpu: usize,
     context: Context,
@@ -89,7 +91,6 @@ impl<P: Platform> Tracer<P> {
                 fill(&mut Record::begin_in(bytes, desc.id(), size, &context));
                 let passing = Passing {
                     desc,
-                    events: self.events(),
                     cycles,
                     cpu,
                     context,
@@ -129,7 +130,8 @@ impl<P: Platform> Tracer<P> {
 
     /// The name of task `pid` as it was when it recorded, or as the machine knows it.
     pub fn task_name(&self, pid: i32) -> TaskName {
-        self.shared.cmdlines.get(pid).unwrap_or_else(|| {
+        let saved = self.shared.with_cmdlines(|cmdlines| cmdlines.get(pid));
+        saved.flatten().unwrap_or_else(|| {
             let mut name = TaskName::default();
             self.platform.comm(pid, &mut name);
             name
@@ -138,7 +140,37 @@ impl<P: Platform> Tracer<P> {
 
     /// The tasks whose names were taken down when they recorded.
     pub fn saved_cmdlines(&self) -> impl Iterator<Item = (i32, TaskName)> + '_ {
-        self.shared.cmdlines.all()
+        let all = self
+            .shared
+            .with_cmdlines(|cmdlines| cmdlines.all().collect::<Vec<_>>());
+        all.unwrap_or_default().into_iter()
+    }
+
+    /// How many names there is room for.
+    pub fn cmdlines_size(&self) -> usize {
+        self.shared.with_cmdlines(Cmdlines::size).unwrap_or(0)
+    }
+
+    /// Makes room for the names of `size` tasks. Those that were taken down are forgotten, as in Linux.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::NoMemory`]; then all is as it was.
+    pub fn set_cmdlines_size(&self, size: usize) -> Result<(), TraceError> {
+        let new = Cmdlines::new(size.min(MAX_CMDLINES)).ok_or(TraceError::NoMemory)?;
+        let shared = &self.shared;
+        shared.cmdlines.put(Some(Arc::new(new)), &shared.domain);
+        // Every task is to be taken down again.
+        self.for_each_instance(Instance::forget_tasks);
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Does something with the table of names; `None` if there is none.
+    pub(super) fn with_cmdlines<R>(&self, f: impl FnOnce(&Cmdlines) -> R) -> Option<R> {
+        let guard = self.domain.enter(0)?;
+        self.cmdlines.get(&guard).map(f)
     }
 }
 
@@ -149,7 +181,11 @@ impl<P: Platform> Instance<P> {
             return;
         };
         let filter = state.filter.get(guard);
+        // The event of a task that is left out is shown to nobody; only a trigger that asks nothing of it is pulled.
+        let other = Other::of(event.desc, event.record);
+        let ignored = self.pids.ignore(guard, event.context.pid, other);
         let triggers = state.triggers.get(guard);
+        let triggers = triggers.filter(|list| !ignored || !list.is_conditional());
         let mut name = TaskName::default();
         if filter.is_some_and(Filter::needs_comm) || triggers.is_some_and(TriggerList::needs_comm) {
             self.platform.comm(event.context.pid, &mut name);
@@ -159,13 +195,11 @@ impl<P: Platform> Instance<P> {
             comm: name.as_str(),
             ts: triggers.map_or(0, |_| self.peek_now()),
         };
-        let acting = Acting {
-            instance: self,
-            events: event.events,
-        };
+        let acting = Acting { instance: self };
         // A trigger sees the event whether it is recorded or not, and may be what switches recording on.
         let after = triggers.map(|list| (list, list.fire(event.record, &recorder, &acting)));
-        if event.desc.enabled_in(self.slot)
+        if !ignored
+            && event.desc.enabled_in(self.slot)
             && self.tracing_on()
             && filter.is_none_or(|filter| filter.matches(event.record, &recorder))
         {
@@ -218,8 +252,10 @@ impl<P: Platform> Instance<P> {
         cycles: Option<u64>,
         fill: impl FnOnce(&mut crate::ring::Reservation<'c, P>),
     ) -> Result<(), ReserveError> {
-        if cpu.last_pid.load(Ordering::Relaxed) != context.pid as u32 {
-            self.take_down(cpu, context.pid);
+        if cpu.last_pid.load(Ordering::Relaxed) != context.pid as u32
+            && !self.take_down(cpu, context.pid)
+        {
+            return Err(ReserveError::Disabled);
         }
         let level = event::level_of(context);
         let clock = || self.now();
@@ -235,18 +271,23 @@ impl<P: Platform> Instance<P> {
         Ok(())
     }
 
-    /// Takes the task's name down, if that is wanted.
+    /// Takes the task's name down, if that is wanted; false if this CPU's events are not: see `cpumask`.
     #[cold]
     #[inline(never)]
-    fn take_down(&self, cpu: &Cpu<P>, pid: i32) {
+    fn take_down(&self, cpu: &Cpu<P>, pid: i32) -> bool {
+        if !cpu.is_allowed() {
+            return false;
+        }
         if self.option(TraceOption::RecordCmd) {
             let mut name = TaskName::default();
             self.platform.comm(pid, &mut name);
-            if !self.shared.cmdlines.put(pid, &name) {
-                return;
+            let put = |cmdlines: &Cmdlines| cmdlines.put(pid, &name);
+            if self.shared.with_cmdlines(put) == Some(false) {
+                return true;
             }
         }
-        cpu.last_pid.store(pid as u32, Ordering::Relaxed);
+        cpu.note(pid as u32);
+        true
     }
 
     /// Records `text` as `ftrace:print`, as a write to `trace_marker` does: a newline is added where there is none at the
@@ -261,10 +302,48 @@ impl<P: Platform> Instance<P> {
         let text = &text[..text.len().min(event::MAX_STRING)];
         let ip = self.platform.marker_ip().to_ne_bytes();
         let size = COMMON_SIZE + IP + text.len() + 2;
-        self.write(PRINT_ID, size, 0, None, |record| {
-            record.put(COMMON_SIZE, &ip);
-            record.put(COMMON_SIZE + IP, text);
-            record.put(COMMON_SIZE + IP + text.len(), b"\n\0");
+        let write = || {
+            self.write(PRINT_ID, size, 0, None, |record| {
+                record.put(COMMON_SIZE, &ip);
+                record.put(COMMON_SIZE + IP, text);
+                record.put(COMMON_SIZE + IP + text.len(), b"\n\0");
+            })
+        };
+        if !self.print_seen.load(Ordering::Relaxed) {
+            return write();
+        }
+        self.platform.no_preempt(|| {
+            let cpu = self.platform.cpu();
+            let Some(guard) = self.shared.domain.enter(cpu) else {
+                return write();
+            };
+            let acting = Acting { instance: self };
+            let triggers = self.print.triggers.get(&guard);
+            let after = triggers.and_then(|list| {
+                let context = self.platform.context();
+                // As in Linux, triggers see the text without the newline that is put behind it.
+                with_scratch(size, |bytes| {
+                    let mut record: Record<'_, '_, P> =
+                        Record::begin_in(bytes, PRINT_ID, size, &context);
+                    record.put(COMMON_SIZE, &ip);
+                    record.put(COMMON_SIZE + IP, text);
+                    let mut name = TaskName::default();
+                    if list.needs_comm() {
+                        self.platform.comm(context.pid, &mut name);
+                    }
+                    let recorder = Recorder {
+                        cpu: cpu as u32,
+                        comm: name.as_str(),
+                        ts: self.peek_now(),
+                    };
+                    (list, list.fire_late(bytes, &recorder, &acting))
+                })
+            });
+            let written = write();
+            if let Some((list, after)) = after {
+                list.fire_after(after, &acting);
+            }
+            written
         })
     }
 

@@ -4,6 +4,7 @@
 //! snapshot, any other number clears the snapshot if there is one.
 
 use super::instance::{Cpu, Instance};
+use super::map::none_mapped;
 use super::pages_for;
 use crate::error::TraceError;
 use crate::platform::Platform;
@@ -59,13 +60,15 @@ impl<P: Platform> Instance<P> {
     ///
     /// # Errors
     ///
-    /// [`TraceError::NoMemory`]; [`TraceError::Busy`] if a write does not end; [`TraceError::CpuCount`].
+    /// [`TraceError::NoMemory`]; [`TraceError::Busy`] if a write does not end; [`TraceError::CpuCount`]; [`TraceError::Mapped`] if any
+    /// of the instance's buffers is mapped.
     pub fn take_snapshot(&self, cpu: Option<usize>) -> Result<(), TraceError> {
         let _control = self.control.lock();
         let chosen = match cpu {
             Some(cpu) => core::slice::from_ref(self.one(cpu)?),
             None => &self.cpus[..],
         };
+        none_mapped(&self.cpus)?;
         self.allocate_locked()?;
         for cpu in chosen {
             cpu.buffer.swap(&cpu.snapshot)?;
@@ -75,7 +78,7 @@ impl<P: Platform> Instance<P> {
 
     /// Takes a snapshot of all CPUs from any context, without waiting. Where a write is under way on a CPU, that one's is taken
     /// as soon as the write has ended, and counted as [deferred](Self::deferred_snapshots). Without allocated buffers
-    /// nothing happens.
+    /// nothing happens, nor on a CPU whose buffer is mapped.
     pub fn snapshot_now(&self) {
         for cpu in &self.cpus {
             cpu.snapshot_or_defer(&self.deferred);

@@ -3,10 +3,15 @@
 //! Version 1 knew the top instance's buffers alone. Version 2 adds what is chosen beside them, snapshots, filters and triggers
 //! (as the text that makes them), the other instances, and the names of tasks. A state of version 1 is still read; a kernel that
 //! knows version 1 only refuses version 2 by its number.
+//!
+//! An instance's choices have a history of their own: their version 2 adds which tasks and CPUs are recorded, and what was
+//! refused. A kernel that knows version 1 of them reads version 2, and leaves that out.
 
-use super::cmdlines::SavedName;
+use super::cmdlines::{Cmdlines, SavedName};
 use super::conditions::SavedConditions;
 use super::instance::Instance;
+use super::pids::PidList;
+use super::refusals::{SavedComplaint, SavedRefusal};
 use super::{DEFAULT_KB, Tracer};
 use crate::clock::ClockId;
 use crate::error::TraceError;
@@ -76,7 +81,7 @@ pub struct InstanceState {
 
 /// What is chosen in an instance beside its buffers, and its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
-#[kstate(nested)]
+#[kstate(nested, version = 2, min_version = 1, readable_by = 1)]
 pub struct ExtraState {
     /// The options, each by its name: what this kernel does not know is left out, what is not there has its default.
     pub options: Vec<SavedOption>,
@@ -90,6 +95,24 @@ pub struct ExtraState {
     pub conditions: Vec<SavedConditions>,
     /// Snapshots that had to wait for the end of a write.
     pub deferred: u64,
+    /// `set_event_pid`.
+    #[kstate(since = 2, default)]
+    pub pids: Vec<i32>,
+    /// `set_event_notrace_pid`.
+    #[kstate(since = 2, default)]
+    pub notrace_pids: Vec<i32>,
+    /// The CPUs that `tracing_cpumask` leaves out.
+    #[kstate(since = 2, default)]
+    pub masked_cpus: Vec<u32>,
+    /// When the buffers were cleared last, in units of the clock.
+    #[kstate(since = 2, default)]
+    pub cleared: u64,
+    /// `error_log`.
+    #[kstate(since = 2, default)]
+    pub error_log: Vec<SavedComplaint>,
+    /// What the `filter` files show of refused filters.
+    #[kstate(since = 2, default)]
+    pub refused: Vec<SavedRefusal>,
 }
 
 /// An option.
@@ -159,7 +182,9 @@ impl<P: Platform> Tracer<P> {
             boundaries: self.boundaries(),
             extra: self.top.save_extra(self)?,
             instances,
-            cmdlines: self.shared.cmdlines.save(),
+            cmdlines: (self.shared)
+                .with_cmdlines(Cmdlines::save)
+                .unwrap_or_default(),
             instance_kb: self.instance_kb,
         })
     }
@@ -183,7 +208,11 @@ impl<P: Platform> Tracer<P> {
         state.tracing_on = self.tracing_on();
         state.clock = self.clock();
         state.counter = self.counter.load(Ordering::Relaxed);
-        self.shared.cmdlines.refresh(&mut state.cmdlines);
+        if self.cmdlines_size() != state.cmdlines.len() {
+            return Err(TraceError::StateShape);
+        }
+        self.shared
+            .with_cmdlines(|cmdlines| cmdlines.refresh(&mut state.cmdlines));
         for (saved, instance) in state.instances.iter_mut().zip(named.iter()) {
             if saved.name != instance.name() {
                 return Err(TraceError::StateShape);
@@ -242,6 +271,15 @@ impl<P: Platform> Instance<P> {
             enabled,
             conditions: self.save_conditions(tracer.events()),
             deferred: self.deferred_snapshots(),
+            pids: self.pids(PidList::Only),
+            notrace_pids: self.pids(PidList::Not),
+            masked_cpus: (0..self.nr_cpus())
+                .filter(|cpu| !self.cpu_allowed(*cpu))
+                .map(|cpu| cpu as u32)
+                .collect(),
+            cleared: self.cleared_at(),
+            error_log: self.save_log(),
+            refused: self.save_refused(),
         })
     }
 

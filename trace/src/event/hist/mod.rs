@@ -9,8 +9,8 @@
 //! field of the event, a common one, `common_cpu` or `common_timestamp`. At most 3 keys, 3 values, 2 sort fields.
 //!
 //! Source of grammar, sentences and layout: Linux's `trace_events_hist.c`. Where Baton differs: string keys are compared and
-//! shown by their first [`TEXT_BYTES`] bytes (Linux: 256); histograms of one name do not share their counts; there are no
-//! variables, expressions, actions, stack traces or symbols.
+//! shown by their first [`TEXT_BYTES`] bytes (Linux: 256); histograms share their counts by name within an instance (Linux:
+//! over all); there are no variables, expressions, actions, stack traces or symbols.
 //!
 //! A kexec takes the counts along. Their description has its final size before the last records are counted, so it has room
 //! for [`SPARE_ENTRIES`] keys that come after it, of every kind (text too is kept at a fixed width); the records of still later
@@ -27,6 +27,7 @@ use super::filter::Recorder;
 use super::format::int_at;
 use crate::sync::{AtomicBool, Ordering};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use handover::KState;
 use map::{Entry, Map};
@@ -117,12 +118,18 @@ pub(crate) struct Spec {
     no_hitcount: bool,
 }
 
+/// What a histogram has counted. Those of one name have it in common.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    map: Map,
+    paused: AtomicBool,
+}
+
 /// A histogram.
 #[derive(Debug)]
 pub struct Hist {
     spec: Spec,
-    map: Map,
-    paused: AtomicBool,
+    counts: Arc<Counts>,
 }
 
 /// A histogram's content as it crosses a kexec.
@@ -155,6 +162,20 @@ impl Source {
 
     fn words(self) -> usize {
         if self.is_text() { TEXT_WORDS } else { 1 }
+    }
+
+    /// The same kind of field, wherever it stands.
+    fn is_like(self, other: Source) -> bool {
+        match (self, other) {
+            (
+                Source::Int { size, signed, .. },
+                Source::Int {
+                    size: n, signed: s, ..
+                },
+            ) => (size, signed) == (n, s),
+            (Source::Chars { size, .. }, Source::Chars { size: n, .. }) => size == n,
+            (a, b) => core::mem::discriminant(&a) == core::mem::discriminant(&b),
+        }
     }
 
     /// The number; `None` if the record is too short.
@@ -238,6 +259,26 @@ impl Spec {
             && self.sort == other.sort
             && self.no_hitcount == other.no_hitcount
     }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether the other, of whichever event, counts by the same fields: as Linux's `hist_trigger_match` compares two of one
+    /// name.
+    pub(crate) fn is_like(&self, other: &Spec) -> bool {
+        let keys = self.keys.iter().zip(&other.keys);
+        let vals = self.vals.iter().zip(&other.vals);
+        self.keys.len() == other.keys.len()
+            && self.vals.len() == other.vals.len()
+            && self.sort == other.sort
+            && { keys }
+                .all(|(a, b)| a.name == b.name && a.form == b.form && a.source.is_like(b.source))
+            && { vals }.all(|(a, b)| {
+                (&a.name, a.size, a.signed, a.hex) == (&b.name, b.size, b.signed, b.hex)
+            })
+    }
 }
 
 impl Hist {
@@ -245,11 +286,25 @@ impl Hist {
     pub(crate) fn new(spec: Spec, paused: bool) -> Option<Hist> {
         let sums = 1 + spec.vals.len();
         let map = Map::new(spec.bits, spec.key_words(), spec.note_words(), sums)?;
-        Some(Hist {
-            spec,
-            map,
-            paused: AtomicBool::new(paused),
-        })
+        let paused = AtomicBool::new(paused);
+        let counts = Arc::new(Counts { map, paused });
+        Some(Hist { spec, counts })
+    }
+
+    /// The same that counts into `counts`, which are those of one that [is like](Spec::is_like) it.
+    pub(crate) fn sharing(&self, counts: Arc<Counts>) -> Hist {
+        Hist {
+            spec: self.spec.clone(),
+            counts,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    fn map(&self) -> &Map {
+        &self.counts.map
     }
 
     pub(crate) fn spec(&self) -> &Spec {
@@ -258,11 +313,11 @@ impl Hist {
 
     /// Whether it counts nothing now.
     pub fn paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+        self.counts.paused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_paused(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Relaxed);
+        self.counts.paused.store(paused, Ordering::Relaxed);
     }
 
     /// Whether [`Recorder::comm`] is looked at.
@@ -299,17 +354,17 @@ impl Hist {
             *sum = int_at(record, val.offset, val.size, val.signed)?;
         }
         let notes = &notes[..self.spec.note_words()];
-        self.map
+        self.map()
             .add(&words[..at], notes, &sums[..1 + self.spec.vals.len()]);
         Some(())
     }
 
     /// The content as it crosses a kexec, with room for [`SPARE_ENTRIES`] keys more where the table has it too.
     pub fn save(&self) -> HistState {
-        let (mut entries, hits, dropped) = self.map.snapshot();
+        let (mut entries, hits, dropped) = self.map().snapshot();
         // One that was put in but not counted yet is found by `refresh`.
         entries.retain(|e| e.sums.first().is_some_and(|hits| *hits != 0));
-        let free = self.map.capacity().saturating_sub(entries.len());
+        let free = self.map().capacity().saturating_sub(entries.len());
         let spare = free.min(SPARE_ENTRIES) * self.entry_words();
         HistState {
             paused: self.paused(),
@@ -333,8 +388,8 @@ impl Hist {
     /// Brings `state`, one of [`save`](Self::save), up to date, without allocating and without changing its size. New keys
     /// take its spare entries; what was counted under keys beyond these counts as dropped. One call at a time.
     pub fn refresh(&self, state: &mut HistState) {
-        let counted = self.map.refresh(&mut state.words);
-        let (hits, dropped) = self.map.totals();
+        let counted = self.map().refresh(&mut state.words);
+        let (hits, dropped) = self.map().totals();
         state.paused = self.paused();
         state.hits = counted;
         state.dropped = dropped.wrapping_add(hits.wrapping_sub(counted));
@@ -359,6 +414,6 @@ impl Hist {
                 sums: words[key + notes..].into(),
             })
             .collect();
-        self.map.restore(&entries, state.hits, state.dropped) && fits
+        self.map().restore(&entries, state.hits, state.dropped) && fits
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn complain(
         errno,
         entry: Some(LogEntry {
             location: format!("hist:{system}:{name}"),
-            text,
+            text: text.into(),
             command: command.into(),
             // `part` is a piece of `command` as a rule; where it is not, Linux points at the start.
             position: (part.as_ptr() as usize)
@@ -97,7 +97,7 @@ impl Parser<'_> {
                 Some((_, "")) => return Err(self.wrong(part, "Empty assignment")),
                 Some(("keys" | "key", list)) => keys = Some(list),
                 Some(("vals" | "val" | "values", list)) => vals = Some(list),
-                Some(("sort", list)) => sort = Some(list),
+                Some(("sort", list)) => sort = Some((part, list)),
                 Some(("name", text)) => name = Some(String::from(text)),
                 Some(("size", text)) => {
                     let size: u32 = text.parse().map_err(|_| quiet())?;
@@ -226,14 +226,16 @@ impl Parser<'_> {
         Ok(vals)
     }
 
-    fn sorts(&self, spec: &Spec, list: Option<&str>) -> Result<Vec<Sort>, Complaint> {
+    /// `sort` is the whole assignment, and what is assigned.
+    fn sorts(&self, spec: &Spec, sort: Option<(&str, &str)>) -> Result<Vec<Sort>, Complaint> {
+        let (whole, list) = sort.unwrap_or(("", "hitcount"));
         let mut sorts = Vec::new();
-        for part in list.unwrap_or("hitcount").split(',') {
+        for part in list.split(',') {
             if part.is_empty() {
-                return Err(self.wrong(list.unwrap_or(""), "Empty sort field"));
+                return Err(self.wrong(whole, "Empty sort field"));
             }
             if sorts.len() == MAX_SORTS {
-                return Err(self.wrong(part, "Too many sort fields (Max = 2)"));
+                return Err(self.wrong(whole, "Too many sort fields (Max = 2)"));
             }
             // A field may be named with its own modifier, as the `trigger` file shows it.
             let (field, descending) = match part.rsplit_once('.') {

@@ -144,7 +144,7 @@ impl super::Val {
 
 impl Hist {
     fn sorted(&self) -> (Vec<Entry>, u64, u64) {
-        let (mut entries, hits, drops) = self.map.snapshot();
+        let (mut entries, hits, drops) = self.map().snapshot();
         entries.sort_by(|a, b| {
             self.spec
                 .sort

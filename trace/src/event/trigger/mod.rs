@@ -11,24 +11,29 @@
 //! | `snapshot` | swaps the buffers with the snapshot's |
 //! | `stacktrace` | records who called |
 //! | `enable_event:SYSTEM:EVENT`, `disable_event:...` | switches another event |
+//! | `enable_hist:SYSTEM:EVENT`, `disable_hist:...` | lets that event's histograms count, or pauses them |
 //! | `hist:keys=...` | counts, see [`super::hist`] |
 //!
 //! An event has at most one trigger of each of these kinds (`traceon` and `traceoff` are one kind), one
-//! `enable_event` or `disable_event` for each other event, and any number of different histograms. `traceoff` and `stacktrace`
-//! are done after the event is recorded, the others before; a count goes down only where something was done.
+//! `enable_event` or `disable_event` and one `enable_hist` or `disable_hist` for each other event, and any number of different
+//! histograms. `traceoff` and `stacktrace` are done after the event is recorded, the others before. `snapshot` is done after
+//! it, so that the snapshot ends with the event, if any of the event's triggers looks at the record ([conditional]); else
+//! before it: as in Linux, where a snapshot swaps the buffers while the event is reserved in one, or is not yet. A count
+//! goes down only where something was done.
+//!
+//! [conditional]: TriggerList::is_conditional
 //!
 //! A [`TriggerList`] never changes, but for its counts and histograms, so that a writer in any context can walk it without a lock:
 //! a command makes a new one, which shares the triggers that stay.
 //!
-//! Source: Linux's `trace_events_trigger.c`. Where Baton differs: an event takes at most [`MAX_TRIGGERS`]; the commands
-//! `enable_hist` and `disable_hist` are not there.
+//! Source: Linux's `trace_events_trigger.c`. Where Baton differs: an event takes at most [`MAX_TRIGGERS`].
 
 mod parse;
 
 use super::FieldDesc;
 use super::complaint::Complaint;
 use super::filter::{Filter, Recorder};
-use super::hist::{Hist, HistState};
+use super::hist::{Counts, Hist, HistState, Spec};
 use crate::errno::Errno;
 use crate::sync::{AtomicU64, Ordering};
 use alloc::string::String;
@@ -46,7 +51,7 @@ const UNLIMITED: u64 = u64::MAX;
 
 /// What a `trigger` file shows where no trigger is set.
 pub const AVAILABLE: &str = "# Available triggers:\n\
-    # traceon traceoff snapshot stacktrace enable_event disable_event hist\n";
+    # traceon traceoff snapshot stacktrace enable_event disable_event enable_hist disable_hist hist\n";
 
 /// What triggers do to their instance. Called by writers in every context: nothing in it may lock, wait or allocate.
 pub trait Actions {
@@ -62,6 +67,10 @@ pub trait Actions {
     fn event_enabled(&self, event: usize) -> bool;
     /// Switches it.
     fn set_event_enabled(&self, event: usize, on: bool);
+    /// Pauses its histograms, or lets them go on.
+    fn pause_hists(&self, event: usize, paused: bool) {
+        let _ = (event, paused);
+    }
 }
 
 /// The event whose triggers are changed.
@@ -92,13 +101,18 @@ enum Action {
     TraceOff,
     Snapshot,
     StackTrace,
-    Event {
-        on: bool,
-        system: String,
-        name: String,
-        index: usize,
-    },
+    Event(Target),
+    Hists(Target),
     Hist(Hist),
+}
+
+/// An event that is switched, or whose histograms are.
+#[derive(Debug)]
+struct Target {
+    on: bool,
+    system: String,
+    name: String,
+    index: usize,
 }
 
 /// One trigger.
@@ -117,6 +131,7 @@ struct Trigger {
 pub struct TriggerList {
     triggers: Vec<Arc<Trigger>>,
     needs_comm: bool,
+    conditional: bool,
 }
 
 /// Triggers that are to be done once the event is recorded.
@@ -144,14 +159,29 @@ impl Action {
             (TraceOn | TraceOff, TraceOn | TraceOff)
             | (Snapshot, Snapshot)
             | (StackTrace, StackTrace) => true,
-            (Event { index: a, .. }, Event { index: b, .. }) => a == b,
+            (Event(a), Event(b)) | (Hists(a), Hists(b)) => a.index == b.index,
             (Hist(a), Hist(b)) => a.spec().same(b.spec()),
             _ => false,
         }
     }
 
-    fn is_after(&self) -> bool {
-        matches!(self, Action::TraceOff | Action::StackTrace)
+    /// Whether it is done once the event is recorded; `late`: the event stands in the buffer already when triggers are asked.
+    fn is_after(&self, late: bool) -> bool {
+        match self {
+            Action::TraceOff | Action::StackTrace => true,
+            Action::Snapshot => late,
+            _ => false,
+        }
+    }
+
+    /// The command of one that switches something of another event.
+    fn switch(&self) -> &'static str {
+        match self {
+            Action::Event(Target { on: true, .. }) => "enable_event",
+            Action::Event(_) => "disable_event",
+            Action::Hists(Target { on: true, .. }) => "enable_hist",
+            _ => "disable_hist",
+        }
     }
 }
 
@@ -170,7 +200,7 @@ impl Trigger {
         let idle = match &self.action {
             Action::TraceOn => actions.tracing_on(),
             Action::TraceOff => !actions.tracing_on(),
-            Action::Event { on, index, .. } => actions.event_enabled(*index) == *on,
+            Action::Event(to) => actions.event_enabled(to.index) == to.on,
             _ => false,
         };
         if idle || !self.counts_down() {
@@ -181,7 +211,8 @@ impl Trigger {
             Action::TraceOff => actions.set_tracing_on(false),
             Action::Snapshot => actions.snapshot(),
             Action::StackTrace => actions.stack_trace(),
-            Action::Event { on, index, .. } => actions.set_event_enabled(*index, *on),
+            Action::Event(to) => actions.set_event_enabled(to.index, to.on),
+            Action::Hists(to) => actions.pause_hists(to.index, !to.on),
             Action::Hist(hist) => hist.record(record, recorder),
         }
     }
@@ -197,11 +228,9 @@ impl Trigger {
             Action::TraceOff => out.write_str("traceoff")?,
             Action::Snapshot => out.write_str("snapshot")?,
             Action::StackTrace => out.write_str("stacktrace")?,
-            Action::Event {
-                on, system, name, ..
-            } => {
-                let command = if *on { "enable_event" } else { "disable_event" };
-                write!(out, "{command}:{system}:{name}")?;
+            Action::Event(to) | Action::Hists(to) => {
+                let Target { system, name, .. } = to;
+                write!(out, "{}:{system}:{name}", self.action.switch())?;
             }
         }
         match self.count.load(Ordering::Relaxed) {
@@ -237,11 +266,45 @@ impl TriggerList {
     pub fn switches(&self, event: usize) -> bool {
         self.triggers
             .iter()
-            .any(|t| matches!(t.action, Action::Event { index, .. } if index == event))
+            .any(|t| matches!(&t.action, Action::Event(to) if to.index == event))
+    }
+
+    /// Whether one of them looks at the record, or waits until it is written: all are asked with the record in hand then.
+    pub fn is_conditional(&self) -> bool {
+        self.conditional
+    }
+
+    /// Pauses the histograms, or lets them go on. In any context.
+    pub fn pause_hists(&self, paused: bool) {
+        for trigger in &self.triggers {
+            if let Action::Hist(hist) = &trigger.action {
+                hist.set_paused(paused);
+            }
+        }
     }
 
     /// Does what is to be done before the event is recorded; returns what is left for [`TriggerList::fire_after`].
     pub fn fire(&self, record: &[u8], recorder: &Recorder<'_>, actions: &dyn Actions) -> After {
+        self.fire_as(self.conditional, record, recorder, actions)
+    }
+
+    /// The same for an event whose triggers Linux always asks after its place in the buffer is taken: `ftrace:print`.
+    pub fn fire_late(
+        &self,
+        record: &[u8],
+        recorder: &Recorder<'_>,
+        actions: &dyn Actions,
+    ) -> After {
+        self.fire_as(true, record, recorder, actions)
+    }
+
+    fn fire_as(
+        &self,
+        late: bool,
+        record: &[u8],
+        recorder: &Recorder<'_>,
+        actions: &dyn Actions,
+    ) -> After {
         let mut after = After::default();
         for (i, trigger) in self.triggers.iter().enumerate() {
             if let Some(filter) = &trigger.filter
@@ -249,7 +312,7 @@ impl TriggerList {
             {
                 continue;
             }
-            if trigger.action.is_after() {
+            if trigger.action.is_after(late) {
                 after.0 |= 1 << (i % MAX_TRIGGERS);
             } else {
                 trigger.act(record, recorder, actions);
@@ -298,6 +361,35 @@ impl TriggerList {
         Ok(())
     }
 
+    /// Its histograms that have a name, each with what it counts by and what it has counted.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&Spec, &Arc<Counts>)> {
+        self.triggers.iter().filter_map(|t| match &t.action {
+            Action::Hist(hist) if hist.spec().name().is_some() => {
+                Some((hist.spec(), hist.counts()))
+            }
+            _ => None,
+        })
+    }
+
+    /// The list in which the histograms of this name count into `counts`, which are those of one like them.
+    pub(crate) fn sharing(&self, name: &str, counts: &Arc<Counts>) -> TriggerList {
+        let mut list = self.clone();
+        for t in &mut list.triggers {
+            if let Action::Hist(hist) = &t.action
+                && hist.spec().name() == Some(name)
+                && !Arc::ptr_eq(hist.counts(), counts)
+            {
+                *t = Arc::new(Trigger {
+                    action: Action::Hist(hist.sharing(counts.clone())),
+                    count: AtomicU64::new(t.count.load(Ordering::Relaxed)),
+                    filter: t.filter.clone(),
+                    command: t.command.clone(),
+                });
+            }
+        }
+        list
+    }
+
     /// The list without its histograms: what opening the `trigger` file to write it anew leaves.
     pub fn without_hists(&self) -> TriggerList {
         self.only(|t| !matches!(t.action, Action::Hist(_)))
@@ -311,6 +403,13 @@ impl TriggerList {
     }
 
     fn update(&mut self) {
+        self.conditional = self.triggers.iter().any(|t| {
+            t.filter.is_some()
+                || matches!(
+                    t.action,
+                    Action::Hist(_) | Action::TraceOff | Action::StackTrace
+                )
+        });
         self.needs_comm = self.triggers.iter().any(|t| {
             t.filter.as_ref().is_some_and(Filter::needs_comm)
                 || matches!(&t.action, Action::Hist(hist) if hist.needs_comm())

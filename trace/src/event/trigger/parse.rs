@@ -1,6 +1,6 @@
 //! From a command to the list of triggers that it makes.
 
-use super::{Action, MAX_COMMAND, Subject, Trigger, TriggerList, UNLIMITED};
+use super::{Action, MAX_COMMAND, Subject, Target, Trigger, TriggerList, UNLIMITED};
 use crate::errno::Errno;
 use crate::event::complaint::Complaint;
 use crate::event::filter::Filter;
@@ -39,9 +39,10 @@ pub(super) fn command(
         "traceoff" => Action::TraceOff,
         "snapshot" => Action::Snapshot,
         "stacktrace" => Action::StackTrace,
-        "enable_event" | "disable_event" => {
-            return event(list, subject, name == "enable_event", remove, rest);
-        }
+        "enable_event" => return event(list, subject, (Action::Event, true), remove, rest),
+        "disable_event" => return event(list, subject, (Action::Event, false), remove, rest),
+        "enable_hist" => return event(list, subject, (Action::Hists, true), remove, rest),
+        "disable_hist" => return event(list, subject, (Action::Hists, false), remove, rest),
         "hist" => return histogram(list, subject, remove, text, rest),
         _ => return Err(invalid()),
     };
@@ -112,7 +113,7 @@ fn parse_filter(subject: &Subject<'_>, text: &str) -> Result<Option<Filter>, Com
 fn event(
     list: &TriggerList,
     subject: &Subject<'_>,
-    on: bool,
+    (make, on): (fn(Target) -> Action, bool),
     remove: bool,
     rest: &str,
 ) -> Result<TriggerList, Complaint> {
@@ -122,12 +123,12 @@ fn event(
         return Err(invalid());
     };
     let index = (subject.find)(system, name).ok_or_else(invalid)?;
-    let action = Action::Event {
+    let action = make(Target {
         on,
         system: system.into(),
         name: name.into(),
         index,
-    };
+    });
     if remove {
         return Ok(list.only(|t| !t.action.clashes(&action)));
     }
@@ -136,8 +137,7 @@ fn event(
         Some(digits) if !digits.is_empty() => number(digits)?,
         Some(_) => return Err(invalid()),
     };
-    let word = if on { "enable_event" } else { "disable_event" };
-    let command = format!("{word}:{system}:{name}");
+    let command = format!("{}:{system}:{name}", action.switch());
     add(list, subject, action, count, filter, command)
 }
 

@@ -9,6 +9,13 @@
 //!  4  u32 number of entries
 //!  8  entries of 24 bytes: u64 start, u64 length in bytes, u32 CRC-32 of the memory, u32 zero
 //! ```
+//!
+//! For a long range that shall be checked page by page, and of which a damaged page shall be named, [`PageSeals`] is the
+//! smaller form: 4 bytes a page, declared state that crosses inside its owner's.
+
+mod pages;
+
+pub use pages::PageSeals;
 
 use alloc::vec::Vec;
 

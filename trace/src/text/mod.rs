@@ -5,9 +5,13 @@
 //!
 //! Beside Linux's lines stands one where a life of the kernel begins: `#### generation 1 (kexec) starts here ####`.
 
+mod line;
+
+pub(crate) use line::Times as LineTimes;
+
 use crate::event::{
-    self, Common, Known, PRINT_ID, RAW_DATA_ID, STACK_ID, flags, write_bytes, write_known,
-    write_unknown,
+    self, EventDesc, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes, write_fields,
+    write_known, write_unknown,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
@@ -16,24 +20,7 @@ use crate::ring::{CpuBuffer, CpuIter};
 use crate::tracer::{Boundary, Instance, STACK_AT, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-
-/// `print_func_help_header_irq`: with the column of flags.
-const HEADER_FLAGS: &str = "\
-#                                _-----=> irqs-off/BH-disabled
-#                               / _----=> need-resched
-#                              | / _---=> hardirq/softirq
-#                              || / _--=> preempt-depth
-#                              ||| / _-=> migrate-disable
-#                              |||| /     delay
-#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
-#              | |         |   |||||     |         |
-";
-
-/// `print_func_help_header`: without it.
-const HEADER: &str = "\
-#           TASK-PID     CPU#     TIMESTAMP  FUNCTION
-#              | |         |         |         |
-";
+use line::{Times, write_context, write_header};
 
 /// The event that a CPU's iterator stands at: its payload is copied out, so that the iterators can be merged.
 struct Pending {
@@ -46,14 +33,17 @@ struct Source<'t, P: Platform> {
     cpu: usize,
     iter: CpuIter<'t, P>,
     next: Option<Pending>,
+    /// Of the event before the next: it serves again, so that memory stays bounded, however long the trace.
+    spare: Vec<u8>,
     /// An event of it was printed already.
     started: bool,
 }
 
 impl<P: Platform> Source<'_, P> {
-    fn advance(&mut self) {
-        // The buffer of the event before serves again: a bounded amount of memory, however long the trace.
-        let mut payload = self.next.take().map(|p| p.payload).unwrap_or_default();
+    /// Takes the next event, and looks at the one after it.
+    fn advance(&mut self) -> Option<Pending> {
+        let current = self.next.take();
+        let mut payload = core::mem::take(&mut self.spare);
         if let Some(entry) = self.iter.next() {
             payload.clear();
             // Without memory for its copy, the event cannot be shown; the trace goes on.
@@ -66,6 +56,7 @@ impl<P: Platform> Source<'_, P> {
                 payload,
             });
         }
+        current
     }
 }
 
@@ -130,21 +121,12 @@ fn write_buffers<'t, P: Platform>(
             cpu,
             iter,
             next: None,
+            spare: Vec::new(),
             started: false,
         });
     }
     write!(out, "# tracer: {}\n#\n", tracer.current_tracer())?;
-    if instance.option(TraceOption::ContextInfo) {
-        let cpus = instance.nr_cpus();
-        writeln!(
-            out,
-            "# entries-in-buffer/entries-written: {entries}/{written}   #P:{cpus}\n#"
-        )?;
-        out.write_str(match instance.option(TraceOption::IrqInfo) {
-            true => HEADER_FLAGS,
-            false => HEADER,
-        })?;
-    }
+    write_header(tracer, instance, cpu, (entries, written), out)?;
     for source in &mut sources {
         source.advance();
     }
@@ -161,7 +143,8 @@ fn write_buffers<'t, P: Platform>(
         let Some(source) = soonest else {
             break;
         };
-        let Some(next) = &source.next else {
+        let (cpu, started) = (source.cpu, core::mem::replace(&mut source.started, true));
+        let Some(next) = source.advance() else {
             break;
         };
         // Before the first event only the last: it says whose event that is. What came before it was overwritten.
@@ -174,14 +157,20 @@ fn write_buffers<'t, P: Platform>(
         if let Some(boundary) = passed {
             write_boundary(boundary, out)?;
         }
-        write_lost(source.cpu, next.lost, out)?;
-        if annotate && !source.started && !first {
-            writeln!(out, "##### CPU {} buffer started ####", source.cpu)?;
+        write_lost(cpu, next.lost, out)?;
+        if annotate && !started && !first {
+            writeln!(out, "##### CPU {cpu} buffer started ####")?;
         }
-        source.started = true;
         first = false;
-        write_entry(tracer, instance, source.cpu, next.ts, &next.payload, out)?;
-        source.advance();
+        let coming = sources.iter().filter_map(|s| s.next.as_ref());
+        let times = Times {
+            ts: next.ts,
+            next: coming.map(|next| next.ts).min(),
+        };
+        write_entry(tracer, instance, cpu, times, &next.payload, out)?;
+        if let Some(source) = sources.iter_mut().find(|source| source.cpu == cpu) {
+            source.spare = next.payload;
+        }
     }
     // Lives that have recorded nothing yet; in an empty trace there is nothing to set apart.
     boundaries
@@ -203,24 +192,38 @@ pub(crate) fn write_lost(cpu: usize, lost: Missed, out: &mut dyn Write) -> fmt::
     }
 }
 
+/// A record of `ftrace:print` without the newline and the NULs that its text ends in.
+fn without_newline(payload: &[u8]) -> &[u8] {
+    let end = payload.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+    let text = &payload[..end];
+    text.strip_suffix(b"\n").unwrap_or(text)
+}
+
 /// Writes the line of one event.
 ///
 /// # Errors
 ///
 /// That of `out`.
-pub fn write_entry<P: Platform>(
+pub(crate) fn write_entry<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     cpu: usize,
-    ts: u64,
+    times: Times,
     payload: &[u8],
     out: &mut dyn Write,
 ) -> fmt::Result {
     let common = split(payload).unwrap_or_default();
     if instance.option(TraceOption::ContextInfo) {
-        write_context(tracer, instance, cpu, ts, &common, out)?;
+        write_context(tracer, instance, cpu, times, &common, out)?;
     }
+    let fields = instance.option(TraceOption::Fields);
+    let by_fields = |desc: &EventDesc, payload: &[u8], out: &mut dyn Write| {
+        write!(out, "{}:", desc.name)?;
+        write_fields(desc, payload, out)
+    };
     match tracer.event_by_id(common.id) {
+        Some(Known::Declared(desc)) if fields => by_fields(desc, payload, out)?,
+        _ if fields && common.id == PRINT_ID => by_fields(&PRINT, without_newline(payload), out)?,
         _ if common.id == PRINT_ID => {
             out.write_str("tracing_mark_write: ")?;
             let text = payload.get(event::COMMON_SIZE + 8..).unwrap_or(&[]);
@@ -255,61 +258,4 @@ pub fn write_entry<P: Platform>(
         None => write!(out, "Unknown type {}", common.id)?,
     }
     out.write_char('\n')
-}
-
-/// What stands before the event's own text.
-fn write_context<P: Platform>(
-    tracer: &Tracer<P>,
-    instance: &Instance<P>,
-    cpu: usize,
-    ts: u64,
-    common: &Common,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    let name = tracer.task_name(common.pid);
-    let name = name.as_str();
-    write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
-    if instance.option(TraceOption::IrqInfo) {
-        write_flags(common, out)?;
-    }
-    if instance.clock().in_ns() {
-        let us = ts / 1000;
-        write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)
-    } else {
-        write!(out, " {ts:12}: ")
-    }
-}
-
-/// The five characters of what the CPU was doing.
-fn write_flags(common: &Common, out: &mut dyn Write) -> fmt::Result {
-    let has = |bits: u8| common.flags & bits == bits;
-    let irqs = match (has(flags::IRQS_OFF), has(flags::BH_OFF)) {
-        (true, true) => 'D',
-        (true, false) => 'd',
-        (false, true) => 'b',
-        (false, false) => '.',
-    };
-    let resched = match (has(flags::NEED_RESCHED), has(flags::PREEMPT_RESCHED)) {
-        (true, true) => 'N',
-        (true, false) => 'n',
-        (false, true) => 'p',
-        (false, false) => '.',
-    };
-    let (nmi, hard, soft) = (has(flags::NMI), has(flags::HARDIRQ), has(flags::SOFTIRQ));
-    let context = match (nmi, hard, soft) {
-        (true, true, _) => 'Z',
-        (true, false, _) => 'z',
-        (_, true, true) => 'H',
-        (_, true, false) => 'h',
-        (_, _, true) => 's',
-        _ => '.',
-    };
-    write!(out, "{irqs}{resched}{context}")?;
-    for depth in [common.preempt_count & 0xf, common.preempt_count >> 4] {
-        match depth {
-            0 => out.write_char('.')?,
-            depth => write!(out, "{depth:x}")?,
-        }
-    }
-    Ok(())
 }

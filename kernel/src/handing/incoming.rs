@@ -1,0 +1,210 @@
+//! The new kernel's side: check, restore, give back.
+
+use super::{OUTCOME, Outcome, SUBSYSTEMS, directory, outcome, phase, report, switch};
+use crate::boot::{self, Origin, bytes_at};
+use crate::memory::{self, Phys};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use handover::check::{Incoming, Verified, verify};
+use handover::claims::Claims;
+use handover::mem::Memory;
+use handover::metadata::{self, KexecMetadata};
+use handover::page::PageRef;
+use handover::radix::PreservedMap;
+use handover::range::PhysRange;
+use handover::subsystem::{Report, start_anew};
+use kernel::params::Extent;
+use spin::{Mutex, Once};
+
+/// The FDT that this kernel was handed, for `/sys/kernel/debug/kho/in/fdt`.
+static INCOMING_FDT: Once<Vec<u8>> = Once::new();
+
+/// See [`INCOMING_FDT`]. `None` after a cold start.
+pub fn incoming_fdt() -> Option<&'static [u8]> {
+    INCOMING_FDT.get().map(Vec::as_slice)
+}
+
+/// The name under which the FDT stands among the blobs; no subsystem can be called so (see `fdt::build`).
+pub(super) const FDT: &str = "the FDT";
+
+/// What came over, checked.
+pub struct Received {
+    map: Mutex<Option<PreservedMap<Phys>>>,
+    /// Who takes what; the FDT counts as a blob.
+    claims: Claims,
+}
+
+impl Received {
+    /// The predecessor's map, once.
+    pub fn take_map(&self) -> Option<PreservedMap<Phys>> {
+        self.map.lock().take()
+    }
+}
+
+/// Checks what the predecessor left, if there was one.
+pub fn receive() -> Received {
+    let info = boot::info();
+    let mut received = Received {
+        map: Mutex::new(None),
+        claims: Claims::default(),
+    };
+    if info.origin == Origin::Cold {
+        OUTCOME.call_once(|| Outcome::Cold);
+        return received;
+    }
+    if info.fdt == Extent::default() {
+        OUTCOME.call_once(|| Outcome::NotHandedOver);
+        return received;
+    }
+    phase("check");
+    match check(info) {
+        Ok(verified) => {
+            let release = release(&verified);
+            let mut blobs = verified.blobs;
+            blobs.push((FDT.into(), whole_pages(info.fdt)));
+            let mut claims = Claims::new(blobs);
+            // These two have been read.
+            for name in [FDT, metadata::NAME] {
+                claims.take(name);
+            }
+            received.claims = claims;
+            *received.map.lock() = Some(verified.map);
+            OUTCOME.call_once(|| Outcome::Restored(release));
+        }
+        Err(why) => {
+            OUTCOME.call_once(|| Outcome::Refused(why));
+        }
+    }
+    received
+}
+
+fn whole_pages(extent: Extent) -> PhysRange {
+    PhysRange {
+        start: extent.addr,
+        end: extent.addr + extent.size,
+    }
+    .page_align_outwards()
+}
+
+fn check(info: &boot::Info) -> Result<Verified<Phys>, String> {
+    if info.fdt.size == 0 {
+        return Err("the predecessor handed nothing over".into());
+    }
+    // A kernel whose own list contradicts itself has nobody to restore, and must not give back what it cannot tell.
+    directory().map_err(|error| error.to_string())?;
+    let ram = memory::ram();
+    let scratch: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
+    let image: Vec<PhysRange> = info.placed.range().into_iter().collect();
+    let verified = verify(
+        Phys,
+        &Incoming {
+            fdt_pa: info.fdt.addr,
+            fdt_size: info.fdt.size,
+            ram: &ram,
+            scratch: &scratch,
+            image: &image,
+        },
+    )
+    .map_err(|error| error.to_string())?;
+    // SAFETY: checked to be RAM, outside of scratch and preserved: nobody writes there.
+    INCOMING_FDT.call_once(|| unsafe { bytes_at(info.fdt) }.to_vec());
+    Ok(verified)
+}
+
+fn release(verified: &Verified<Phys>) -> String {
+    let blob = verified.blob(metadata::NAME);
+    // SAFETY: verified: in RAM, preserved, nobody's to write.
+    let bytes = blob.map(|range| unsafe { bytes_at(range.into()) });
+    match bytes.map(KexecMetadata::decode) {
+        Some(Ok(metadata)) => metadata.previous_release().into(),
+        _ => "an unknown release".into(),
+    }
+}
+
+/// Restores all subsystems, each in its turn, or starts them anew; frees blobs and FDT, gives back what nobody claimed, and
+/// tells what happened.
+pub fn restore(received: Received) {
+    match outcome() {
+        Outcome::Refused(why) => crate::warning!(
+            "{why}; this kernel starts cold inside scratch, and leaves all other memory alone"
+        ),
+        Outcome::NotHandedOver => crate::warning!(
+            "handover: switched off in the predecessor: nothing crossed, this kernel starts cold"
+        ),
+        Outcome::Cold | Outcome::Restored(_) => {}
+    }
+    phase("restore");
+    let mut claims = received.claims;
+    let became = match directory() {
+        Ok(directory) if matches!(outcome(), Outcome::Restored(_)) => {
+            let came: Vec<(String, PhysRange)> = claims
+                .blobs()
+                .filter(|(name, ..)| ![FDT, metadata::NAME].contains(name))
+                .map(|(name, range, _)| (name.into(), range))
+                .collect();
+            let blobs: Vec<(&str, &[u8])> = came
+                .iter()
+                // SAFETY: verified: in RAM, preserved, nobody's to write until `give_back` frees it.
+                .map(|(name, range)| (name.as_str(), unsafe { bytes_at((*range).into()) }))
+                .collect();
+            directory.restore(&blobs, &mut claims)
+        }
+        Ok(directory) => directory.start_anew(&mut claims),
+        Err(error) => {
+            crate::error!("handover: {error}; this kernel hands nothing over");
+            start_anew(SUBSYSTEMS, &mut claims)
+        }
+    };
+    switch::init();
+    let mut lines = String::new();
+    if matches!(outcome(), Outcome::Restored(_)) {
+        lines = give_back(claims, &became);
+    }
+    tell(&became, &mut lines);
+    report::keep(lines);
+}
+
+/// Frees blobs and FDT, and all that nobody claimed; what became of each subsystem and of the pages, a line each.
+fn give_back(claims: Claims, became: &Report) -> String {
+    report::keep_what_came(&claims);
+    let mut lines: String = became
+        .outcomes()
+        .map(|(name, outcome)| format!("{name}: {outcome}\n"))
+        .collect();
+    for (owner, pages) in claims.by_owner() {
+        crate::info!("handover: {owner} took over {pages} pages");
+    }
+    let mut blocks = Vec::new();
+    match memory::with_preserved(|map| Ok(claims.discard(map, |block| blocks.push(block)))) {
+        Ok(discarded) => {
+            lines += &format!(
+                "{} pages discarded: preserved, and claimed by nobody\n",
+                discarded.pages
+            );
+            if !discarded.is_empty() {
+                crate::warning!("handover: {discarded}");
+            }
+        }
+        Err(error) => crate::error!("handover: {error}"),
+    }
+    report::keep_ranges("given back", blocks.iter().map(PageRef::range).collect());
+    for block in blocks {
+        // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
+        unsafe { Phys.free_pages(block.pa, u32::from(block.order)) };
+    }
+    lines
+}
+
+/// Says in the log who was not restored, and what the subsystems remark; the remarks are lines of the report, too.
+fn tell(became: &Report, lines: &mut String) {
+    for (name, outcome) in became.outcomes() {
+        if !outcome.is_good() {
+            crate::warning!("handover: {name}: {outcome}");
+        }
+    }
+    for (name, remark) in became.remarks() {
+        crate::warning!("handover: {name}: {remark}");
+        *lines += &format!("trouble: {name}: {remark}\n");
+    }
+}

@@ -1,0 +1,48 @@
+//! A record printed by its fields, without its print format: of an event that this kernel does not know, and of any with
+//! `options/fields`.
+//!
+//! Source: `print_fields` in Linux's `trace_output.c`.
+
+use super::format::{View, int_at, mask, text_of, views, write_array, write_bytes};
+use super::{EventDesc, Kind, SavedEvent};
+use core::fmt::{self, Write};
+
+/// Writes a record of an event that this kernel does not declare, or declares otherwise, by the fields that its own
+/// kernel described.
+pub(crate) fn write_unknown(
+    event: &SavedEvent,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if event.fields.is_empty() {
+        return write!(out, " [unknown format, {} bytes]", payload.len());
+    }
+    let mut fields = event.fields.iter();
+    fields.try_for_each(|field| write_field(&field.view(), payload, out))
+}
+
+/// Writes a record of `event` by its fields.
+pub(crate) fn write_fields(event: &EventDesc, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+    if event.fields.is_empty() {
+        return out.write_str("No fields found");
+    }
+    views(event).try_for_each(|field| write_field(&field, payload, out))
+}
+
+fn write_field(view: &View<'_>, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+    write!(out, " {}=", view.name)?;
+    match view.kind {
+        Kind::Int => match int_at(payload, view.offset, view.size, view.signed) {
+            Some(value) if view.signed => {
+                write!(out, "0x{:x} ({})", mask(value, view), value as i64)
+            }
+            Some(value) => write!(out, "0x{value:x} ({value})"),
+            None => out.write_str("<OVERFLOW>"),
+        },
+        Kind::Array(each) | Kind::Dynamic(each) => write_array(out, view, each, payload),
+        _ => match text_of(payload, view) {
+            Some(text) => write_bytes(out, text),
+            None => out.write_str("<OVERFLOW>"),
+        },
+    }
+}

@@ -1,0 +1,329 @@
+//! `trace-reader CPU [--follow] [--stats] [--quiet] [--time SECONDS]`: the events of a CPU's trace buffer, decoded where they lie.
+//!
+//! The buffer is mapped; nothing is copied but the text that is printed. Without `--follow` it ends when it has come to what was there when
+//! it began (the events that its own printing makes would else keep it going); with it, it goes on until it is killed, or the time has
+//! passed. `--quiet` decodes every event and prints none; `--stats` prints the meta-page's counters at the beginning, at the end, and,
+//! following, each second. At the end it says how many events it has shown, and how many were lost: together they are all that
+//! the meta-page counts, which it checks. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
+use trace::clock::ClockId;
+use trace::mapped::format::Format;
+use trace::mapped::{MappedEvent, MappedReader, SubBuffers};
+use trace::meta::{LOST_UNKNOWN, Meta};
+use user::abi::O_NONBLOCK;
+use user::io::Printer;
+use user::ring::{Ring, TRACING};
+use user::{Args, Error, eprintln, files, println, sys};
+
+user::program!(main);
+
+const USAGE: &str = "usage: trace-reader CPU [--follow] [--stats] [--quiet] [--time SECONDS]";
+
+/// How long it sleeps where there is nothing to show, in ns.
+const NAP: u64 = 10_000_000;
+/// How often it prints the counters while it follows, in ns.
+const STATS_EVERY: u64 = 1_000_000_000;
+
+/// The events that no system declares.
+const OWN: [&str; 3] = ["ftrace:print", "ftrace:raw_data", "ftrace:kernel_stack"];
+
+/// What it was asked to do.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    cpu: u32,
+    follow: bool,
+    stats: bool,
+    quiet: bool,
+    /// In seconds.
+    time: Option<u64>,
+}
+
+fn asked(args: Args) -> Option<Asked> {
+    let mut asked = Asked::default();
+    let mut words = args.rest();
+    let mut cpu = None;
+    while let Some(word) = words.next() {
+        match word {
+            "--follow" => asked.follow = true,
+            "--stats" => asked.stats = true,
+            "--quiet" => asked.quiet = true,
+            "--time" => {
+                asked.time = Some(words.next()?.parse().ok()?);
+                asked.follow = true;
+            }
+            number if cpu.is_none() => cpu = Some(number.parse().ok()?),
+            _ => return None,
+        }
+    }
+    asked.cpu = cpu?;
+    Some(asked)
+}
+
+/// The formats of all events, by their numbers.
+fn formats() -> Result<BTreeMap<u16, Format>, String> {
+    let path = format!("{TRACING}/available_events");
+    let list = files::read_text(&path).map_err(|e| format!("{path}: {e}"))?;
+    let mut formats = BTreeMap::new();
+    for name in list.lines().chain(OWN) {
+        let Some((system, event)) = name.split_once(':') else {
+            return Err(format!("{path}: \"{name}\" names no event"));
+        };
+        let path = format!("{TRACING}/events/{system}/{event}/format");
+        let text = files::read_text(&path).map_err(|e| format!("{path}: {e}"))?;
+        let format = Format::parse(&text).map_err(|e| format!("{path}: {e}"))?;
+        formats.insert(format.id, format);
+    }
+    Ok(formats)
+}
+
+/// Whether the events' times are in nanoseconds.
+fn in_nanos() -> Result<bool, Error> {
+    let text = files::read_text(&format!("{TRACING}/trace_clock"))?;
+    let chosen = text.split(['[', ']']).nth(1);
+    let clock = chosen.and_then(ClockId::parse);
+    Ok(clock.is_none_or(ClockId::in_ns))
+}
+
+/// What was seen.
+struct Seen {
+    cpu: u32,
+    formats: BTreeMap<u16, Format>,
+    in_nanos: bool,
+    quiet: bool,
+    /// Events shown, and lost ones.
+    shown: u64,
+    lost: u64,
+    /// Some were lost, and nobody knows how many.
+    unknown: bool,
+    /// Time of the last event.
+    last: u64,
+    /// Something was wrong.
+    wrong: bool,
+}
+
+impl Seen {
+    fn complain(&mut self, what: &str) {
+        eprintln!(
+            "trace-reader: cpu {}: event {}: {what}",
+            self.cpu, self.shown
+        );
+        self.wrong = true;
+    }
+
+    /// One event.
+    fn event(&mut self, event: MappedEvent<'_>) {
+        self.shown += 1;
+        if event.ts < self.last {
+            self.complain(&format!("its time {} is before {}", event.ts, self.last));
+        }
+        self.last = event.ts;
+        let id = event
+            .record
+            .unsigned(0, 2)
+            .and_then(|id| u16::try_from(id).ok());
+        let Some(id) = id else {
+            self.complain("it has no number");
+            return;
+        };
+        // Numbers of an earlier life's events that this kernel does not have are in no format file.
+        let format = self.formats.get(&id);
+        if self.quiet {
+            if let Some(format) = format {
+                // Decoded all the same.
+                let _ = format.write(event.record, &mut Nowhere);
+            }
+            return;
+        }
+        let mut out = Printer::new(1);
+        // A reader that has gone is told by the end of the process.
+        let _ = write_event(self.cpu, self.in_nanos, format, id, event, &mut out);
+        let _ = out.finish();
+    }
+
+    /// What was lost before the next event.
+    fn loss(&mut self, lost: u64) {
+        match lost {
+            0 => {}
+            LOST_UNKNOWN => {
+                println!("CPU:{} [LOST EVENTS]", self.cpu);
+                self.unknown = true;
+            }
+            lost => {
+                println!("CPU:{} [LOST {lost} EVENTS]", self.cpu);
+                self.lost += lost;
+            }
+        }
+    }
+}
+
+/// Text that nobody wants.
+struct Nowhere;
+
+impl Write for Nowhere {
+    fn write_str(&mut self, _: &str) -> core::fmt::Result {
+        Ok(())
+    }
+}
+
+fn write_event(
+    cpu: u32,
+    in_nanos: bool,
+    format: Option<&Format>,
+    id: u16,
+    event: MappedEvent<'_>,
+    out: &mut dyn Write,
+) -> core::fmt::Result {
+    let pid = event.record.signed(4, 4).unwrap_or(-1);
+    write!(out, "{pid:>7} [{cpu:03}] ")?;
+    if in_nanos {
+        let micros = event.ts / 1000;
+        write!(out, "{:5}.{:06}: ", micros / 1_000_000, micros % 1_000_000)?;
+    } else {
+        write!(out, "{:12}: ", event.ts)?;
+    }
+    match format {
+        Some(format) => {
+            write!(out, "{}: ", format.name)?;
+            format.write(event.record, out)?;
+        }
+        None => write!(out, "unknown event {id}, {} bytes", event.record.len())?,
+    }
+    out.write_char('\n')
+}
+
+fn print_stats(cpu: u32, meta: &Meta) {
+    println!(
+        "# cpu {cpu}: {} sub-buffers of {} bytes, reader {} at {}, entries {}, overrun {}, read {}, unread {}, pages touched {}, lost {}",
+        meta.nr_subbufs,
+        meta.subbuf_size,
+        meta.reader.id,
+        meta.reader.read,
+        meta.entries,
+        meta.overrun,
+        meta.read,
+        meta.unread(),
+        meta.pages_touched,
+        meta.pages_lost,
+    );
+}
+
+/// Shows events until it is to end.
+fn run<'m, S: SubBuffers<'m>>(
+    ring: &Ring,
+    reader: &mut MappedReader<'m, S>,
+    asked: &Asked,
+    seen: &mut Seen,
+) -> Result<(), String> {
+    let call = |result: Result<(), Error>| result.map_err(|e| format!("ioctl: {e}"));
+    call(ring.pipe().refresh_meta())?;
+    let first = reader.meta().map_err(|e| format!("{e}"))?;
+    if asked.stats {
+        print_stats(asked.cpu, &first);
+    }
+    let begun = sys::now_nanos();
+    let end = asked
+        .time
+        .map(|seconds| begun.saturating_add(seconds.saturating_mul(1_000_000_000)));
+    let mut next_stats = begun + STATS_EVERY;
+    loop {
+        call(ring.pipe().get_reader())?;
+        let turn = reader.turn().map_err(|e| format!("{e}"))?;
+        seen.loss(turn.lost);
+        let before = seen.shown;
+        loop {
+            match reader.next() {
+                Ok(Some(event)) => seen.event(event),
+                Ok(None) => break,
+                Err(e) => {
+                    seen.complain(&format!("{e}"));
+                    break;
+                }
+            }
+        }
+        let now = sys::now_nanos();
+        if asked.stats && asked.follow && now >= next_stats {
+            print_stats(asked.cpu, &turn.meta);
+            next_stats = now + STATS_EVERY;
+        }
+        let done = match (asked.follow, end) {
+            (true, Some(end)) => now >= end,
+            (true, None) => false,
+            (false, _) => turn.meta.read + turn.meta.overrun >= first.entries,
+        };
+        if done {
+            check(&first, &turn.meta, seen);
+            if asked.stats {
+                print_stats(asked.cpu, &turn.meta);
+            }
+            println!(
+                "# cpu {}: {} events shown, {} lost",
+                asked.cpu, seen.shown, seen.lost
+            );
+            return Ok(());
+        }
+        if seen.shown == before {
+            sys::sleep_nanos(NAP).map_err(|e| format!("sleep: {e}"))?;
+        }
+    }
+}
+
+/// Whether what was shown and lost is what the meta-page counts, from `first` to `last`. Losses are told with the event after them: with
+/// events unread, some may be counted that were not told yet.
+fn check(first: &Meta, last: &Meta, seen: &mut Seen) {
+    let read = last.read.wrapping_sub(first.read);
+    if read != seen.shown {
+        let shown = seen.shown;
+        seen.complain(&format!(
+            "{shown} were shown, {read} count as read: somebody else reads, or the buffer was cleared"
+        ));
+    }
+    // What was lost before we came may have been told to another reader.
+    let least = last.overrun.saturating_sub(first.overrun);
+    if last.unread() == 0 && !seen.unknown && !(least..=last.overrun).contains(&seen.lost) {
+        let lost = seen.lost;
+        seen.complain(&format!(
+            "{lost} were told as lost, {least} to {} count as that",
+            last.overrun
+        ));
+    }
+}
+
+fn follow(asked: &Asked) -> Result<bool, String> {
+    let mut seen = Seen {
+        cpu: asked.cpu,
+        formats: formats()?,
+        in_nanos: in_nanos().map_err(|e| format!("trace_clock: {e}"))?,
+        quiet: asked.quiet,
+        shown: 0,
+        lost: 0,
+        unknown: false,
+        last: 0,
+        wrong: false,
+    };
+    let ring = Ring::map(asked.cpu, O_NONBLOCK).map_err(|e| format!("cpu {}: {e}", asked.cpu))?;
+    let mut reader = ring.reader().map_err(|e| format!("{e}"))?;
+    run(&ring, &mut reader, asked, &mut seen)?;
+    Ok(!seen.wrong)
+}
+
+fn main(args: Args) -> i32 {
+    let Some(asked) = asked(args) else {
+        eprintln!("{USAGE}");
+        return 2;
+    };
+    match follow(&asked) {
+        Ok(good) => i32::from(!good),
+        Err(why) => {
+            eprintln!("trace-reader: {why}");
+            1
+        }
+    }
+}
