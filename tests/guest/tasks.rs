@@ -397,6 +397,28 @@ fn stress_tells_what_it_did() {
 }
 
 #[test]
+fn the_cost_of_the_events_is_told() {
+    let mut guest = Setup::new().smp(2).boot();
+    let output = guest.ok("bench-switch 0.3");
+    let numbers: Vec<f64> = output
+        .lines()
+        .zip(["sched events off: ", "sched events on: ", "ratio: "])
+        .filter_map(|(line, start)| line.strip_prefix(start)?.split(' ').next()?.parse().ok())
+        .collect();
+    assert_eq!(numbers.len(), 3, "{output}");
+    assert!(numbers.iter().all(|n| *n > 0.0), "{output}");
+    // The events are as before.
+    assert_eq!(
+        guest.ok(&format!("cat {TRACING}/events/sched/enable")),
+        "0\n"
+    );
+    trace_events(&mut guest, &["sched/sched_switch"]);
+    guest.refused("bench-switch 0.1");
+    guest.refused("bench-switch soon");
+    guest.poweroff();
+}
+
+#[test]
 fn kexecs_under_load() {
     const CPUS: usize = 4;
     let mut guest = Setup::new().smp(CPUS as u32).boot();

@@ -12,12 +12,12 @@ use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::without_interrupts;
 use alloc::sync::Arc;
 use core::sync::atomic::{
-    AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    AtomicU16, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::sched::queue::RunQueue;
 use kernel::sched::state::{INTERRUPTIBLE, UNINTERRUPTIBLE};
-use kernel::sched::{Slot, place};
+use kernel::sched::{Slot, place, prio};
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
 
@@ -41,10 +41,10 @@ static QUEUES: [Mutex<Queue>; MAX_CPUS] = [const {
 /// Who ran before, while a switch is under way; changed by its own CPU, with the queue locked.
 static BEFORE: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(0) }; _];
 
-/// Runnable tasks of each CPU, and the priority of the one that runs ([`NOBODY`]: the idle task), to look at without a lock.
+/// Runnable tasks of each CPU, and the rank of the one that runs ([`NOBODY`]: the idle task), to look at without a lock.
 static LOADS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; _];
-static RUNNING_PRIO: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(NOBODY) }; _];
-const NOBODY: u8 = u8::MAX;
+static RUNNING: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(NOBODY) }; _];
+const NOBODY: u16 = u16::MAX;
 
 /// CPUs that run tasks, a bit each.
 static ACTIVE: AtomicU64 = AtomicU64::new(0);
@@ -86,13 +86,12 @@ impl Queue {
     fn publish(&mut self, cpu: usize) {
         let running = table::by_slot(self.running);
         let busy = u32::from(!running.is_idle());
-        let prio = if running.is_idle() {
-            NOBODY
-        } else {
-            running.prio()
+        let rank = match running.is_idle() {
+            true => NOBODY,
+            false => prio::rank(running.prio(), running.busy.load(Relaxed)),
         };
         LOADS[cpu].store(self.ready().len() as u32 + busy, Relaxed);
-        RUNNING_PRIO[cpu].store(prio, Release);
+        RUNNING[cpu].store(rank, Release);
     }
 
     /// Counts the running task's time.
@@ -226,6 +225,7 @@ fn choose(queue: &mut Queue, cpu: usize, prev: &Task, preempted: bool) -> &'stat
             queue.enqueue(prev, cpu, preempted && !expired);
         } else {
             prev.on_queue.store(false, Relaxed);
+            prev.busy.store(false, Relaxed);
         }
     }
     if only.is_some() {
@@ -290,11 +290,11 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
         return false;
     }
     without_interrupts(|| {
-        let prio = i32::from(task.prio());
+        let shown_prio = i32::from(task.prio());
         trace::event!(events::sched_waking(
             task.comm(),
             task.pid,
-            prio,
+            shown_prio,
             task.cpu() as i32
         ));
         let (mut queue, mut cpu) = lock_of(task);
@@ -309,7 +309,7 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
                 trace::event!(events::sched_migrate_task(
                     task.comm(),
                     task.pid,
-                    prio,
+                    shown_prio,
                     cpu as i32,
                     target as i32
                 ));
@@ -326,7 +326,7 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
         trace::event!(events::sched_wakeup(
             task.comm(),
             task.pid,
-            prio,
+            shown_prio,
             cpu as i32
         ));
         true
@@ -346,7 +346,7 @@ fn lock_of(task: &Task) -> (MutexGuard<'static, Queue>, usize) {
 
 /// A task of this priority waits on a CPU: whether it runs at once is decided there.
 fn ask_for_switch(cpu: usize, prio: u8) {
-    if prio < RUNNING_PRIO[cpu].load(Relaxed) {
+    if prio::rank(prio, false) < RUNNING[cpu].load(Relaxed) {
         ipi::reschedule(cpu);
     }
 }
@@ -426,13 +426,17 @@ pub(super) fn tick() {
     let Some(task) = current() else {
         return;
     };
-    QUEUES[cpu::index()].lock().account();
+    let cpu = cpu::index();
+    let mut queue = QUEUES[cpu].lock();
+    queue.account();
     if task.is_idle() {
         return;
     }
     let mut left = task.slice.load(Relaxed);
-    if kernel::sched::prio::tick(&mut left) {
+    if prio::tick(&mut left) {
         task.expired.store(true, Relaxed);
+        task.busy.store(true, Relaxed);
+        queue.publish(cpu);
         percpu::this().need_resched.store(true, Relaxed);
     }
     task.slice.store(left, Relaxed);
@@ -452,5 +456,5 @@ pub fn pin(cpus: u64) {
 
 /// Whether a CPU runs its idle task.
 pub(super) fn is_idle(cpu: usize) -> bool {
-    RUNNING_PRIO[cpu].load(Acquire) == NOBODY
+    RUNNING[cpu].load(Acquire) == NOBODY
 }

@@ -64,6 +64,8 @@ pub struct Task {
     /// Ticks that are left of its slice; whether the last one has used it up.
     pub(super) slice: AtomicU32,
     pub(super) expired: AtomicBool,
+    /// It has used up a slice since it last slept.
+    pub(super) busy: AtomicBool,
     /// Cycles that it has run, and the number of times it gave the CPU up by itself and had to.
     pub(super) cycles: AtomicU64,
     pub(super) switches: [AtomicU64; 2],
@@ -122,6 +124,7 @@ impl Task {
             preempt_count: AtomicU32::new(0),
             slice: AtomicU32::new(prio::SLICE_TICKS),
             expired: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             cycles: AtomicU64::new(0),
             switches: [const { AtomicU64::new(0) }; 2],
             waits_in: AtomicPtr::default(),
