@@ -269,7 +269,8 @@ pub fn current_pid() -> i32 {
     current().map_or(0, |task| task.pid)
 }
 
-/// The running task's name.
-pub fn current_name() -> &'static str {
-    current().map_or("swapper/0", |task| task.task.comm())
+/// The running task's name; before there are tasks, that of CPU 0's idle task.
+pub fn current_name() -> arrayvec::ArrayString<COMM> {
+    let name = |text: &str| arrayvec::ArrayString::from(text).unwrap_or_default();
+    current().map_or_else(|| name("swapper/0"), |task| name(task.comm()))
 }

@@ -139,7 +139,7 @@ pub fn find(pid: i32) -> Option<Arc<Task>> {
 /// Writes the name of a task, if it is known and the table is not in use: in any context.
 pub fn write_name(pid: i32, out: &mut dyn fmt::Write) -> bool {
     if pid == current_pid() {
-        return out.write_str(current_name()).is_ok();
+        return out.write_str(&current_name()).is_ok();
     }
     let Some(table) = TABLE.try_lock() else {
         return false;
@@ -263,7 +263,7 @@ pub fn spawn_with(
     task.rsp.store(rsp, Relaxed);
     publish(&task);
     MADE.fetch_add(1, Relaxed);
-    events::sched_process_fork(current_name(), current_pid(), task.comm(), pid);
+    events::sched_process_fork(&current_name(), current_pid(), task.comm(), pid);
     queue::wake_up_new(&task);
     Ok(task)
 }
