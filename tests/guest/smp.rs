@@ -121,7 +121,6 @@ fn each_cpu_records_its_ticks_in_order() {
             guest.ok("cd /sys/kernel/tracing");
         }
         all_tick(&mut guest, 4);
-        guest.ok("echo 0 > tracing_on");
         for cpu in 0..4 {
             let text = guest.ok(&format!("cat per_cpu/cpu{cpu}/trace"));
             assert!(text.contains("#P:4"), "{text}");
@@ -143,7 +142,41 @@ fn each_cpu_records_its_ticks_in_order() {
             assert!(ticks.len() > 1, "{text}");
             assert!(ticks.windows(2).all(|pair| pair[0] != pair[1]), "{text}");
         }
-        guest.ok("echo 1 > tracing_on");
+    }
+    guest.poweroff();
+}
+
+/// When all CPUs have been started, the pages of their start are unmapped, and each CPU has to forget them.
+#[test]
+fn translations_are_forgotten_on_all_cpus() {
+    let setup = Setup::new().smp(4).append(
+        "trace_event=tlb:tlb_flush,irq_vectors:call_function_entry,irq_vectors:call_function_exit",
+    );
+    let mut guest = setup.boot();
+    assert_eq!(counts(&mut guest, "CAL"), [0, 1, 1, 1]);
+    for cpu in 0..4 {
+        let text = guest.ok(&format!("cat /sys/kernel/tracing/per_cpu/cpu{cpu}/trace"));
+        let found: Vec<_> = text
+            .lines()
+            .filter_map(|line| {
+                let at = line
+                    .find(": tlb_flush: ")
+                    .or(line.find(": call_function_"))?;
+                Some(&line[at + 2..])
+            })
+            .collect();
+        let expected: &[&str] = match cpu {
+            0 => &[
+                "tlb_flush: pages:5 reason:local shootdown (2)",
+                "tlb_flush: pages:5 reason:remote IPI send (4)",
+            ],
+            _ => &[
+                "call_function_entry: vector=252",
+                "tlb_flush: pages:5 reason:remote shootdown (1)",
+                "call_function_exit: vector=252",
+            ],
+        };
+        assert_eq!(found, expected, "{text}");
     }
     guest.poweroff();
 }
