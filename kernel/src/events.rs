@@ -141,6 +141,11 @@ kernel_events! {
         print("timer=%p", timer)
     }
 
+    /// A CPU goes idle and lets ticks fall out, until a timer is due or something else comes.
+    event timer:tick_stop(success: i32, dependency: i32) {
+        print("success=%d dependency=%s", success, dependency { 0 => "NONE", 1 => "POSIX_TIMER", 2 => "PERF_EVENTS", 4 => "SCHED", 8 => "CLOCK_UNSTABLE", 16 => "RCU", 32 => "RCU_EXP" })
+    }
+
     // workqueue: `include/trace/events/workqueue.h`.
 
     /// Work is put into a list.

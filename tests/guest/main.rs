@@ -11,6 +11,7 @@ mod memory;
 mod pressure;
 mod smp;
 mod switch;
+mod tasks;
 mod tracing;
 mod typing;
 mod user;

@@ -62,6 +62,13 @@ impl Locality {
     }
 }
 
+/// Tells this crate how a kernel keeps a task from being preempted and lets it be again; the two nest. It does so around its spin
+/// locks, which readers and settings take: one that is held by a task that waits for its CPU would keep others spinning. To be
+/// called before there are tasks that can be preempted; a kernel without them, and a program with threads, needs it not.
+pub fn set_preemption(off: fn(), on: fn()) {
+    crate::sync::preemption::set(off, on);
+}
+
 /// The machine that the tracer runs on: a cheap handle. Nothing here allocates but [`Memory::alloc_pages`].
 ///
 /// The task that records must not be moved to another CPU, nor be preempted, between an event's reservation and its
