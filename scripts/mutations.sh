@@ -18,8 +18,8 @@ seconds=${MUTATIONS_SECONDS:-600}
 scratch=$here/target/mutations
 tree=$scratch/tree
 mkdir -p "$tree"
-# What is built for the mutated copy, for a short build rather than a fast program.
-export CARGO_TARGET_DIR=$scratch/target CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+# The dependencies are those that are built here already.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}
 
 # The sources as they are here, in the copy. Unchanged files keep their times, so that only what differs is built.
 copy() {

@@ -4,45 +4,21 @@
 //! memory model lets a load see, within a bound: at most [`PREEMPTIONS`] switches away from a thread that could go on (1 where a
 //! test says so; `TRACE_MODEL_PREEMPTIONS` sets another for all). Pages
 //! hold 20 bytes there: two events of a word. Interrupts are calls at the places where the writer lets a caller in: each look
-//! at the clock (between the stamps and the reservation), and between reservation and commit.
+//! at the clock (between the stamps and the reservation), between reservation and commit, and each step.
 //!
 //! Without the feature each test runs on plain threads, some hundred times.
 //!
+//! Where an interrupt can come at any step of a write, `tests/nesting.rs` tries all nestings on one CPU; here two tests let one come
+//! at each step while another thread reads, or exchanges the buffer.
+//!
+//! What loom does not model: a machine on which the writer's accesses are ordered by
+//! [`barrier_all`](trace::Platform::barrier_all) alone ([`Locality::pinned`](trace::Locality::pinned)); `tests/ring.rs` runs that on the
+//! machine that is there.
+//!
 //! # Mutations tried
 //!
-//! Each of these makes a test fail under loom:
-//!
-//! | mutation | fails |
-//! | --- | --- |
-//! | `move_head` sets no UPDATE (without any race, for the flags are then not taken away) | around, looking |
-//! | an inner write commits (`end_slow`) | around, nested |
-//! | the commit word is stored relaxed, or loaded relaxed | swap, around, nested |
-//! | the reader looks at the commit page after the bytes instead of before | swap, around, nested |
-//! | the commit page is moved on relaxed | nested |
-//! | `taking` is ignored | around |
-//! | `taking` without a swap lets the tail into the head page (as it was) | overwriting |
-//! | a consumed page keeps its `seq` | looking |
-//! | a recycled page keeps its `write` (without any race) | around, looking |
-//! | the swap exchanges whatever flags the link has | around |
-//! | links carry no version | shrinking, around |
-//! | the reader swaps while `pages_lost` is behind the version | around |
-//! | `pages_lost` is counted before `overrun` | around |
-//! | a resize gives the links no version | shrinking |
-//! | a change does not shut the buffer | snapshots, growing, shrinking, end |
-//! | a change does not wait for the write that is under way | snapshots, growing, shrinking, end |
-//! | `is_quiet` loads instead of modifying | snapshots, growing, shrinking, end |
-//! | a buffer is opened again relaxed | snapshots, growing, shrinking |
-//! | a snapshot leaves the counters where they are | snapshots |
-//! | a snapshot takes the locks in the order of its arguments | two snapshots (loom tells of the deadlock) |
-//!
-//! The tests' names in short: swap `a_writer_and_the_swap`, overwriting `overwriting_and_the_swap`, nested
-//! `nested_writes_and_a_reader`, around `around_a_write_that_is_under_way`, looking `looking_while_another_consumes`, snapshots both
-//! `a_writer_and_a_snapshot...`, growing and shrinking `a_writer_and_...`, end `a_writer_and_the_end_of_its_buffer`.
-//!
-//! These survive, for no call-back lies where the interrupt would have to come, or nothing looks at what they spoil: an inner
-//! write commits (`end_write`); an event interrupted before its reservation keeps its time; a write that came during the
-//! commit is not noticed by `try_leave`; a change does not `settle`; a nested writer's HEAD is set again by the one that it
-//! interrupted in `move_head`.
+//! Each stands as a patch in `tests/mutations`, with the test that fails of it; `scripts/mutations.sh` applies each to a copy of the
+//! sources, runs the test, and prints the table.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -383,8 +359,8 @@ fn against_a_change(change: fn(&CpuBuffer<TestPlatform>, &CpuBuffer<TestPlatform
     });
 }
 
-/// An interrupt's write at each step of a write and of the one after it, over a page's end, while a reader waits for them. Bound: 5 events, 2 pages,
-/// 1 switch, for each step.
+/// An interrupt's write at each step of a write and of the one after it, over a page's end, while a reader waits for them. Bound: 4
+/// events, 2 pages, 1 switch, for each step.
 #[test]
 fn a_write_at_every_step_and_a_reader() {
     at_every_step(|machine, step, came| {

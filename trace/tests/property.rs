@@ -1,4 +1,5 @@
-//! The ring against a plain model, a queue of events: random operations, and no difference.
+//! The ring against a plain model, a queue of events: random operations, and no difference. One step of a write in three hundred is
+//! interrupted by another write.
 //!
 //! `TRACE_PROPERTY_OPS` sets how many operations are done in all (default: 200,000, or 4 million with optimization, which is how
 //! to look hard: `cargo test -p trace --release --test property`); `TRACE_PROPERTY_SEED` the first seed. A failure names its seed; a run of one seed is always the same.

@@ -16,10 +16,11 @@ impl<P: Platform> CpuBuffer<P> {
             && ring.commit.load(Ordering::Relaxed) == index
             && ring.tail.load(Ordering::Relaxed) == index
         {
+            let word = page.buf.commit_word();
             self.platform.may_interrupt();
             let written = page.written() as u64;
             self.platform.may_interrupt();
-            page.buf.commit_word().store(written, Ordering::Release);
+            word.store(written, Ordering::Release);
             // Should a write have come since `now`, its commit was left to us.
             if self.try_leave(now, bit) {
                 return;

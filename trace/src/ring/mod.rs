@@ -55,7 +55,7 @@
 //! If not, the event gets an absolute stamp. An event that was itself interrupted before its reservation takes the time
 //! again, and the delta 0 if in doubt: the time of the event before it. So the decoded time never goes back. (Equal stamps can
 //! also be a coincidence, where a clock stands still while a write is interrupted twice: then times after it come out
-//! late by as much, until the next page.)
+//! late by as much, until the next page.) The reservation of an event that was interrupted may tell a later time than readers get.
 //!
 //! # What it costs
 //!
@@ -80,6 +80,13 @@
 //! platform's promise that a writer stays on its CPU ([`Locality`](crate::platform::Locality)), a write of 16 bytes takes two locked
 //! instructions, 16 ns more. What is left beyond the floor is the number of instructions, of which the payload's stores are one
 //! for each 4 bytes, so that a reader may load each word while it is overwritten.
+//!
+//! # How it is tested
+//!
+//! `tests/model.rs` runs writers against readers, overwriting, resizes and snapshots under a model checker; `tests/nesting.rs` tries every
+//! interrupt at every step of a write ([`Platform::may_interrupt`]); `tests/property.rs` compares millions of operations with a queue. Each
+//! has its bound written down. `scripts/mutations.sh` breaks what these rest on, one thing at a time (`tests/mutations`), and tells
+//! whether a test finds it.
 //!
 //! # Invariants
 //!
