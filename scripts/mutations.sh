@@ -18,8 +18,8 @@ seconds=${MUTATIONS_SECONDS:-600}
 scratch=$here/target/mutations
 tree=$scratch/tree
 mkdir -p "$tree"
-# The dependencies are those that are built here already.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}
+# Not where the sources themselves are built: cargo would take one for the other.
+export CARGO_TARGET_DIR=$scratch/target
 
 # The sources as they are here, in the copy. Unchanged files keep their times, so that only what differs is built.
 copy() {
