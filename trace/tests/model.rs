@@ -18,7 +18,7 @@
 //! # Mutations tried
 //!
 //! Each stands as a patch in `tests/mutations`, with the test that fails of it; `scripts/mutations.sh` applies each to a copy of the
-//! sources, runs the test, and prints the table.
+//! sources, runs the test, and prints the table. A few survive; their patches say why.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
