@@ -88,6 +88,7 @@ tests "host tests" cargo test --workspace --exclude tests --no-fail-fast
 tests "the ring under the model checker" cargo test -p trace --release --features loom --test model
 tests "the tracer's slow path under the model checker" cargo test -p trace --release --features loom --lib quiesce
 tests "sleep and wake-up under the model checker" cargo test -p kernel --release --features loom --test sleep
+tests "every interrupt of a write" cargo test -p trace --release --test nesting
 tests "the ring against a queue, four million operations" cargo test -p trace --release --test property
 tests "host tests of the harness" cargo test -p tests --lib
 if [[ $quick == no ]]; then
