@@ -154,6 +154,11 @@ fn a_chain_in_a_circle_is_not_followed_for_ever() {
     });
     assert_eq!(endless.blocks(&map), refused);
     assert_eq!(endless.restore(&mut map), refused);
+    // Nor is one of chunks that name nothing.
+    let named = word(mem, list.first + 8);
+    set(mem, list.first + 8, 0);
+    assert_eq!(endless.restore(&mut map), refused);
+    set(mem, list.first + 8, named);
     // Also with as many as are preserved.
     let long = PageList {
         total_pages: 512,

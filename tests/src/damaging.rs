@@ -133,9 +133,9 @@ impl Table {
         self.rows.values().sum()
     }
 
-    /// Number of those of which the result's text begins so.
+    /// Number of those of which the result has this in its text.
     pub fn count(&self, result: &str) -> usize {
-        let rows = self.rows.iter().filter(|((_, r), _)| r.starts_with(result));
+        let rows = self.rows.iter().filter(|((_, r), _)| r.contains(result));
         rows.map(|(_, n)| n).sum()
     }
 }
