@@ -25,11 +25,13 @@ pub enum TraceOption {
     Markers,
     /// Nothing is recorded while `trace` is printed.
     PauseOnTrace,
+    /// After each event stands who called.
+    Stacktrace,
 }
 
 impl TraceOption {
     /// All, in Linux's order.
-    pub const ALL: [TraceOption; 9] = [
+    pub const ALL: [TraceOption; 10] = [
         TraceOption::Fields,
         TraceOption::Annotate,
         TraceOption::ContextInfo,
@@ -39,16 +41,20 @@ impl TraceOption {
         TraceOption::IrqInfo,
         TraceOption::Markers,
         TraceOption::PauseOnTrace,
+        TraceOption::Stacktrace,
     ];
 
-    /// The options of a new instance, as bits: all but `fields`, `latency-format` and `pause-on-trace`.
+    /// The options of a new instance, as bits: all but `fields`, `latency-format`, `pause-on-trace`, `stacktrace`.
     pub const DEFAULT: u32 = {
         let mut bits = 0;
         let mut i = 0;
         while i < Self::ALL.len() {
             if !matches!(
                 Self::ALL[i],
-                TraceOption::Fields | TraceOption::LatencyFormat | TraceOption::PauseOnTrace
+                TraceOption::Fields
+                    | TraceOption::LatencyFormat
+                    | TraceOption::PauseOnTrace
+                    | TraceOption::Stacktrace
             ) {
                 bits |= Self::ALL[i].bit();
             }
@@ -74,6 +80,7 @@ impl TraceOption {
             TraceOption::IrqInfo => "irq-info",
             TraceOption::Markers => "markers",
             TraceOption::PauseOnTrace => "pause-on-trace",
+            TraceOption::Stacktrace => "stacktrace",
         }
     }
 

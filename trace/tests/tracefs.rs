@@ -461,7 +461,7 @@ fn the_tree_is_whole() {
     let mut files = 0;
     walk(&fs, "", &mut files);
     let top = 25;
-    let options = 9;
+    let options = 10;
     let events = 3 + 2 * 2 + 3 * 6 + 3 * 2 + 2;
     let per_cpu = 2 * 6;
     assert_eq!(files, top + options + events + per_cpu);

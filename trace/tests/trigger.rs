@@ -254,10 +254,20 @@ fn events_are_switched() {
 #[test]
 fn before_and_after_the_record() {
     let instance = Instance::new();
-    let list = set(&TriggerList::default(), "stacktrace:1");
-    let list = set(&list, "snapshot");
-    assert_eq!(happen(&list, &instance, 0), ["snapshot", "record", "stack"]);
+    let list = set(&TriggerList::default(), "snapshot");
+    assert!(!list.is_conditional());
     assert_eq!(happen(&list, &instance, 0), ["snapshot", "record"]);
+    // Beside one that waits for the record, all are asked while it stands in the buffer already.
+    let orders = [["stacktrace:1", "snapshot"], ["snapshot", "stacktrace:1"]];
+    for order in orders {
+        let list = set(&set(&TriggerList::default(), order[0]), order[1]);
+        assert!(list.is_conditional());
+        assert_eq!(happen(&list, &instance, 0), ["record", "snapshot", "stack"]);
+        assert_eq!(happen(&list, &instance, 0), ["record", "snapshot"]);
+    }
+    let list = set(&TriggerList::default(), "snapshot if x == 1");
+    assert_eq!(happen(&list, &instance, 0), ["record"]);
+    assert_eq!(happen(&list, &instance, 1), ["record", "snapshot"]);
 }
 
 #[test]

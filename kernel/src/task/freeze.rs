@@ -7,9 +7,10 @@ use super::queue;
 use super::record::{Task, current};
 use super::table;
 use crate::events;
-use crate::machine::{cpu, ipi};
+use crate::machine::{clock, cpu, ipi};
 use crate::memory::IrqMutex;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 use kernel::sched::state::UNINTERRUPTIBLE;
@@ -18,6 +19,9 @@ use kernel::sched::state::UNINTERRUPTIBLE;
 static ONLY: AtomicI32 = AtomicI32::new(NOT);
 const NOT: i32 = 0;
 const NOBODY: i32 = -1;
+
+/// Nanoseconds in which a CPU comes to rest. Nobody has a reason to keep one busy, without preemption, for nearly as long.
+const REST_NS: u64 = 10_000_000_000;
 
 /// The CPUs on which the only task could run before.
 static ALLOWED: AtomicU64 = AtomicU64::new(0);
@@ -48,7 +52,7 @@ fn others() -> impl Iterator<Item = usize> {
 /// Lets all other tasks stand still; the running one is on CPU 0 afterwards. When this returns, every other CPU is idle.
 ///
 /// # Errors
-/// A sentence, where somebody else does the same.
+/// A sentence, where somebody else does the same, or a CPU does not come to rest; all tasks run on then.
 pub fn freeze() -> Result<(), String> {
     let Some(task) = current() else {
         return Ok(());
@@ -66,9 +70,17 @@ pub fn freeze() -> Result<(), String> {
     for cpu in others() {
         ipi::reschedule(cpu);
     }
+    let end = clock::nanos() + REST_NS;
     for cpu in others() {
-        // Not longer than that CPU has preemption off.
+        // As long as that CPU has preemption off.
         while !queue::is_idle(cpu) {
+            if clock::nanos() > end {
+                thaw();
+                return Err(format!(
+                    "CPU {cpu} has not come to rest within {} s, since it holds off interrupts or preemption",
+                    REST_NS / 1_000_000_000
+                ));
+            }
             core::hint::spin_loop();
         }
     }

@@ -30,13 +30,18 @@ tracing mini-HOWTO of Baton: the files work as in Linux's tracefs.
   per_cpu/cpu<N>/           the buffer of one CPU: trace, trace_pipe, trace_pipe_raw, snapshot, stats, buffer_size_kb
   printk_formats            format strings that events point to: none
   saved_cmdlines            the names of tasks
+  saved_cmdlines_size       how many of them are kept
   set_event                 the events that are recorded
+  set_event_notrace_pid     the tasks whose events are not recorded
+  set_event_pid             the tasks whose events are recorded; none: all of them
   snapshot                  0 frees it, 1 takes one, 2 clears it
+  timestamp_mode            how times stand in the buffers
   trace                     the buffers as text
   trace_clock               the clocks; the one in use stands in brackets
   trace_marker              takes text
   trace_marker_raw          takes bytes; the first four are a number that the writer chooses
   trace_options             all options; a name switches one on, with `no` before it off
   trace_pipe                the buffers as text, used up
+  tracing_cpumask           the CPUs whose events are recorded, as hexadecimal digits
   tracing_on                0 or 1
 ";

@@ -47,8 +47,10 @@ impl<P: Platform> Instance<P> {
                 .options
                 .fetch_and(!option.bit(), Ordering::Relaxed);
         }
-        if option == TraceOption::Overwrite {
-            self.apply_overwrite();
+        match option {
+            TraceOption::Overwrite => self.apply_overwrite(),
+            TraceOption::Stacktrace => self.refresh_masks(),
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@ use crate::event::filter::{Filter, FilterError, FilterErrorKind};
 use crate::event::hist;
 use crate::event::trigger::{AVAILABLE, Actions, SavedTrigger, Subject, TriggerList};
 use crate::event::{EventDesc, PRINT, Record, STACK_ID};
+use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::sync::{Mutex, Ordering};
 use alloc::string::{String, ToString};
@@ -133,9 +134,21 @@ impl<P: Platform> Instance<P> {
             self.print_seen.store(triggers, Ordering::Relaxed);
             return;
         }
-        let filter = has(&|state, guard| state.filter.get(guard).is_some() || self.has_pids(guard));
+        let filter = has(&|state, guard| {
+            state.filter.get(guard).is_some()
+                || self.has_pids(guard)
+                || self.option(TraceOption::Stacktrace)
+        });
         // A writer that still finds the event plain records it unfiltered: it happened before this.
         event.set_special(self.slot, filter || triggers, triggers);
+    }
+
+    /// Brings the masks of all events up to date.
+    pub(super) fn refresh_masks(&self) {
+        let _control = self.control.lock();
+        for event in self.declared {
+            self.update_masks(event);
+        }
     }
 
     fn put_filter(&self, event: &EventDesc, filter: Option<Filter>) {
@@ -409,7 +422,7 @@ impl<P: Platform> Instance<P> {
     }
 
     /// Records who called, as `ftrace:kernel_stack`.
-    fn record_stack(&self) {
+    pub(super) fn record_stack(&self) {
         let mut callers = [0u64; MAX_CALLERS];
         let n = self.platform.callers(&mut callers).min(MAX_CALLERS);
         let words = &callers[..n];

@@ -80,7 +80,10 @@ impl<P: Platform> Tracer<P> {
         let mut parts = Parts::new(slot, String::from(name), cpus, self.events());
         parts.options = self.top.options();
         let instance = Instance::from_parts(self.platform.clone(), self.shared.clone(), parts);
-        Ok(self.publish(&mut named, instance))
+        let instance = self.publish(&mut named, instance);
+        // One of the options wants to see events.
+        instance.refresh_masks();
+        Ok(instance)
     }
 
     /// Shows an instance to everybody. Its slot must be free.

@@ -98,14 +98,13 @@ impl<P: Platform> Instance<P> {
 
     /// Makes one of the lists these tasks. An empty list is none: it leaves nothing out.
     pub fn set_pids(&self, list: PidList, mut pids: Vec<i32>) {
-        let _control = self.control.lock();
+        let control = self.control.lock();
         pids.sort_unstable();
         pids.dedup();
         let pids = (!pids.is_empty()).then(|| Arc::new(pids));
         self.pids.place(list).put(pids, &self.shared.domain);
-        for event in self.declared {
-            self.update_masks(event);
-        }
+        drop(control);
+        self.refresh_masks();
     }
 
     /// Whether there is a list.

@@ -204,7 +204,9 @@ impl<P: Platform> Instance<P> {
             && filter.is_none_or(|filter| filter.matches(event.record, &recorder))
         {
             // Its counters say what becomes of it.
-            let _ = self.copy_in(event);
+            if self.copy_in(event).is_ok() && self.option(TraceOption::Stacktrace) {
+                self.record_stack();
+            }
         }
         if let Some((list, after)) = after {
             list.fire_after(after, &acting);

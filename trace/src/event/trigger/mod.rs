@@ -28,19 +28,21 @@
 //!
 //! Source: Linux's `trace_events_trigger.c`. Where Baton differs: an event takes at most [`MAX_TRIGGERS`].
 
+mod cross;
 mod parse;
+
+pub use cross::SavedTrigger;
 
 use super::FieldDesc;
 use super::complaint::Complaint;
 use super::filter::{Filter, Recorder};
-use super::hist::{Counts, Hist, HistState, Spec};
+use super::hist::{Counts, Hist, Spec};
 use crate::errno::Errno;
 use crate::sync::{AtomicU64, Ordering};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use handover::KState;
 
 /// The most triggers of one event: they fit the bits of [`After`].
 pub const MAX_TRIGGERS: usize = 64;
@@ -138,18 +140,6 @@ pub struct TriggerList {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct After(u64);
-
-/// A trigger as it crosses a kexec.
-#[derive(Clone, Debug, PartialEq, Eq, KState)]
-#[kstate(nested)]
-pub struct SavedTrigger {
-    /// The command that makes it.
-    pub command: String,
-    /// How often still; `u64::MAX` without end.
-    pub count: u64,
-    /// What a histogram has counted: one, or none.
-    pub hist: Vec<HistState>,
-}
 
 impl Action {
     /// Whether the other may not stand beside it.
@@ -323,12 +313,17 @@ impl TriggerList {
 
     /// Does what is to be done once the event is recorded.
     pub fn fire_after(&self, after: After, actions: &dyn Actions) {
-        let mut bits = after.0;
-        while bits != 0 {
-            if let Some(trigger) = self.triggers.get(bits.trailing_zeros() as usize) {
-                trigger.act(&[], &Recorder::default(), actions);
+        // In Linux the buffers are swapped before the event is committed, and all else is done after that.
+        for snapshots in [true, false] {
+            let mut bits = after.0;
+            while bits != 0 {
+                if let Some(trigger) = self.triggers.get(bits.trailing_zeros() as usize)
+                    && matches!(trigger.action, Action::Snapshot) == snapshots
+                {
+                    trigger.act(&[], &Recorder::default(), actions);
+                }
+                bits &= bits - 1;
             }
-            bits &= bits - 1;
         }
     }
 
@@ -440,65 +435,5 @@ impl TriggerList {
     /// continued and is not there, `ENOMEM`, `ENOSPC` beyond [`MAX_TRIGGERS`]. This list is as it was then.
     pub fn command(&self, subject: &Subject<'_>, text: &str) -> Result<TriggerList, Complaint> {
         parse::command(self, subject, text)
-    }
-
-    /// All triggers as they cross a kexec, in the order in which [`TriggerList::restore`] wants them.
-    pub fn save(&self) -> Vec<SavedTrigger> {
-        self.triggers
-            .iter()
-            .map(|t| SavedTrigger {
-                command: t.command.clone(),
-                count: t.count.load(Ordering::Relaxed),
-                hist: match &t.action {
-                    Action::Hist(hist) => alloc::vec![hist.save()],
-                    _ => Vec::new(),
-                },
-            })
-            .collect()
-    }
-
-    /// Brings the counts and histograms of `saved`, one of [`save`](Self::save), up to date, without allocating and without
-    /// changing its size.
-    pub fn refresh(&self, saved: &mut [SavedTrigger]) {
-        for (saved, trigger) in saved.iter_mut().zip(&self.triggers) {
-            saved.count = trigger.count.load(Ordering::Relaxed);
-            if let (Action::Hist(hist), Some(state)) = (&trigger.action, saved.hist.first_mut()) {
-                hist.refresh(state);
-            }
-        }
-    }
-
-    /// The list that an earlier life saved. Also returns the commands that make nothing here any more, because a field or an
-    /// event is gone, and those whose counts do not fit.
-    pub fn restore(subject: &Subject<'_>, saved: &[SavedTrigger]) -> (TriggerList, Vec<String>) {
-        let mut list = TriggerList::default();
-        let mut lost = Vec::new();
-        // The last first: a new one goes to the front. Histograms go to the back, so those in their order.
-        let is_hist = |s: &&SavedTrigger| !s.hist.is_empty();
-        let hists = saved.iter().filter(is_hist);
-        let others = saved.iter().rev().filter(|s| s.hist.is_empty());
-        for saved in others.chain(hists) {
-            match list.command(subject, &saved.command) {
-                Ok(new) if new.triggers.len() == list.triggers.len() + 1 => {
-                    list = new;
-                    let at = if saved.hist.is_empty() {
-                        0
-                    } else {
-                        list.triggers.len() - 1
-                    };
-                    list.triggers[at]
-                        .count
-                        .store(saved.count, Ordering::Relaxed);
-                    if let (Action::Hist(hist), Some(state)) =
-                        (&list.triggers[at].action, saved.hist.first())
-                        && !hist.restore(state)
-                    {
-                        lost.push(saved.command.clone());
-                    }
-                }
-                _ => lost.push(saved.command.clone()),
-            }
-        }
-        (list, lost)
     }
 }
