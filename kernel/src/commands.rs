@@ -2,6 +2,7 @@
 
 mod bench;
 mod fault;
+mod run;
 mod stress;
 mod tasks;
 
@@ -77,6 +78,14 @@ static MACHINE: &[Command] = &[
         reboot,
     )
     .completing(Complete::Nothing),
+    Command::new(
+        "run",
+        "run NAME [ARG...] [&]",
+        "run a program",
+        run::HELP,
+        run::run,
+    )
+    .in_background(),
     Command::new("sleep", "sleep SECONDS", "wait", "", sleep).completing(Complete::Nothing),
     Command::new(
         "stress",

@@ -1,6 +1,37 @@
 //! The kernel's events, one declaration each. Names, fields and print formats are Linux's where Linux has the event.
 
-trace::define_events! {
+/// Declares the events that all variants of the kernel have, and with them those of this variant.
+macro_rules! kernel_events {
+    ($($common:tt)*) => {
+        #[cfg(not(feature = "next"))]
+        trace::define_events! {
+            $($common)*
+
+            /// A line is about to run on the console.
+            event baton:console_command(line: str) {
+                print("%s", line)
+            }
+        }
+
+        // `kernel-next`: an event in another layout, and one that only it has.
+        #[cfg(feature = "next")]
+        trace::define_events! {
+            $($common)*
+
+            /// A line is about to run on the console.
+            event baton:console_command(length: u32, line: str) {
+                print("length=%u line=%s", length, line)
+            }
+
+            /// A note is written into `/sys/kernel/debug/kho/demo`.
+            event baton:demo_note(length: u32, note: str) {
+                print("length=%u note=\"%s\"", length, note)
+            }
+        }
+    };
+}
+
+kernel_events! {
     tracer = crate::tracing::tracer;
 
     /// A line of the kernel log, as it goes into the log. Linux: `include/trace/events/printk.h`.
@@ -206,9 +237,197 @@ trace::define_events! {
         print("pfn=0x%lx order=%d", pfn, order)
     }
 
-    /// A line is about to run on the console.
-    event baton:console_command(line: str) {
-        print("%s", line)
+    // exceptions: `arch/x86/include/asm/trace/exceptions.h`.
+
+    /// A page fault in user mode: the address, the instruction, the CPU's error code.
+    event exceptions:page_fault_user(address: ulong, ip: ulong, error_code: ulong) {
+        print("address=%ps ip=%ps error_code=0x%lx", address, ip, error_code)
+    }
+
+    /// A page fault in the kernel, which copies from or to a process.
+    event exceptions:page_fault_kernel(address: ulong, ip: ulong, error_code: ulong) {
+        print("address=%ps ip=%ps error_code=0x%lx", address, ip, error_code)
+    }
+
+    // raw_syscalls: `include/trace/events/syscalls.h`.
+
+    /// A system call starts.
+    event raw_syscalls:sys_enter(id: long, args: [ulong; 6]) {
+        print("NR %ld (%lx, %lx, %lx, %lx, %lx, %lx)", id, args[0], args[1], args[2], args[3], args[4], args[5])
+    }
+
+    /// It has ended; errors are negative.
+    event raw_syscalls:sys_exit(id: long, ret: long) {
+        print("NR %ld = %ld", id, ret)
+    }
+
+    // sched, the part of a process's start: `include/trace/events/sched.h`.
+
+    /// A new process starts its program.
+    event sched:sched_process_exec(filename: str, pid: pid_t, old_pid: pid_t) {
+        print("filename=%s pid=%d old_pid=%d", filename, pid, old_pid)
+    }
+
+    // syscalls: one pair for each call, as `kernel/trace/trace_syscalls.c` makes them. `spawn` is Baton's own.
+
+    /// `read` starts.
+    event syscalls:sys_enter_read(__syscall_nr: i32, fd: (arg UInt), buf: (arg Chars), count: (arg Size)) {
+        print("fd: 0x%08lx, buf: 0x%08lx, count: 0x%08lx", fd, buf, count)
+    }
+
+    /// `read` has ended.
+    event syscalls:sys_exit_read(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `write` starts.
+    event syscalls:sys_enter_write(__syscall_nr: i32, fd: (arg UInt), buf: (arg ConstChars), count: (arg Size)) {
+        print("fd: 0x%08lx, buf: 0x%08lx, count: 0x%08lx", fd, buf, count)
+    }
+
+    /// `write` has ended.
+    event syscalls:sys_exit_write(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `open` starts.
+    event syscalls:sys_enter_open(__syscall_nr: i32, filename: (arg ConstChars), flags: (arg Int), mode: (arg UMode)) {
+        print("filename: 0x%08lx, flags: 0x%08lx, mode: 0x%08lx", filename, flags, mode)
+    }
+
+    /// `open` has ended.
+    event syscalls:sys_exit_open(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `close` starts.
+    event syscalls:sys_enter_close(__syscall_nr: i32, fd: (arg UInt)) {
+        print("fd: 0x%08lx", fd)
+    }
+
+    /// `close` has ended.
+    event syscalls:sys_exit_close(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `mmap` starts.
+    event syscalls:sys_enter_mmap(__syscall_nr: i32, addr: (arg ULong), len: (arg ULong), prot: (arg ULong), flags: (arg ULong), fd: (arg ULong), off: (arg ULong)) {
+        print("addr: 0x%08lx, len: 0x%08lx, prot: 0x%08lx, flags: 0x%08lx, fd: 0x%08lx, off: 0x%08lx", addr, len, prot, flags, fd, off)
+    }
+
+    /// `mmap` has ended.
+    event syscalls:sys_exit_mmap(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `munmap` starts.
+    event syscalls:sys_enter_munmap(__syscall_nr: i32, addr: (arg ULong), len: (arg Size)) {
+        print("addr: 0x%08lx, len: 0x%08lx", addr, len)
+    }
+
+    /// `munmap` has ended.
+    event syscalls:sys_exit_munmap(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `ioctl` starts.
+    event syscalls:sys_enter_ioctl(__syscall_nr: i32, fd: (arg UInt), cmd: (arg UInt), arg: (arg ULong)) {
+        print("fd: 0x%08lx, cmd: 0x%08lx, arg: 0x%08lx", fd, cmd, arg)
+    }
+
+    /// `ioctl` has ended.
+    event syscalls:sys_exit_ioctl(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `sched_yield` starts.
+    event syscalls:sys_enter_sched_yield(__syscall_nr: i32) {
+        print("")
+    }
+
+    /// `sched_yield` has ended.
+    event syscalls:sys_exit_sched_yield(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `nanosleep` starts.
+    event syscalls:sys_enter_nanosleep(__syscall_nr: i32, rqtp: (arg TimeSpec), rmtp: (arg TimeSpec)) {
+        print("rqtp: 0x%08lx, rmtp: 0x%08lx", rqtp, rmtp)
+    }
+
+    /// `nanosleep` has ended.
+    event syscalls:sys_exit_nanosleep(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `getpid` starts.
+    event syscalls:sys_enter_getpid(__syscall_nr: i32) {
+        print("")
+    }
+
+    /// `getpid` has ended.
+    event syscalls:sys_exit_getpid(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `exit` starts.
+    event syscalls:sys_enter_exit(__syscall_nr: i32, error_code: (arg Int)) {
+        print("error_code: 0x%08lx", error_code)
+    }
+
+    /// `exit` has ended.
+    event syscalls:sys_exit_exit(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `wait4` starts.
+    event syscalls:sys_enter_wait4(__syscall_nr: i32, upid: (arg Pid), stat_addr: (arg IntPointer), options: (arg Int), ru: (arg Usage)) {
+        print("upid: 0x%08lx, stat_addr: 0x%08lx, options: 0x%08lx, ru: 0x%08lx", upid, stat_addr, options, ru)
+    }
+
+    /// `wait4` has ended.
+    event syscalls:sys_exit_wait4(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `kill` starts.
+    event syscalls:sys_enter_kill(__syscall_nr: i32, pid: (arg Pid), sig: (arg Int)) {
+        print("pid: 0x%08lx, sig: 0x%08lx", pid, sig)
+    }
+
+    /// `kill` has ended.
+    event syscalls:sys_exit_kill(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `getppid` starts.
+    event syscalls:sys_enter_getppid(__syscall_nr: i32) {
+        print("")
+    }
+
+    /// `getppid` has ended.
+    event syscalls:sys_exit_getppid(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `clock_gettime` starts.
+    event syscalls:sys_enter_clock_gettime(__syscall_nr: i32, which_clock: (arg Clock), tp: (arg TimeSpec)) {
+        print("which_clock: 0x%08lx, tp: 0x%08lx", which_clock, tp)
+    }
+
+    /// `clock_gettime` has ended.
+    event syscalls:sys_exit_clock_gettime(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `spawn` starts.
+    event syscalls:sys_enter_spawn(__syscall_nr: i32, filename: (arg ConstChars), argv: (arg Pointer), count: (arg Size)) {
+        print("filename: 0x%08lx, argv: 0x%08lx, count: 0x%08lx", filename, argv, count)
+    }
+
+    /// `spawn` has ended.
+    event syscalls:sys_exit_spawn(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
     }
 
     /// A phase of a kexec begins (docs/architecture.md lists them); `generation` is the life that is in it.

@@ -4,12 +4,14 @@ mod cpus;
 mod kho;
 mod pids;
 mod proc;
+mod processes;
+mod tmp;
+pub mod trace_raw;
 mod tracefs;
 
 use crate::boot;
 use crate::handing::{self, Outcome, outcome};
 use crate::memory;
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
@@ -44,6 +46,7 @@ static CRC32: Once<u32> = Once::new();
 static BOOT_FILES: Once<RomFs<'static>> = Once::new();
 static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
+static TMP: Once<tmp::Shared> = Once::new();
 static KHO: GenFs = GenFs::new(kho::FILES);
 static KHO_IN: GenDir = GenDir::new(kho::incoming_names, kho::show_incoming);
 static KHO_OUT: GenDir = GenDir::new(kho::outgoing_names, kho::show_outgoing);
@@ -245,11 +248,11 @@ fn tmp_limit() -> usize {
     DEFAULT_LIMIT_BYTES.min((memory::free_pages() * PAGE / 8) as usize)
 }
 
-/// Everything that is mounted. Called once.
+/// Everything that is mounted: the same files, whoever asks.
 pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
-    let tmp = Box::leak(Box::new(TmpFs::new(tmp_limit())));
+    let tmp = TMP.call_once(|| tmp::Shared::new(TmpFs::new(tmp_limit())));
     let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 10] = [
         ("/boot", boot_files),
         ("/proc", &PROC),

@@ -10,6 +10,7 @@ use crate::boot::paging::{MapError, Rights, Tables, text_range};
 use crate::handing::{self, generation};
 use crate::machine::{apic, clock, ipi};
 use crate::memory::{self, IrqMutex};
+use crate::user::space;
 use crate::{events, files, task};
 use alloc::boxed::Box;
 use alloc::format;
@@ -187,6 +188,7 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
+    handing::prepare_ahead();
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
@@ -414,6 +416,7 @@ pub fn unload() -> bool {
     if let Some(loaded) = &loaded {
         memory::with_scratch(|pool| pool.give_back(loaded.block));
     }
+    handing::forget_ahead();
     loaded.is_some()
 }
 
@@ -443,7 +446,12 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
         true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
         false => None,
     };
-    match memory::map_pages(control, control, PAGE, Rights::ReadExecute) {
+    // Into the kernel's own tables: those of a process, whose lower half is its own, may still be in force here.
+    let mapped = memory::without_interrupts(|| {
+        space::load_kernel_tables();
+        memory::map_pages(control, control, PAGE, Rights::ReadExecute)
+    });
+    match mapped {
         // Taken: from an attempt before this one.
         Ok(()) | Err(MapError::Taken) => Ok(outgoing),
         Err(MapError::NoMemory) => Err(KexecError::Handover(
@@ -454,6 +462,7 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
 
 /// The end of this life, on CPU 0, which alone runs, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
+    space::load_kernel_tables();
     ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
@@ -462,6 +471,9 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     }
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
+    if let Some(bytes) = handing::damage::take_early() {
+        let _ = params::limit_early(params_block(loaded.params), bytes);
+    }
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
     handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of

@@ -33,6 +33,9 @@ pub const WINDOW: u64 = 0xffff_e000_0000_0000;
 pub const IMAGE: u64 = 0xffff_ffff_8000_0000;
 /// The end of the area for kernel images: 1 GiB of it.
 pub const IMAGE_END: u64 = 0xffff_ffff_c000_0000;
+/// The kernel's areas. Each has its top-level entries in the page tables from the start, so that all address spaces, which have
+/// copies of them, see the same kernel; none but the direct map grows beyond one.
+pub const AREAS: [u64; 5] = [DIRECT_MAP, STACKS, HEAP, WINDOW, IMAGE];
 /// Size of a page in bytes.
 pub const PAGE: u64 = 4096;
 

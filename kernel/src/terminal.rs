@@ -98,6 +98,9 @@ impl Env for Machine {
 
     fn on_command(&self, line: &str) {
         uart::INTERRUPTED.store(false, Relaxed);
+        #[cfg(feature = "next")]
+        events::console_command(line.len() as u32, line);
+        #[cfg(not(feature = "next"))]
         events::console_command(line);
     }
 }
@@ -159,6 +162,21 @@ pub fn input_came() {
     {
         task::interrupt(&task);
     }
+}
+
+/// Sleeps until there is input, or `also` holds, which [`wake_readers`] makes known.
+///
+/// # Errors
+/// [`Interrupted`]: ctrl-c, or the task is to end.
+pub fn wait_for_input(mut also: impl FnMut() -> bool) -> Result<(), Interrupted> {
+    INPUT
+        .wait_interruptible(None, || uart::has_input() || also())
+        .map(drop)
+}
+
+/// Those who wait for input look at what else they wait for.
+pub fn wake_readers() {
+    INPUT.wake_all();
 }
 
 /// Sleeps until `condition` holds, which is about input, or the tick `until` has come; whether it holds.

@@ -34,8 +34,7 @@
 //! | a buffer is opened again relaxed | snapshots, growing, shrinking |
 //! | a snapshot leaves the counters where they are | snapshots |
 //! | a snapshot takes the locks in the order of its arguments | two snapshots (loom tells of the deadlock) |
-//! | the mapped reader marks a loss in a page that is still written to | mapped |
-//! | it looks whether the page is written to after the bytes instead of before | mapped |
+//! | a mapped reader keeps the time that a page had before its first event (as it was) | mapped |
 //!
 //! The tests' names in short: swap `a_writer_and_the_swap`, overwriting `overwriting_and_the_swap`, nested
 //! `nested_writes_and_a_reader`, around `around_a_write_that_is_under_way`, looking `looking_while_another_consumes`, snapshots both
@@ -45,7 +44,8 @@
 //! These survive, for no call-back lies where the interrupt would have to come, or nothing looks at what they spoil: an inner
 //! write commits (`end_write`); an event interrupted before its reservation keeps its time; a write that came during the
 //! commit is not noticed by `try_leave`; a change does not `settle`; a nested writer's HEAD is set again by the one that it
-//! interrupted in `move_head`.
+//! interrupted in `move_head`; the mapped reader's `show` looks whether the page is written to after its bytes, or not at all (that takes a
+//! loss, and two switches more).
 
 #[path = "mapped/page.rs"]
 mod mapped;

@@ -23,6 +23,7 @@ extern crate alloc;
 #[path = "../../kernel/src/ring3/abi.rs"]
 pub mod abi;
 mod args;
+pub mod chains;
 mod error;
 pub mod files;
 #[cfg(feature = "ring3")]

@@ -167,6 +167,30 @@ impl TmpFs {
         (tree.used, tree.limit)
     }
 
+    /// Copies what the file has from `at` on, as much as `piece` takes and as lies in one chunk; how many bytes, and how large
+    /// the file is.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EISDIR`.
+    pub fn read_at(
+        &self,
+        path: &str,
+        at: usize,
+        piece: &mut [u8],
+    ) -> Result<(usize, usize), Errno> {
+        match self.tree.borrow().node(path)? {
+            Found::Dir(_) => Err(Errno::EISDIR),
+            Found::File(content) => {
+                let chunk = content.chunks.get(at / CHUNK_BYTES);
+                let rest = chunk.and_then(|chunk| chunk.get(at % CHUNK_BYTES..));
+                let rest = rest.unwrap_or_default();
+                let len = rest.len().min(piece.len());
+                piece[..len].copy_from_slice(&rest[..len]);
+                Ok((len, content.size))
+            }
+        }
+    }
+
     /// Takes away a file's content.
     fn truncate(tree: &mut Tree, path: &str) -> Result<(), FsError> {
         let (dir, name) = tree.parent_mut(path)?;
@@ -181,6 +205,25 @@ impl TmpFs {
             None => Err(Errno::ENOENT.into()),
         }
     }
+}
+
+/// Reads by [`TmpFs::read_at`] what the file held when reading began. Between two pieces nothing of the tree is borrowed: the sink
+/// may write to it, or remove this very file, with which the reading ends.
+pub fn read_in_pieces(
+    path: &str,
+    out: &mut dyn Sink,
+    read_at: impl Fn(&str, usize, &mut [u8]) -> Result<(usize, usize), Errno>,
+) -> Result<(), FsError> {
+    let mut piece = [0; CHUNK_BYTES];
+    let (mut len, size) = read_at(path, 0, &mut piece)?;
+    let mut at = 0;
+    while len > 0 {
+        out.write(&piece[..len])?;
+        at += len;
+        let left = (size - at).min(piece.len());
+        len = read_at(path, at, &mut piece[..left]).map_or(0, |(len, _)| len);
+    }
+    Ok(())
 }
 
 impl FileSystem for TmpFs {
@@ -206,31 +249,7 @@ impl FileSystem for TmpFs {
 
     /// Reads what the file held when reading began: `cat x >> x` ends.
     fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
-        let mut left = match self.tree.borrow().node(path)? {
-            Found::Dir(_) => return Err(Errno::EISDIR.into()),
-            Found::File(content) => content.size,
-        };
-        let mut piece = [0; CHUNK_BYTES];
-        for index in 0.. {
-            // The tree is not borrowed while the sink runs, which may write to it, or remove this very file.
-            let length = match self.tree.borrow().node(path) {
-                Ok(Found::File(content)) => match content.chunks.get(index) {
-                    Some(chunk) => {
-                        let length = chunk.len().min(left);
-                        piece[..length].copy_from_slice(&chunk[..length]);
-                        length
-                    }
-                    None => 0,
-                },
-                _ => 0,
-            };
-            if length == 0 {
-                break;
-            }
-            left -= length;
-            out.write(&piece[..length])?;
-        }
-        Ok(())
+        read_in_pieces(path, out, |path, at, piece| self.read_at(path, at, piece))
     }
 
     fn open(&self, path: &str, mode: WriteMode) -> Result<(), FsError> {

@@ -1,5 +1,6 @@
 //! `/proc`: the kernel's own files, and a directory for each task.
 
+use super::processes;
 use crate::machine::clock;
 use crate::task::{self, Kind, Task};
 use alloc::format;
@@ -23,8 +24,16 @@ struct TaskFile {
 
 const TASK_FILES: &[TaskFile] = &[
     TaskFile {
+        name: "cmdline",
+        read: |task| processes::cmdline(task.pid),
+    },
+    TaskFile {
         name: "comm",
         read: |task| format!("{}\n", task.comm()),
+    },
+    TaskFile {
+        name: "maps",
+        read: |task| processes::maps(task.pid),
     },
     TaskFile {
         name: "status",
@@ -40,7 +49,7 @@ fn status(task: &Task) -> String {
         'D' => "D (disk sleep)",
         _ => "X (dead)",
     };
-    format!(
+    let mut text = format!(
         "Name:\t{}\nState:\t{state}\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{}\nKthread:\t{}\nPriority:\t{}\nCpu:\t{}\n\
          CpuTime:\t{} us\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n",
         task.comm(),
@@ -50,7 +59,9 @@ fn status(task: &Task) -> String {
         task.cpu(),
         clock::nanos_at(task.cycles()) / 1000,
         pid = task.pid,
-    )
+    );
+    text.push_str(&processes::status(task.pid));
+    text
 }
 
 /// What a path below `/proc` leads to.

@@ -3,6 +3,7 @@
 use super::cpus;
 use crate::machine::{clock, cpu};
 use crate::memory;
+use crate::user::space;
 use crate::{boot, handing, task};
 use alloc::format;
 use alloc::vec::Vec;
@@ -77,6 +78,7 @@ fn meminfo(out: &mut dyn Sink) -> Result<(), FsError> {
         ("HeapTotal:", heap as u64 / 1024),
         ("HeapUsed:", used as u64 / 1024),
         ("KernelStack:", task::stat::stack_pages() * 4),
+        ("UserPages:", space::taken_pages() * 4),
     ] {
         print(out, format_args!("{name:<15}{kib:>9} kB\n"))?;
     }

@@ -129,6 +129,7 @@ pub fn init() {
         Cr0::update(|flags| flags.insert(Cr0Flags::WRITE_PROTECT));
     }
     super::traps::load(code.0);
+    crate::user::init_cpu();
 }
 
 /// Sets the stack on which the running CPU comes in from user mode: for interrupts in its TSS, for system calls in its area.

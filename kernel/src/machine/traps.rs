@@ -5,7 +5,7 @@ use super::apic::{
     UART_VECTOR,
 };
 use super::{cpu, ipi, percpu, uart};
-use crate::{events, report};
+use crate::{events, report, user};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -213,6 +213,8 @@ pub fn count(cpu: usize, vector: u8) -> u64 {
 }
 
 extern "C" fn trap(frame: &mut Frame) {
+    // It may have come in the middle of a copy from or to a process.
+    user::copy::close();
     let vector = frame.vector as u8;
     let count = &COUNTS[cpu::index()][vector as usize];
     // Its own CPU alone changes it, with interrupts off.
@@ -224,13 +226,20 @@ extern "C" fn trap(frame: &mut Frame) {
             ipi::on_nmi();
             percpu::sub_preempt_count::<{ percpu::NMI_OFFSET }>();
         }
-        0..32 => report::fault(frame),
+        0..32 => {
+            if !user::exception(frame) {
+                report::fault(frame);
+            }
+        }
         _ => {
             percpu::add_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
             interrupt(vector, frame.cs & 3 != 0);
             percpu::sub_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
             crate::task::on_interrupt_exit(frame);
         }
+    }
+    if frame.cs & 3 != 0 && vector != NMI {
+        user::return_to_user();
     }
 }
 

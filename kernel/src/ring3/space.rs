@@ -202,6 +202,12 @@ impl<M: Memory> Space<M> {
         }
     }
 
+    /// Whether undoing the mappings of a range would leave one area more than there is: it lies in the middle of one.
+    pub fn splits(&self, range: &Range<u64>) -> bool {
+        let area = self.areas.at(range.start);
+        area.is_some_and(|area| area.start < range.start && range.end < area.end)
+    }
+
     /// Undoes all mappings in a range of whole pages.
     ///
     /// # Errors
@@ -272,7 +278,6 @@ impl<M: Memory> Space<M> {
             return Err(Refused::Rights);
         }
         let addr = addr / PAGE_BYTES * PAGE_BYTES;
-        // Another CPU's TLB, or this one's from before: the page tables have what is wanted.
         if self.tables.lookup(addr).is_some() {
             return Ok(());
         }
@@ -284,6 +289,12 @@ impl<M: Memory> Space<M> {
             unsafe { self.memory.free_pages(page, 0) };
             Refused::NoMemory
         })
+    }
+
+    /// Whether a page has come in at an address. Its rights are its area's from the start, so that a CPU that found it and
+    /// refused an access will refuse it again. (QEMU does so where an `iretq` of ring 3 pops from its stack under SMAP.)
+    pub fn has_page(&self, addr: u64) -> bool {
+        self.tables.lookup(addr).is_some()
     }
 
     /// Works with the bytes of a page that is this space's own.

@@ -8,6 +8,10 @@
 
 use super::abi::{PAGE_BYTES, USER_END};
 use super::areas::Rights;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 use handover::mem::Memory;
 
 const PRESENT: u64 = 1 << 0;
@@ -57,9 +61,10 @@ impl<M: Memory> UserTables<M> {
             tables: 1,
             owned: 0,
         };
-        for n in 0..256 {
-            tables.set(root, n, 0);
-            tables.set(root, 256 + n, kernel_half[n as usize]);
+        let (user, kernel) = tables.table(root).split_at(kernel_half.len());
+        for (n, entry) in kernel_half.iter().enumerate() {
+            user[n].store(0, Release);
+            kernel[n].store(*entry, Release);
         }
         Ok(tables)
     }
@@ -79,26 +84,23 @@ impl<M: Memory> UserTables<M> {
         self.owned
     }
 
-    /// An entry, for reading and writing in one access: the CPU reads it at any time.
-    fn entry(&self, table: u64, index: u64) -> &core::sync::atomic::AtomicU64 {
-        let at = table + index % ENTRIES * 8;
+    /// A table's entries, for reading and writing in one access each: the CPU reads them at any time.
+    fn table(&self, table: u64) -> &[AtomicU64; ENTRIES as usize] {
         let place = self
             .memory
-            .ptr(at, 8)
+            .ptr(table, PAGE_BYTES as usize)
             .expect("a table is a page that this memory gave out");
-        // SAFETY: the page is a table of ours, reachable as long as the memory is; 8-byte aligned, and any bits are an entry.
-        unsafe { core::sync::atomic::AtomicU64::from_ptr(place.as_ptr().cast()) }
+        // SAFETY: the page is a table of ours, reachable as long as the memory is; page-aligned, and any bits are an entry.
+        unsafe { place.cast().as_ref() }
     }
 
     fn get(&self, table: u64, index: u64) -> u64 {
-        self.entry(table, index)
-            .load(core::sync::atomic::Ordering::Acquire)
+        self.table(table)[(index % ENTRIES) as usize].load(Acquire)
     }
 
     fn set(&self, table: u64, index: u64, value: u64) {
         // Release: a table or page is seen filled by whoever sees it mapped.
-        self.entry(table, index)
-            .store(value, core::sync::atomic::Ordering::Release);
+        self.table(table)[(index % ENTRIES) as usize].store(value, Release);
     }
 
     /// The bottom table that covers `addr`, if there is one.
@@ -123,8 +125,8 @@ impl<M: Memory> UserTables<M> {
             } else {
                 let new = self.memory.alloc_pages(0).ok_or(NoMemory)?;
                 self.tables += 1;
-                for n in 0..ENTRIES {
-                    self.set(new, n, 0);
+                for entry in self.table(new) {
+                    entry.store(0, Release);
                 }
                 self.set(table, addr >> shift, new | PRESENT | WRITABLE | USER);
                 new
@@ -211,8 +213,8 @@ impl<M: Memory> UserTables<M> {
 
     fn free_below(&self, table: u64, level: u32) {
         let entries = if level == 4 { ENTRIES / 2 } else { ENTRIES };
-        for n in 0..entries {
-            let entry = self.get(table, n);
+        for entry in &self.table(table)[..entries as usize] {
+            let entry = entry.load(Acquire);
             if entry & PRESENT == 0 {
                 continue;
             }

@@ -18,6 +18,9 @@ use x86_64::instructions::interrupts;
 pub fn exit() -> ! {
     if let Some(task) = current() {
         WaitQueue::forget(&task);
+        if let Some(process) = task.process() {
+            process.ended();
+        }
         timer::cancel_for(task);
         // Each task is a thread group of its own.
         events::sched_process_exit(task.comm(), task.pid, i32::from(task.prio()), true);

@@ -41,20 +41,11 @@ pub use freeze::{end_all_and_run, freeze, thaw};
 pub use idle::idle_loop;
 pub use mutex::Mutex;
 pub use preempt::{on_interrupt_exit, tick, without_preemption};
-pub use queue::init;
-pub use record::{Kind, Task, current_name, current_pid};
+pub use queue::{init, yield_now};
+pub use record::{Kind, ProcessHooks, Task, current, current_name, current_pid};
 pub use stack::{guard_of, holds};
-pub use table::{CONSOLE_PID, Options, all, find, spawn, spawn_with, write_name};
+pub use table::{
+    CONSOLE_PID, Error, Options, all, find, spawn, spawn_process, spawn_with, write_name,
+};
 pub use timer::{Timer, jiffies_after, sleep, sleep_interruptible};
 pub use wait::{Interrupted, WaitQueue};
-#[allow(
-    unused_imports,
-    reason = "for user processes, which are made on another branch"
-)]
-pub use {
-    preempt::{preempt_disable, preempt_enable},
-    queue::{wake_up, yield_now},
-    record::{ProcessHooks, current},
-    table::{Error, spawn_process},
-    timer::jiffies,
-};

@@ -16,7 +16,6 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::sched::queue::RunQueue;
-use kernel::sched::state::{INTERRUPTIBLE, UNINTERRUPTIBLE};
 use kernel::sched::{Slot, place, prio};
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
@@ -254,10 +253,6 @@ pub(super) fn finish_switch() {
 }
 
 /// Lets another task of the same priority run.
-#[allow(
-    dead_code,
-    reason = "for user processes, which are made on another branch"
-)]
 pub fn yield_now() {
     without_interrupts(|| {
         if let Some(task) = current() {
@@ -270,17 +265,6 @@ pub fn yield_now() {
 /// Gives the CPU up until somebody wakes this task, if its state says that it sleeps.
 pub(super) fn give_up() {
     without_interrupts(|| switch_task(false));
-}
-
-/// Wakes a task that sleeps; whether it did.
-#[allow(
-    dead_code,
-    reason = "for user processes, which are made on another branch"
-)]
-pub fn wake_up(task: &Task) -> bool {
-    let woken = try_to_wake_up(task, INTERRUPTIBLE | UNINTERRUPTIBLE);
-    preempt::preempt_check();
-    woken
 }
 
 /// Wakes a task that sleeps in one of the ways `kinds`, in any context but an NMI, and with any lock but those of queues.

@@ -35,7 +35,13 @@ pub trait ProcessHooks: Send + Sync {
     /// The task is about to run on this CPU: load its address space.
     fn activate(&self);
     /// Somebody wants it to end. The task is marked and woken besides.
-    fn kill(&self) {}
+    fn kill(&self);
+    /// Whether it is to end: asked where the task returns to user mode.
+    fn ends(&self) -> bool;
+    /// Its task ends, in whatever way: called by the task itself, which may still sleep.
+    fn ended(&self);
+    /// The process, for who knows its type.
+    fn as_any(&self) -> &dyn core::any::Any;
 }
 
 /// What a kernel thread does.
@@ -223,17 +229,6 @@ impl Deref for Current {
     type Target = Task;
     fn deref(&self) -> &Task {
         self.task
-    }
-}
-
-impl Current {
-    /// A handle to keep.
-    #[allow(
-        dead_code,
-        reason = "for user processes, which are made on another branch"
-    )]
-    pub fn arc(self) -> Option<Arc<Task>> {
-        super::table::of_slot(self.slot)
     }
 }
 

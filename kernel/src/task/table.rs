@@ -112,15 +112,6 @@ pub(super) fn by_slot(slot: Slot) -> &'static Task {
     unsafe { task.as_ref() }.expect("a slot in a list has a task")
 }
 
-/// A handle of the task in a slot.
-#[allow(
-    dead_code,
-    reason = "for user processes, which are made on another branch"
-)]
-pub(super) fn of_slot(slot: Slot) -> Option<Arc<Task>> {
-    TABLE.lock().slots.get(usize::from(slot))?.clone()
-}
-
 /// All tasks, the idle ones first, else by pid.
 pub fn all() -> Vec<Arc<Task>> {
     let mut tasks = Vec::with_capacity(SLOTS);
@@ -205,10 +196,6 @@ pub fn spawn(
 ///
 /// # Errors
 /// [`Error`]; nothing has been made then.
-#[allow(
-    dead_code,
-    reason = "for user processes, which are made on another branch"
-)]
 pub fn spawn_process(
     name: &str,
     process: Arc<dyn ProcessHooks>,

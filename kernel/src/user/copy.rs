@@ -39,15 +39,6 @@ impl UserSlice {
         self.len == 0
     }
 
-    /// The part from `at` on, of at most `len` bytes; empty behind the end.
-    pub fn part(&self, at: usize, len: usize) -> UserSlice {
-        let at = (at as u64).min(self.len);
-        UserSlice {
-            addr: self.addr + at,
-            len: (self.len - at).min(len as u64),
-        }
-    }
-
     /// Copies the bytes from `at` on, as many as `to` has, into the kernel.
     ///
     /// # Errors
@@ -105,9 +96,8 @@ unsafe impl Plain for kernel::ring3::abi::Text {}
 pub fn read_user<T: Plain>(addr: u64) -> Result<T, Errno> {
     let mut value = T::default();
     // SAFETY: the value's own bytes, any of which make a valid value, says `Plain`.
-    let bytes = unsafe {
-        core::slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), size_of::<T>())
-    };
+    let bytes =
+        unsafe { core::slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), size_of::<T>()) };
     UserSlice::new(addr, size_of::<T>() as u64)?.copy_in(0, bytes)?;
     Ok(value)
 }
@@ -151,7 +141,7 @@ core::arch::global_asm!(
     "2: rep movsb",
     "3: mov rax, rcx",
     "ret",
-    ".section .rodata.ex_table, \"a\"",
+    ".section .ex_table, \"a\"",
     ".balign 8",
     ".quad 2b, 3b",
     ".text",
@@ -188,7 +178,10 @@ pub fn recovery(rip: u64) -> Option<u64> {
     let (start, end) = (&raw const __ex_table_start, &raw const __ex_table_end);
     // SAFETY: kernel.ld puts the table's pairs, and nothing else, between the two symbols.
     let table = unsafe {
-        core::slice::from_raw_parts(start, (end as usize - start as usize) / size_of::<[u64; 2]>())
+        core::slice::from_raw_parts(
+            start,
+            (end as usize - start as usize) / size_of::<[u64; 2]>(),
+        )
     };
     table
         .iter()

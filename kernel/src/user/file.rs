@@ -34,7 +34,7 @@ pub struct Mapping {
 /// An open file: what a file descriptor of a process stands for. Several processes may have it (spawn hands 0, 1 and 2 on).
 ///
 /// A call may sleep. None may hold a spinning lock or the lock of the process's address space while it copies from or to a
-/// [`UserSlice`]: that may fault pages in. A call that waits ends with `EINTR` when [`super::interrupted`] says so.
+/// [`UserSlice`]: that may fault pages in. A call that waits ends with `EINTR` when [`super::process::interrupted`] says so.
 /// Dropping the last reference closes the file.
 pub trait File: Send + Sync {
     /// Reads up to `to.len()` bytes; 0 is the end. `nonblock`: `EAGAIN` instead of a wait.
@@ -61,10 +61,5 @@ pub trait File: Send + Sync {
     fn mmap(&self, request: &MapRequest) -> Result<Mapping, Errno> {
         let _ = request;
         Err(Errno::ENODEV)
-    }
-
-    /// What `/proc/<pid>/maps` shows as a mapping's name, and `ls -l /proc/<pid>/fd` would.
-    fn name(&self) -> &str {
-        ""
     }
 }

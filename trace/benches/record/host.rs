@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use handover::mem::Memory;
 use handover::range::PhysRange;
 use handover::sim::SimMemory;
@@ -16,6 +17,22 @@ impl Host {
     pub fn new() -> Self {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
         Host(SimMemory::new(&[PhysRange::new(1 << 20, 5 << 20)]))
+    }
+}
+
+impl Host {
+    /// The page at the physical address `pa`, as a process would have it mapped.
+    pub fn words(&self, pa: u64) -> &'static [AtomicU32] {
+        let base = self.0.ptr(pa, 4096).expect("RAM").cast::<AtomicU32>();
+        // SAFETY: simulated memory stays, its pages begin at a page's boundary, and are accessed by atomics only.
+        unsafe { core::slice::from_raw_parts(base.as_ptr(), 1024) }
+    }
+
+    /// As `words`, of 8 bytes each: for a meta-page.
+    pub fn long_words(&self, pa: u64) -> &'static [AtomicU64] {
+        let base = self.0.ptr(pa, 4096).expect("RAM").cast::<AtomicU64>();
+        // SAFETY: as above.
+        unsafe { core::slice::from_raw_parts(base.as_ptr(), 512) }
     }
 }
 

@@ -22,6 +22,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::{Barrier, OnceLock};
 use std::time::Instant;
+use trace::mapped::MappedReader;
 use trace::ring::{CpuBuffer, Level};
 use trace::{Config, Tracer};
 
@@ -130,12 +131,22 @@ fn buffer() -> CpuBuffer<Host> {
 }
 
 fn ring<const N: usize>() -> Cost {
+    ring_of::<N>(&buffer())
+}
+
+/// As `ring`, while a reader has it mapped.
+fn mapped() -> Cost {
     let buffer = buffer();
+    buffer.map(0, 1).expect("a page");
+    ring_of::<USUAL>(&buffer)
+}
+
+fn ring_of<const N: usize>(buffer: &CpuBuffer<Host>) -> Cost {
     let bytes = payload::<N>();
     cost(
         |n| {
             for _ in 0..n {
-                write(&buffer, Level::Task, &bytes);
+                write(buffer, Level::Task, &bytes);
             }
         },
         || {},
@@ -177,6 +188,37 @@ fn consume() -> Cost {
         |n| {
             for _ in 0..n {
                 black_box(buffer.consume(&mut out).is_ok_and(|event| event.is_some()));
+            }
+        },
+        || {
+            for _ in 0..EVENTS {
+                write(&buffer, Level::Task, &bytes);
+            }
+        },
+    )
+}
+
+/// As a reader that has the ring mapped: a call for each page, and every event looked at in place.
+fn in_place() -> Cost {
+    let host = Host::new();
+    let buffer = CpuBuffer::new(host, ROOM / 4096, 0).expect("256 KiB");
+    let bytes = payload::<USUAL>();
+    let pages = buffer.map(0, (ROOM / 4096 + 2) as u64).expect("all of it");
+    let subs: Vec<_> = pages[1..].iter().map(|page| host.words(*page)).collect();
+    let mut reader = MappedReader::new(host.long_words(pages[0]), &subs[..]).expect("a mapping");
+    cost(
+        |n| {
+            let mut left = n;
+            while left > 0 {
+                let Ok(Some(event)) = reader.next() else {
+                    let shown = buffer.get_reader().is_ok() && reader.turn().is_ok();
+                    if !black_box(shown) {
+                        return;
+                    }
+                    continue;
+                };
+                black_box(event.record.unsigned(0, 8));
+                left -= 1;
             }
         },
         || {
@@ -339,6 +381,8 @@ fn main() {
     sizes!(0 16 64);
     row("ring: nested, half of them within another", nested(), usual);
     row("ring: consuming read, 16 bytes", consume(), usual);
+    row("ring: write of 16 bytes while mapped", mapped(), usual);
+    row("ring: mapped, read in place, 16 bytes", in_place(), usual);
     row("event of two u64, enabled", enabled_event(), usual);
     row("event of two u64, disabled", disabled_event(), usual);
     linux::rows(usual);

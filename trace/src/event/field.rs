@@ -193,6 +193,41 @@ c_fields! {
     ConstPointer, u64, "const void *", false;
 }
 
+/// The arguments of system calls, as the `syscalls` events have them: C's type by name, in 8 bytes whatever its size is
+/// (`kernel/trace/trace_syscalls.c` of Linux). Written `(arg UInt)` in a declaration, and given as the register's `u64`.
+pub mod arg {
+    use super::*;
+
+    c_fields! {
+        /// `int`.
+        Int, u64, "int", false;
+        /// `unsigned int`.
+        UInt, u64, "unsigned int", false;
+        /// `unsigned long`.
+        ULong, u64, "unsigned long", false;
+        /// `size_t`.
+        Size, u64, "size_t", false;
+        /// `umode_t`.
+        UMode, u64, "umode_t", false;
+        /// `pid_t`.
+        Pid, u64, "pid_t", false;
+        /// `const clockid_t`.
+        Clock, u64, "const clockid_t", false;
+        /// `char *`.
+        Chars, u64, "char *", false;
+        /// `const char *`.
+        ConstChars, u64, "const char *", false;
+        /// `int *`.
+        IntPointer, u64, "int *", false;
+        /// `void *`.
+        Pointer, u64, "void *", false;
+        /// `struct __kernel_timespec *`.
+        TimeSpec, u64, "struct __kernel_timespec *", false;
+        /// `struct rusage *`.
+        Usage, u64, "struct rusage *", false;
+    }
+}
+
 /// `N` unsigned longs; written `[ulong; N]` in a declaration.
 #[derive(Clone, Copy, Debug)]
 pub enum ULongs<const N: usize> {}

@@ -10,7 +10,8 @@
 /// `Option<&'static Tracer<P>>`, by an absolute path (`crate::...`). Fields are `bool`, integers, arrays of integers,
 /// `str` (a string of up to 1024 bytes), `[char; N]` (a string in `N` bytes), and `[T]` for integers `T` (a slice of up to 1024 bytes);
 /// and by the names that C has for them `pid_t` and `long` (given as `i32` and `i64`), `ulong`, `size_t`, `ptr` and `const_ptr`
-/// (`u64`; the last two are `void *` and `const void *`), and `[ulong; N]` (`[u64; N]`).
+/// (`u64`; the last two are `void *` and `const void *`), and `[ulong; N]` (`[u64; N]`); and for the arguments of a system call
+/// `(arg UInt)` and its like ([`arg`](crate::event::arg)).
 /// A name for a value is printed instead of it where the argument carries a table: `status { 0 => "good" }`; names for its
 /// bits, joined by `|`, where it carries one of those: `mode | { 1 => "READ", 2 => "WRITE" }`, with what to print for none of them
 /// behind it: `else "R"`. An argument can be an element of an array, `args[0]`; a difference, `expires - now`; a part of the bits,
@@ -168,6 +169,7 @@ macro_rules! __field_type {
     (size_t) => { $crate::event::Size };
     (ptr) => { $crate::event::Pointer };
     (const_ptr) => { $crate::event::ConstPointer };
+    ((arg $kind:ident)) => { $crate::event::arg::$kind };
     ($t:tt) => { $t };
 }
 
@@ -203,6 +205,9 @@ macro_rules! __field_arg {
         u64
     };
     (const_ptr) => {
+        u64
+    };
+    ((arg $kind:ident)) => {
         u64
     };
     ($t:tt) => {

@@ -16,7 +16,7 @@
 //!
 //! As long as a ring is mapped, its pages are the same: resizing, another order, exchange with a snapshot and the end of the buffer are
 //! refused ([`TraceError::Mapped`]). Clearing is not. All other readers go on, and use up what the mapped one does not see
-//! then.
+//! then; a page of which one has taken a part is shown whole.
 //!
 //! # Losses
 //!

@@ -111,6 +111,7 @@ const DEEDS: &[Deed] = &[
     ("file-flood", |_| file_flood()),
     ("exit-7", |_| 7),
     ("orphan", |_| orphan()),
+    ("spawn", spawn_many),
 ];
 
 fn main(args: Args) -> i32 {
@@ -357,7 +358,7 @@ fn bad_calls() -> i32 {
     for number in [5, 57, 59, 333, 1023, SPAWN + 1, u64::MAX, 1 << 63, 1 << 32] {
         expect("an unknown call", call(number, [0; 6]), ENOSYS);
     }
-    for fd in [99, u64::MAX, 1 << 32, 1 << 31] {
+    for fd in [99, u64::MAX, 1 << 31] {
         expect("read", call(READ, [fd, at, 1, 0, 0, 0]), EBADF);
         expect("close", call(CLOSE, [fd, 0, 0, 0, 0, 0]), EBADF);
         expect("ioctl", call(IOCTL, [fd, 0, 0, 0, 0, 0]), EBADF);
@@ -424,7 +425,7 @@ fn bad_calls() -> i32 {
         (0, 4096),
         (USER_END, 4096),
         (0xffff_8000_0000_0000, 4096),
-        (u64::MAX & !4095, 4096),
+        (!4095, 4096),
         (0x5000_0000, u64::MAX),
     ] {
         expect("munmap", call(MUNMAP, [start, len, 0, 0, 0, 0]), EINVAL);
@@ -505,7 +506,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Calls with random numbers and arguments, from a seed. The process may well end itself by one of them.
+/// Calls with random numbers and arguments, from a seed.
 fn fuzz(args: Args) -> i32 {
     let mut state = args
         .get(2)
@@ -538,14 +539,20 @@ fn fuzz(args: Args) -> i32 {
                 1 => random(&mut state),
                 2 => page.as_ptr() as u64,
                 3 => BAD[random(&mut state) as usize % BAD.len()],
-                4 => random(&mut state) % USER_END & !4095,
+                4 => (random(&mut state) % USER_END) & !4095,
                 5 => 4096 << (random(&mut state) % 20),
                 6 => 0,
                 _ => random(&mut state) % 100,
             };
         }
-        // The output, and waiting at the input, are not what it is about.
-        if matches!(number, READ | WRITE | CLOSE) && values[0] < 3 {
+        // The output, and waiting at the input, are not what it is about. (Of a file's number 32 bits count.)
+        if matches!(number, READ | WRITE | CLOSE) && (values[0] as u32) < 3 {
+            number = GETPID;
+        }
+        // Nor is losing its own program or stack.
+        let end = values[0].saturating_add(values[1].min(USER_END).next_multiple_of(4096));
+        let own = |from: u64, to: u64| values[0] < to && end > from;
+        if number == MUNMAP && (own(0x40_0000, 0x50_0000) || own(0x7f00_0000_0000, USER_END)) {
             number = GETPID;
         }
         let _ = call(number, values);
@@ -616,6 +623,27 @@ fn file_flood() -> i32 {
             }
         }
     }
+}
+
+/// Starts as many children as the first argument says, one after the other, each of which exits with a status of its own.
+fn spawn_many(args: Args) -> i32 {
+    let count = args
+        .get(2)
+        .and_then(|count| count.parse::<u32>().ok())
+        .unwrap_or(1);
+    for _ in 0..count {
+        let ended = sys::spawn("/boot/bin/misbehave", &["misbehave", "exit-7"])
+            .and_then(|child| Ok((child, sys::wait(child)?)));
+        match ended {
+            Ok((child, (pid, status))) if child == pid && status == exited(7) => {}
+            other => {
+                println!("{other:?}");
+                return 1;
+            }
+        }
+    }
+    println!("{count} children, all with their own status");
+    0
 }
 
 /// Leaves a child behind.

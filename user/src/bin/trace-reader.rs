@@ -1,8 +1,8 @@
-//! `trace-reader CPU [--follow] [--stats] [--quiet] [--time SECONDS]`: the events of a CPU's trace buffer, decoded where they lie.
+//! `trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS]`: the events of a CPU's trace buffer, decoded where they lie.
 //!
 //! The buffer is mapped; nothing is copied but the text that is printed. Without `--follow` it ends when it has come to what was there when
 //! it began (the events that its own printing makes would else keep it going); with it, it goes on until it is killed, or the time has
-//! passed. `--quiet` decodes every event and prints none; `--stats` prints the meta-page's counters at the beginning, at the end, and,
+//! passed. `--quiet` decodes every event and prints none; `--check` looks whether they fit one another (`user::chains`); `--stats` prints the meta-page's counters at the beginning, at the end, and,
 //! following, each second. At the end it says how many events it has shown, and how many were lost: together they are all that
 //! the meta-page counts, which it checks. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
 #![no_std]
@@ -19,13 +19,15 @@ use trace::mapped::format::Format;
 use trace::mapped::{MappedEvent, MappedReader, SubBuffers};
 use trace::meta::{LOST_UNKNOWN, Meta};
 use user::abi::O_NONBLOCK;
+use user::chains::Chains;
 use user::io::Printer;
 use user::ring::{Ring, TRACING};
 use user::{Args, Error, eprintln, files, println, sys};
 
 user::program!(main);
 
-const USAGE: &str = "usage: trace-reader CPU [--follow] [--stats] [--quiet] [--time SECONDS]";
+const USAGE: &str =
+    "usage: trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS]";
 
 /// How long it sleeps where there is nothing to show, in ns.
 const NAP: u64 = 10_000_000;
@@ -42,6 +44,7 @@ struct Asked {
     follow: bool,
     stats: bool,
     quiet: bool,
+    check: bool,
     /// In seconds.
     time: Option<u64>,
 }
@@ -55,6 +58,7 @@ fn asked(args: Args) -> Option<Asked> {
             "--follow" => asked.follow = true,
             "--stats" => asked.stats = true,
             "--quiet" => asked.quiet = true,
+            "--check" => asked.check = true,
             "--time" => {
                 asked.time = Some(words.next()?.parse().ok()?);
                 asked.follow = true;
@@ -98,6 +102,7 @@ struct Seen {
     formats: BTreeMap<u16, Format>,
     in_nanos: bool,
     quiet: bool,
+    chains: Option<Chains>,
     /// Events shown, and lost ones.
     shown: u64,
     lost: u64,
@@ -135,6 +140,16 @@ impl Seen {
         };
         // Numbers of an earlier life's events that this kernel does not have are in no format file.
         let format = self.formats.get(&id);
+        if let (Some(chains), Some(format)) = (&mut self.chains, format)
+            && let Err(why) = chains.event(format, event.record)
+        {
+            eprintln!(
+                "trace-reader: cpu {}: event {} at {}: {why}",
+                self.cpu, self.shown, event.ts
+            );
+            chains.gap();
+            self.wrong = true;
+        }
         if self.quiet {
             if let Some(format) = format {
                 // Decoded all the same.
@@ -150,6 +165,9 @@ impl Seen {
 
     /// What was lost before the next event.
     fn loss(&mut self, lost: u64) {
+        if let (Some(chains), true) = (&mut self.chains, lost > 0) {
+            chains.gap();
+        }
         match lost {
             0 => {}
             LOST_UNKNOWN => {
@@ -267,6 +285,13 @@ fn run<'m, S: SubBuffers<'m>>(
                 "# cpu {}: {} events shown, {} lost",
                 asked.cpu, seen.shown, seen.lost
             );
+            if let Some(chains) = &seen.chains {
+                let (switches, handlers) = (chains.switches, chains.handlers);
+                println!(
+                    "# cpu {}: {switches} switches, {handlers} handlers looked at",
+                    asked.cpu
+                );
+            }
             return Ok(());
         }
         if seen.shown == before {
@@ -302,6 +327,7 @@ fn follow(asked: &Asked) -> Result<bool, String> {
         formats: formats()?,
         in_nanos: in_nanos().map_err(|e| format!("trace_clock: {e}"))?,
         quiet: asked.quiet,
+        chains: asked.check.then(Chains::new),
         shown: 0,
         lost: 0,
         unknown: false,

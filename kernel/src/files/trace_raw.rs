@@ -1,0 +1,152 @@
+//! `per_cpu/cpuN/trace_pipe_raw`, as a process opens it: to be read, and to be mapped.
+//!
+//! What it does is the trace library's (`trace::fs::raw`); here is what needs processes: who waits sleeps, what is read is copied to the
+//! process, and a mapping ends when it has left the address space, be it by `munmap` or with its process.
+
+use crate::memory::Phys;
+use crate::task::{self, Mutex};
+use crate::tracing::tracer;
+use crate::user::copy::UserSlice;
+use crate::user::file::{File, MapRequest, Mapping, SharedPages};
+use crate::user::process::interrupted;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use handover::mem::PAGE_SIZE;
+use trace::errno::Errno;
+use trace::fs::raw::{Access, RawFile};
+use trace::fs::{Next, TraceFs};
+
+/// Where tracefs is mounted.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
+/// How long who waits for events sleeps before it looks again, in ns.
+const NAP: u64 = 10_000_000;
+
+/// An open `trace_pipe_raw`.
+struct TraceRaw {
+    path: String,
+    /// For calls and mappings.
+    file: RawFile<'static, Phys>,
+    nonblock: bool,
+    reading: Mutex<Reading>,
+}
+
+/// What is read piece by piece: a sub-buffer of which a part may have been copied to the process.
+struct Reading {
+    file: RawFile<'static, Phys>,
+    piece: Vec<u8>,
+    read: usize,
+}
+
+/// Opens the file at `path`, if it is one of these; `nonblock` says that no call is to wait.
+pub fn open(path: &str, nonblock: bool) -> Option<Arc<dyn File>> {
+    let fs = TraceFs(tracer()?);
+    let within = TRACEFS.iter().find_map(|at| path.strip_prefix(at))?;
+    // What is wrong with another path is said by who opens that.
+    let open = || fs.raw(within).ok().flatten();
+    Some(Arc::new(TraceRaw {
+        path: path.to_string(),
+        file: open()?,
+        nonblock,
+        reading: Mutex::new(Reading {
+            file: open()?,
+            piece: Vec::new(),
+            read: 0,
+        }),
+    }))
+}
+
+/// Sleeps a while.
+///
+/// # Errors
+///
+/// `EINTR` if the process is to end.
+fn nap() -> Result<(), Errno> {
+    match task::sleep_interruptible(NAP) {
+        Ok(()) if !interrupted() => Ok(()),
+        _ => Err(Errno::EINTR),
+    }
+}
+
+impl File for TraceRaw {
+    /// What is left of a sub-buffer, or the next one. Linux gives as much of one as was asked for, too.
+    fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
+        if to.is_empty() {
+            return Ok(0);
+        }
+        let mut reading = self.reading.lock();
+        let Reading { file, piece, read } = &mut *reading;
+        while *read == piece.len() {
+            piece.clear();
+            *read = 0;
+            match file.next(piece)? {
+                Next::Data => break,
+                Next::End => return Ok(0),
+                Next::Wait if nonblock => return Err(Errno::EAGAIN),
+                Next::Wait => nap()?,
+            }
+        }
+        let len = to.len().min(piece.len() - *read);
+        to.copy_out(0, &piece[*read..*read + len])?;
+        *read += len;
+        Ok(len)
+    }
+
+    fn ioctl(&self, cmd: u32, _arg: u64) -> Result<u64, Errno> {
+        if !self.nonblock && self.file.waits(cmd) {
+            while !self.file.ready() {
+                nap()?;
+            }
+        }
+        self.file.ioctl(cmd).map(|()| 0)
+    }
+
+    fn mmap(&self, request: &MapRequest) -> Result<Mapping, Errno> {
+        let access = Access {
+            write: request.write,
+            exec: request.execute,
+            shared: request.shared,
+        };
+        let len = request.pages.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+        let mapping = self.file.map(request.offset, len, access)?;
+        let mut pages = Vec::new();
+        pages
+            .try_reserve_exact(mapping.pages().len())
+            .map_err(|_| Errno::ENOMEM)?;
+        pages.extend_from_slice(mapping.pages());
+        Ok(Mapping {
+            pages,
+            write: false,
+            object: Arc::new(RingPages {
+                name: self.path.clone(),
+                count: AtomicUsize::new(0),
+                mapping: Mutex::new(Some(mapping)),
+            }),
+        })
+    }
+}
+
+/// A part of a ring in an address space. The ring is mapped until it has left it.
+struct RingPages {
+    name: String,
+    /// How often it is there.
+    count: AtomicUsize,
+    mapping: Mutex<Option<trace::fs::raw::Mapping<'static, Phys>>>,
+}
+
+impl SharedPages for RingPages {
+    fn mapped(&self) {
+        self.count.fetch_add(1, SeqCst);
+    }
+
+    fn unmapped(&self) {
+        if self.count.fetch_sub(1, SeqCst) == 1 {
+            self.mapping.lock().take();
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}

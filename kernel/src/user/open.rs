@@ -1,0 +1,260 @@
+//! Files of the tree, as processes open them.
+//!
+//! The tree's file systems stream whole files (`kernel::console::vfs`). A file that a process reads is taken at its first read,
+//! as Linux's `seq_file` takes one: what comes after is of one moment. `trace_pipe` and its like, which wait for more, are read
+//! piece by piece. Writes go through one by one.
+
+use super::copy::UserSlice;
+use super::file::File;
+use super::process::{OpenFile, interrupted};
+use super::space;
+use crate::files;
+use crate::task::Mutex;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use kernel::console::vfs::{FsError, Kind, Mounts, Sink, Stop, VecSink, WriteMode, normalize};
+use kernel::ring3::abi::{O_ACCMODE, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
+use kernel::ring3::areas::Bytes;
+use trace::errno::Errno;
+
+/// The largest file that a process reads from outside of the initrd, in bytes. It is held in the kernel's memory.
+const MAX_FILE: usize = 8 << 20;
+
+/// The bytes of a program's file: in place where it is in the initrd.
+///
+/// # Errors
+/// [`FsError`].
+pub fn program(path: &str) -> Result<Bytes, FsError> {
+    let path = normalize("/", path)?;
+    if let Some(bytes) = path.strip_prefix("/boot/").and_then(files::boot_file) {
+        return Ok(Bytes::Static(bytes));
+    }
+    whole(&path)
+}
+
+/// A file that is not in the initrd, read into the kernel's memory.
+fn whole(path: &str) -> Result<Bytes, FsError> {
+    let mut sink = Whole {
+        bytes: VecSink::new(MAX_FILE),
+        no_memory: false,
+    };
+    match files::mounts().read(path, &mut sink) {
+        Err(FsError::Stopped(_)) if sink.no_memory => return Err(Errno::ENOMEM.into()),
+        // The sink has its own reason.
+        Ok(()) | Err(FsError::Stopped(Stop::Enough)) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Bytes::Shared(sink.bytes.into_bytes()?.into()))
+}
+
+/// Opens a file of the tree for a process.
+///
+/// # Errors
+/// `EINVAL` for flags that mean nothing here, else the file system's.
+pub fn open(path: &str, flags: u64) -> Result<OpenFile, Errno> {
+    let (read, write) = match flags & O_ACCMODE {
+        O_RDONLY => (true, false),
+        O_WRONLY => (false, true),
+        O_RDWR => (true, true),
+        _ => return Err(Errno::EINVAL),
+    };
+    let path = normalize("/", path)?;
+    let mounts = files::mounts();
+    let file: Arc<dyn File> = match special(&path, read, write, flags & O_NONBLOCK != 0) {
+        Some(file) => file?,
+        None => {
+            check(&mounts, &path, read, write, flags)?;
+            Arc::new(Node::new(path))
+        }
+    };
+    Ok(OpenFile {
+        file,
+        read,
+        write,
+        nonblock: flags & O_NONBLOCK != 0,
+    })
+}
+
+/// Files that are more than a stream of bytes: those that can be mapped. `None`: it is no such file.
+fn special(
+    path: &str,
+    read: bool,
+    write: bool,
+    nonblock: bool,
+) -> Option<Result<Arc<dyn File>, Errno>> {
+    let file = files::trace_raw::open(path, nonblock)?;
+    // As for any other file that cannot be written.
+    Some(match read && !write {
+        true => Ok(file),
+        false => Err(Errno::EACCES),
+    })
+}
+
+/// Whether the file may be opened so; makes or truncates it where that is asked for.
+fn check(
+    mounts: &Mounts<'_>,
+    path: &str,
+    read: bool,
+    write: bool,
+    flags: u64,
+) -> Result<(), Errno> {
+    let stat = mounts.stat(path);
+    match stat {
+        Ok(stat) if stat.kind == Kind::Dir => return Err(Errno::EISDIR),
+        Ok(stat) if read && !stat.readable => return Err(Errno::EACCES),
+        Ok(_) => {}
+        Err(error) if !write || flags & O_CREAT == 0 => return Err(error.errno()),
+        Err(_) => {}
+    }
+    if write {
+        let mode = if flags & O_TRUNC != 0 {
+            WriteMode::Truncate
+        } else {
+            WriteMode::Append
+        };
+        mounts.open(path, mode).map_err(|e| e.errno())?;
+        if mode == WriteMode::Truncate {
+            mounts.write(path, b"", mode).map_err(|e| e.errno())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file of the tree.
+struct Node {
+    path: String,
+    content: Mutex<Content>,
+}
+
+enum Content {
+    /// Nobody has read it yet.
+    Unread,
+    /// What it had at the first read, and how much of that has been read.
+    Taken(Bytes, usize),
+    /// What came from a file that goes on, and has not been read yet.
+    Pipe(Vec<u8>),
+}
+
+impl Node {
+    fn new(path: String) -> Self {
+        let goes_on = path.rsplit('/').next() == Some("trace_pipe");
+        Node {
+            path,
+            content: Mutex::new(if goes_on {
+                Content::Pipe(Vec::new())
+            } else {
+                Content::Unread
+            }),
+        }
+    }
+
+    fn take(&self) -> Result<Bytes, Errno> {
+        if let Some(bytes) = self.path.strip_prefix("/boot/").and_then(files::boot_file) {
+            return Ok(Bytes::Static(bytes));
+        }
+        whole(&self.path).map_err(|error| error.errno())
+    }
+}
+
+/// Takes a file as a whole, unless its reader is to end.
+struct Whole {
+    bytes: VecSink,
+    no_memory: bool,
+}
+
+impl Sink for Whole {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.poll()?;
+        if space::available_pages() == 0 {
+            // The kernel keeps its reserve for itself.
+            self.no_memory = true;
+            return Err(Stop::Enough);
+        }
+        self.bytes.write(bytes)
+    }
+
+    fn poll(&self) -> Result<(), Stop> {
+        if interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the first piece that comes from a file that goes on.
+struct FirstPiece<'a> {
+    piece: &'a mut Vec<u8>,
+    nonblock: bool,
+}
+
+impl Sink for FirstPiece<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn poll(&self) -> Result<(), Stop> {
+        if interrupted() {
+            return Err(Stop::Interrupted);
+        }
+        if self.nonblock || !self.piece.is_empty() {
+            return Err(Stop::Enough);
+        }
+        Ok(())
+    }
+}
+
+impl File for Node {
+    fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
+        let mut content = self.content.lock();
+        match &mut *content {
+            Content::Pipe(piece) => {
+                if piece.is_empty() {
+                    let mut sink = FirstPiece { piece, nonblock };
+                    match files::mounts().read(&self.path, &mut sink) {
+                        Ok(()) | Err(FsError::Stopped(_)) => {}
+                        Err(error) => return Err(error.errno()),
+                    }
+                }
+                if piece.is_empty() && interrupted() {
+                    return Err(Errno::EINTR);
+                }
+                if piece.is_empty() && nonblock {
+                    return Err(Errno::EAGAIN);
+                }
+                let len = to.len().min(piece.len());
+                to.copy_out(0, &piece[..len])?;
+                piece.drain(..len);
+                Ok(len)
+            }
+            Content::Unread => {
+                let bytes = self.take()?;
+                *content = Content::Taken(bytes, 0);
+                drop(content);
+                self.read(to, nonblock)
+            }
+            Content::Taken(bytes, at) => {
+                let rest = &bytes.get()[*at..];
+                let len = to.len().min(rest.len());
+                to.copy_out(0, &rest[..len])?;
+                *at += len;
+                Ok(len)
+            }
+        }
+    }
+
+    fn write(&self, from: UserSlice, _nonblock: bool) -> Result<usize, Errno> {
+        /// A longer write is done in part, as Linux may do it too.
+        const MOST: usize = 64 * 1024;
+        let len = from.len().min(MOST);
+        let mut data = Vec::new();
+        data.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        data.resize(len, 0);
+        from.copy_in(0, &mut data)?;
+        files::mounts()
+            .write(&self.path, &data, WriteMode::Append)
+            .map_err(|error| error.errno())?;
+        Ok(len)
+    }
+}

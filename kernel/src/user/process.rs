@@ -1,0 +1,552 @@
+//! A process's life: made of a program's file, run by a task, ended by itself or by others, waited for.
+//!
+//! A process has one task, whose pid is its own. It belongs to its parent until that has waited for it; an orphan's end is
+//! the end of it. The relations, and who has ended, change under the lock of [`ALL`].
+
+use super::file::File;
+use super::space::{self, InForce, UserPages};
+use super::{entry, open};
+use crate::events;
+use crate::memory::IrqMutex;
+use crate::task::{self, ProcessHooks, Task, WaitQueue};
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::sync::atomic::{
+    AtomicI32, AtomicI64, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+use kernel::ring3::abi::{exited, signal, signalled};
+use kernel::ring3::program::{Program, ProgramError};
+use kernel::ring3::space::{Access, Refused, Space, SpaceError};
+use kernel::ring3::stack;
+use trace::errno::Errno;
+
+/// The most processes, ended ones that nobody has waited for among them.
+pub const MAX_PROCESSES: usize = 256;
+/// The most open files of one process.
+pub const MAX_FILES: usize = 64;
+/// Pages beside those of its space that a process takes: kernel stack, page tables, heap.
+const PAGES_BESIDE: u64 = 48;
+
+/// An open file in a process's table.
+#[derive(Clone)]
+pub struct OpenFile {
+    pub file: Arc<dyn File>,
+    /// Can be read.
+    pub read: bool,
+    /// Can be written.
+    pub write: bool,
+    /// `EAGAIN` instead of a wait.
+    pub nonblock: bool,
+}
+
+/// A process.
+pub struct Process {
+    /// Its task's pid; 0 until that runs.
+    pid: AtomicI32,
+    /// The parent's pid; 0: the kernel, or nobody any more. Changes under [`ALL`].
+    parent: AtomicI32,
+    /// The pid of the process that `run` started, which ctrl-c ends with all that came of it. 0: its own.
+    group: i32,
+    /// The program's path.
+    path: String,
+    args: Vec<Vec<u8>>,
+    /// `None` once it has ended.
+    space: task::Mutex<Option<Space<UserPages>>>,
+    in_force: InForce,
+    /// Where it starts: instruction and stack pointer.
+    start: (u64, u64),
+    files: task::Mutex<Vec<Option<OpenFile>>>,
+    /// Why it is to end: a signal's number, 0 for none.
+    signal: AtomicI32,
+    /// What it has given to `exit`; [`NOT_YET`].
+    exit: AtomicI64,
+    /// How it has ended, as `wait4` tells; [`NOT_YET`]. Changes under [`ALL`].
+    status: AtomicI64,
+    /// Who waits for its end.
+    end: WaitQueue,
+    /// Where it waits for its children's.
+    child_end: WaitQueue,
+    /// Page faults of its own, and system calls.
+    faults: AtomicU64,
+    calls: AtomicU64,
+    /// What is done at its end.
+    on_end: IrqMutex<Option<OnEnd>>,
+}
+
+/// What somebody wants done at a process's end.
+type OnEnd = Box<dyn FnOnce(&Process) + Send>;
+
+/// No status yet.
+const NOT_YET: i64 = -1;
+
+/// All processes, the ended ones that are to be waited for among them.
+static ALL: IrqMutex<Vec<Arc<Process>>> = IrqMutex::new(Vec::new());
+
+/// Makes room for all processes: the list does not grow under its lock.
+pub fn init() {
+    let mut all = Vec::with_capacity(MAX_PROCESSES);
+    core::mem::swap(&mut *ALL.lock(), &mut all);
+}
+
+/// Why a process was not made.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// The file cannot be read.
+    File(kernel::console::vfs::FsError),
+    /// It is no program.
+    Program(ProgramError),
+    /// Too many arguments.
+    Arguments,
+    /// Too many processes.
+    TooMany,
+    /// No memory.
+    NoMemory,
+    /// Who wants it is to end itself.
+    Ending,
+}
+
+impl SpawnError {
+    /// What a system call answers.
+    pub fn errno(&self) -> Errno {
+        match self {
+            SpawnError::File(error) => error.errno(),
+            SpawnError::Program(_) => Errno::ENOEXEC,
+            SpawnError::Arguments => Errno::E2BIG,
+            SpawnError::TooMany => Errno::EAGAIN,
+            SpawnError::NoMemory => Errno::ENOMEM,
+            SpawnError::Ending => Errno::EINTR,
+        }
+    }
+}
+
+/// A clause that follows the program's path and a colon.
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpawnError::File(error) => write!(f, "{error}"),
+            SpawnError::Program(error) => write!(f, "{error}"),
+            SpawnError::Arguments => write!(
+                f,
+                "more arguments than {} or {} bytes, or one with a zero byte in it",
+                kernel::ring3::abi::MAX_ARGS,
+                kernel::ring3::abi::MAX_ARG_BYTES
+            ),
+            SpawnError::TooMany => write!(
+                f,
+                "there are as many processes or tasks as there can be ({MAX_PROCESSES} processes)"
+            ),
+            SpawnError::NoMemory => f.write_str("there is no memory for another process"),
+            SpawnError::Ending => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+impl From<SpaceError> for SpawnError {
+    /// A parsed program on an empty space fails for memory alone.
+    fn from(_: SpaceError) -> Self {
+        SpawnError::NoMemory
+    }
+}
+
+/// Works with the running process; `None` where a kernel thread runs.
+pub fn with_current<R>(work: impl FnOnce(&Process) -> R) -> Option<R> {
+    let task = task::current()?;
+    let process = task.process()?.as_any().downcast_ref::<Process>()?;
+    Some(work(process))
+}
+
+/// Whether the running process is to end: a call that waits gives up then.
+pub fn interrupted() -> bool {
+    with_current(ProcessHooks::ends).unwrap_or(false)
+}
+
+/// Who starts a process.
+#[derive(Clone, Copy)]
+pub enum Parent<'a> {
+    /// The console: nobody waits by `wait4`.
+    Kernel,
+    /// A process.
+    Process(&'a Process),
+}
+
+/// Starts a program. `files` are its files 0, 1 and 2.
+///
+/// # Errors
+/// [`SpawnError`]; nothing has been made then.
+pub fn spawn(
+    parent: Parent<'_>,
+    path: &str,
+    args: &[&[u8]],
+    files: Vec<Option<OpenFile>>,
+) -> Result<(Arc<Process>, Arc<Task>), SpawnError> {
+    let bytes = open::program(path).map_err(SpawnError::File)?;
+    let program = Program::parse(bytes.get()).map_err(SpawnError::Program)?;
+    let (stack, rsp) = stack::initial(args).ok_or(SpawnError::Arguments)?;
+    if space::available_pages() < PAGES_BESIDE {
+        return Err(SpawnError::NoMemory);
+    }
+    let mut space = Space::new(UserPages, &space::kernel_half())?;
+    space.load(&program, &bytes)?;
+    space
+        .write(rsp, &stack)
+        .map_err(|_: Refused| SpawnError::NoMemory)?;
+    let (parent_pid, group) = match parent {
+        Parent::Kernel => (0, 0),
+        Parent::Process(parent) => (parent.pid(), parent.group()),
+    };
+    let process = Arc::new(Process {
+        pid: AtomicI32::new(0),
+        parent: AtomicI32::new(parent_pid),
+        group,
+        path: path.to_string(),
+        args: args.iter().map(|arg| arg.to_vec()).collect(),
+        in_force: InForce::new(space.root()),
+        space: task::Mutex::new(Some(space)),
+        start: (program.entry, rsp),
+        files: task::Mutex::new(files),
+        signal: AtomicI32::new(0),
+        exit: AtomicI64::new(NOT_YET),
+        status: AtomicI64::new(NOT_YET),
+        end: WaitQueue::new(),
+        child_end: WaitQueue::new(),
+        faults: AtomicU64::new(0),
+        calls: AtomicU64::new(0),
+        on_end: IrqMutex::new(None),
+    });
+    {
+        let mut all = ALL.lock();
+        if all.len() >= MAX_PROCESSES {
+            return Err(SpawnError::TooMany);
+        }
+        // Who ends a group looks at all of it under this lock: a parent that is to end has no more children.
+        if let Parent::Process(parent) = parent
+            && parent.ends()
+        {
+            return Err(SpawnError::Ending);
+        }
+        all.push(process.clone());
+    }
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match task::spawn_process(name, process.clone(), entry::start) {
+        Ok(task) => {
+            // The task may have run and done the same already, or ended.
+            process.pid.store(task.pid, Release);
+            Ok((process, task))
+        }
+        Err(error) => {
+            forget(&process);
+            Err(match error {
+                task::Error::NoMemory => SpawnError::NoMemory,
+                task::Error::TooMany => SpawnError::TooMany,
+            })
+        }
+    }
+}
+
+/// Takes a process out of the list; its memory goes outside of the lock.
+fn forget(process: &Process) {
+    let forgotten = {
+        let mut all = ALL.lock();
+        let at = all.iter().position(|p| core::ptr::eq(&**p, process));
+        at.map(|at| all.swap_remove(at))
+    };
+    drop(forgotten);
+}
+
+/// The process with this pid, ended or not.
+pub fn find(pid: i32) -> Option<Arc<Process>> {
+    let all = ALL.lock();
+    all.iter().find(|p| p.pid() == pid && pid != 0).cloned()
+}
+
+/// Ends a process and all that came of it, as ctrl-c does.
+pub fn end_group(leader: &Arc<Process>, signal: i32) {
+    let pid = leader.pid();
+    let mut members: Vec<Arc<Process>> = Vec::with_capacity(MAX_PROCESSES);
+    {
+        let all = ALL.lock();
+        let alive = all.iter().filter(|p| p.status().is_none());
+        members.extend(alive.filter(|p| p.group() == pid && pid != 0).cloned());
+        for process in &members {
+            process.set_signal(signal);
+        }
+    }
+    for process in members {
+        process.wake_to_end();
+    }
+}
+
+/// Ends a process by a signal; 0 only asks whether it is there.
+///
+/// # Errors
+/// `ESRCH`: there is no such process. `EPERM`: it is a kernel thread, which a process may not end.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    let Some(process) = find(pid).filter(|p| p.status().is_none()) else {
+        return Err(match task::find(pid) {
+            Some(_) => Errno::EPERM,
+            None => Errno::ESRCH,
+        });
+    };
+    if signal != 0 {
+        process.set_signal(signal);
+        process.wake_to_end();
+    }
+    Ok(())
+}
+
+impl Process {
+    /// Its number; 0 before its task has run.
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Acquire)
+    }
+
+    /// Its parent's number; 0: the kernel, or nobody any more.
+    pub fn parent(&self) -> i32 {
+        self.parent.load(Relaxed)
+    }
+
+    fn group(&self) -> i32 {
+        match self.group {
+            0 => self.pid(),
+            group => group,
+        }
+    }
+
+    /// The arguments, the program's name first.
+    pub fn args(&self) -> &[Vec<u8>] {
+        &self.args
+    }
+
+    /// The program's path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How it has ended, as `wait4` tells; `None`: not yet.
+    pub fn status(&self) -> Option<i32> {
+        let status = self.status.load(Acquire);
+        (status != NOT_YET).then_some(status as i32)
+    }
+
+    /// `act` is called once when the process ends, by its own task, which may sleep; or now, where it has ended.
+    pub fn on_end(&self, act: impl FnOnce(&Process) + Send + 'static) {
+        *self.on_end.lock() = Some(Box::new(act));
+        if self.status().is_some() {
+            self.do_on_end();
+        }
+    }
+
+    fn do_on_end(&self) {
+        let act = self.on_end.lock().take();
+        if let Some(act) = act {
+            act(self);
+        }
+    }
+
+    /// Page faults of user mode so far, and system calls.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.faults.load(Relaxed), self.calls.load(Relaxed))
+    }
+
+    /// A page fault of user mode.
+    pub(super) fn count_fault(&self) {
+        self.faults.fetch_add(1, Relaxed);
+    }
+
+    /// A system call.
+    pub(super) fn count_call(&self) {
+        self.calls.fetch_add(1, Relaxed);
+    }
+
+    /// Sleeps until it has ended, whatever comes.
+    pub fn join(&self) {
+        self.end.wait_until(|| self.status().is_some());
+    }
+
+    /// Its first steps, in its own task: instruction and stack pointer of its start.
+    pub(super) fn begin(&self) -> (u64, u64) {
+        self.pid.store(task::current_pid(), Release);
+        events::sched_process_exec(&self.path, self.pid(), self.pid());
+        self.start
+    }
+
+    /// Works with its address space; `None` once it has ended.
+    pub fn with_space<R>(&self, work: impl FnOnce(&mut Space<UserPages>) -> R) -> Option<R> {
+        self.space.lock().as_mut().map(work)
+    }
+
+    /// Brings a page in. See [`Space::fault`]. `was_there`: the CPU found a page, and refused the access.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn fault(&self, addr: u64, access: Access, was_there: bool) -> Result<(), Refused> {
+        self.with_space(|space| match was_there && space.has_page(addr) {
+            true => Err(Refused::Rights),
+            false => space.fault(addr, access),
+        })
+        .unwrap_or(Err(Refused::NoArea))
+    }
+
+    /// Works with its open files.
+    pub fn with_files<R>(&self, work: impl FnOnce(&mut Vec<Option<OpenFile>>) -> R) -> R {
+        work(&mut self.files.lock())
+    }
+
+    /// The open file of this number.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn file(&self, fd: u64) -> Result<OpenFile, Errno> {
+        // Linux takes 32 bits of it.
+        let fd = fd as u32 as usize;
+        self.with_files(|files| files.get(fd).cloned().flatten())
+            .ok_or(Errno::EBADF)
+    }
+
+    /// It is to end with this exit code, as soon as it leaves the kernel.
+    pub fn set_exit(&self, code: i32) {
+        self.exit.store(i64::from(exited(code)), SeqCst);
+    }
+
+    /// It is to end by this signal, as soon as it leaves the kernel; the first one counts.
+    pub fn set_signal(&self, signal: i32) {
+        let _ = self.signal.compare_exchange(0, signal, SeqCst, SeqCst);
+    }
+
+    /// Wakes it where it sleeps, so that it sees that it is to end.
+    fn wake_to_end(&self) {
+        // Not there any more: it has ended. Not there yet: it looks before it enters user mode.
+        let _ = task::kill(self.pid());
+    }
+
+    /// Waits for the end of a child: of that one, or where `pid` is -1 of any. Its pid and status.
+    ///
+    /// # Errors
+    /// `ECHILD`: there is no such child. `EINTR`: the caller is to end. `Ok(None)`: `nohang`, and none has ended.
+    pub fn wait(&self, pid: i32, nohang: bool) -> Result<Option<(i32, i32)>, Errno> {
+        let me = self.pid();
+        let mut result = Err(Errno::ECHILD);
+        let mut found = None;
+        let look = || {
+            let mut all = ALL.lock();
+            let mut any = false;
+            result = Err(Errno::ECHILD);
+            for at in 0..all.len() {
+                let child = &all[at];
+                if child.parent() != me || (pid != -1 && child.pid() != pid) {
+                    continue;
+                }
+                any = true;
+                if let Some(status) = child.status() {
+                    result = Ok(Some((child.pid(), status)));
+                    found = Some(all.swap_remove(at));
+                    return true;
+                }
+            }
+            if any {
+                result = Ok(None);
+            }
+            !any || nohang
+        };
+        let waited = self.child_end.wait_interruptible(None, look);
+        drop(found);
+        waited.map_err(|_| Errno::EINTR)?;
+        result
+    }
+
+    /// Gives the address space back, and tells those whose pages it shared. Again: nothing.
+    fn leave_space(&self) {
+        let space = self.space.lock().take();
+        if let Some(mut space) = space {
+            let shared = space.take_shared();
+            self.in_force.leave();
+            drop(space);
+            for object in shared {
+                object.unmapped();
+            }
+        }
+    }
+
+    /// How it ends, if it is to.
+    fn wanted_status(&self) -> Option<i32> {
+        match (self.exit.load(SeqCst), self.signal.load(SeqCst)) {
+            (NOT_YET, 0) => None,
+            (NOT_YET, signal) => Some(signalled(signal)),
+            (status, _) => Some(status as i32),
+        }
+    }
+}
+
+impl ProcessHooks for Process {
+    fn activate(&self) {
+        self.in_force.activate();
+    }
+
+    fn kill(&self) {
+        self.set_signal(signal::KILL);
+    }
+
+    fn ends(&self) -> bool {
+        self.wanted_status().is_some()
+    }
+
+    /// Called by its own task, which is about to end: all that the process has goes, children become orphans, and the parent
+    /// is told.
+    fn ended(&self) {
+        let files = core::mem::take(&mut *self.files.lock());
+        drop(files);
+        self.leave_space();
+        // A task that ends without either has faulted in the kernel.
+        let status = self.wanted_status().unwrap_or(signalled(signal::SEGV));
+        let mut gone: Vec<Arc<Process>> = Vec::with_capacity(MAX_PROCESSES);
+        let parent = {
+            let mut all = ALL.lock();
+            self.status.store(status.into(), Release);
+            let me = self.pid();
+            // What nobody waits for any more goes: children that have ended, and this process where it is an orphan.
+            let mut at = 0;
+            while at < all.len() {
+                let process = &all[at];
+                let own = process.parent() == me && me != 0;
+                if own {
+                    process.parent.store(0, Relaxed);
+                }
+                let waited_for = !own || process.status().is_none();
+                let orphan = core::ptr::eq(&**process, self) && self.parent() == 0;
+                if !waited_for || orphan {
+                    gone.push(all.swap_remove(at));
+                } else {
+                    at += 1;
+                }
+            }
+            let parent = self.parent();
+            all.iter()
+                .find(|p| p.pid() == parent && parent != 0)
+                .cloned()
+        };
+        drop(gone);
+        if let Some(parent) = parent {
+            parent.child_end.wake_all();
+        }
+        self.end.wake_all();
+        self.do_on_end();
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Process {
+    /// A process whose task was never made, or died in the kernel.
+    fn drop(&mut self) {
+        self.leave_space();
+    }
+}

@@ -1,0 +1,213 @@
+//! A trace ring that user programs have mapped (`user/src/bin/map-test.rs`, `trace-reader.rs`): docs/tracing.md, "Mapping a
+//! buffer".
+
+use tests::{Guest, Setup};
+
+/// On one CPU, so that all that is written goes to the ring that is mapped.
+#[test]
+fn a_ring_is_mapped_by_programs() {
+    let mut guest = Setup::new().smp(1).boot();
+    checks_of_map_test(&mut guest);
+    events_in_place(&mut guest);
+    losses_are_told(&mut guest);
+    an_ended_reader_leaves_nothing(&mut guest);
+    a_mapping_ends_at_a_kexec(&mut guest);
+    guest.poweroff();
+}
+
+/// All events, on two CPUs under load, read one after the other and at once: each event decodes, no time goes back, switches chain, handlers that
+/// are entered are left, and what is not shown is counted as lost. The same in the next life.
+#[test]
+fn readers_follow_two_cpus_under_load() {
+    const CPUS: u32 = 2;
+    let mut guest = Setup::new().smp(CPUS).boot();
+    guest.ok("cd /sys/kernel/tracing");
+    for generation in 1..=2 {
+        guest.ok("echo 1 > events/enable");
+        // What was recorded before all were on has holes.
+        guest.ok("echo > trace");
+        guest.ok("stress --switch 2 --cpu 2 --time 600 &");
+        for cpu in 0..CPUS {
+            // Its status is that of all its checks.
+            let text = guest.ok(&format!("run trace-reader {cpu} --time 4 --quiet --check"));
+            let count = |what: &str| -> u64 {
+                let (before, _) = text.split_once(what).unwrap_or_else(|| panic!("{text}"));
+                let number = before.rsplit(' ').next().and_then(|text| text.parse().ok());
+                number.unwrap_or_else(|| panic!("{text}"))
+            };
+            assert!(count(" events shown") > 0, "{text}");
+            assert!(
+                count(" switches,") > 0 && count(" handlers looked at") > 0,
+                "{text}"
+            );
+        }
+        // Both at once. They write to the console when they want, so that no status can be asked for meanwhile.
+        for cpu in 0..CPUS {
+            guest.run(&format!(
+                "run trace-reader {cpu} --time 4 --quiet --check &"
+            ));
+        }
+        for _ in 0..CPUS {
+            let text = guest.expect(" handlers looked at");
+            assert!(!text.contains("trace-reader: "), "{text}");
+        }
+        guest.send("\r");
+        guest.expect_prompt();
+        guest.ok("echo 0 > events/enable");
+        guest.kexec_to(generation);
+        guest.ok("cd /sys/kernel/tracing");
+    }
+    guest.poweroff();
+}
+
+/// The checks of Linux's `tools/testing/selftests/ring-buffer/map_test.c`, and of the errors, at 4 and 8 KiB.
+fn checks_of_map_test(guest: &mut Guest) {
+    let text = guest.ok("run map-test");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.first(), Some(&"1..14"), "{text}");
+    for (number, line) in (1..=14).zip(&lines[1..]) {
+        assert!(line.starts_with(&format!("ok {number} ")), "{text}");
+    }
+    assert_eq!(lines.len(), 15, "{text}");
+}
+
+/// Only markers are recorded from here on.
+fn only_markers(guest: &mut Guest) {
+    guest.ok("cd /sys/kernel/tracing");
+    guest.ok("echo > set_event");
+    guest.ok("echo > trace");
+}
+
+/// The numbers in the markers that `trace-reader` has shown.
+fn markers(text: &str) -> Vec<u64> {
+    let shown = text.lines().filter_map(|line| line.split_once(" buf="));
+    shown
+        .map(|(_, text)| text.trim_end_matches("\\n").parse().expect("a number"))
+        .collect()
+}
+
+fn events_in_place(guest: &mut Guest) {
+    only_markers(guest);
+    guest.ok("seq 1 200 > trace_marker");
+    let text = guest.ok("run trace-reader 0 --stats");
+    assert_eq!(markers(&text), (1..=200).collect::<Vec<_>>());
+    assert!(
+        text.contains("\n# cpu 0: 200 events shown, 0 lost\n"),
+        "{text}"
+    );
+    let first = text.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("entries 200, overrun 0, read 0, unread 200,"),
+        "{text}"
+    );
+    assert!(
+        text.contains("entries 200, overrun 0, read 200, unread 0,"),
+        "{text}"
+    );
+    // They are used up: by what `stats` says, and for the next reader.
+    let stats = guest.ok("cat per_cpu/cpu0/stats");
+    assert!(stats.contains("\nread events: 200\n"), "{stats}");
+    let text = guest.ok("run trace-reader 0");
+    assert_eq!(text, "# cpu 0: 0 events shown, 0 lost\n");
+    // Other events, by their own formats.
+    guest.ok("echo baton:console_command > set_event");
+    guest.ok("echo 'one and two' | cat");
+    let text = guest.ok("run trace-reader 0");
+    assert!(
+        text.contains(": console_command: line=echo 'one and two' | cat\n"),
+        "{text}"
+    );
+    guest.refused("run trace-reader 77");
+    guest.refused("run trace-reader");
+}
+
+fn losses_are_told(guest: &mut Guest) {
+    only_markers(guest);
+    let size = guest.ok("cat buffer_size_kb");
+    guest.ok("echo 8 > buffer_size_kb");
+    guest.ok("echo > trace");
+    guest.ok("seq 1 1000 > trace_marker");
+    // Its status says that what it has shown and lost is what the meta-page counts.
+    let text = guest.ok("run trace-reader 0");
+    let lost = text
+        .lines()
+        .find_map(|line| line.strip_prefix("CPU:0 [LOST ")?.strip_suffix(" EVENTS]"));
+    let lost: u64 = lost
+        .unwrap_or_else(|| panic!("{text}"))
+        .parse()
+        .expect("a number");
+    assert!(lost > 0);
+    assert_eq!(markers(&text), (lost + 1..=1000).collect::<Vec<_>>());
+    let shown = 1000 - lost;
+    assert!(
+        text.ends_with(&format!("\n# cpu 0: {shown} events shown, {lost} lost\n")),
+        "{text}"
+    );
+    let stats = guest.ok("cat per_cpu/cpu0/stats");
+    assert!(stats.contains(&format!("\noverrun: {lost}\n")), "{stats}");
+    guest.ok(&format!("echo {} > buffer_size_kb", size.trim()));
+}
+
+/// Starts a reader in the background; its pid, once it has mapped the ring.
+fn follow(guest: &mut Guest) -> String {
+    let text = guest.ok("run trace-reader 0 --follow --quiet &");
+    let pid = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .unwrap_or_else(|| panic!("{text}"))
+        .0
+        .to_owned();
+    let busy = |guest: &mut Guest| guest.run("echo 16 > buffer_size_kb").contains("(EBUSY)");
+    // Until it has mapped the ring, the size can be set (to what it is).
+    while !busy(guest) {}
+    pid
+}
+
+/// Whatever ends it.
+fn an_ended_reader_leaves_nothing(guest: &mut Guest) {
+    only_markers(guest);
+    guest.ok("echo 16 > buffer_size_kb");
+    let pid = follow(guest);
+    for command in [
+        "echo 32 > buffer_size_kb",
+        "echo 8 > buffer_subbuf_size_kb",
+        "echo 1 > snapshot",
+        "echo snapshot > events/baton/kexec_phase/trigger",
+    ] {
+        let why = guest.refused(command);
+        assert!(why.contains("(EBUSY)"), "{command}: {why}");
+    }
+    guest.ok(&format!("kill {pid}"));
+    while guest.ok("ps").contains("trace-reader") {}
+    for command in [
+        "echo 32 > buffer_size_kb",
+        "echo 8 > buffer_subbuf_size_kb",
+        "echo 4 > buffer_subbuf_size_kb",
+        "echo 1 > snapshot",
+        "echo 0 > snapshot",
+    ] {
+        guest.ok(command);
+    }
+    // By ctrl-c, in the foreground.
+    guest.send("run trace-reader 0 --follow --stats\r");
+    guest.expect("# cpu 0: ");
+    guest.send(b"\x03");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 130);
+    guest.ok("echo 16 > buffer_size_kb");
+}
+
+/// The reader ends with its process; the buffer goes on, with what it has read.
+fn a_mapping_ends_at_a_kexec(guest: &mut Guest) {
+    only_markers(guest);
+    follow(guest);
+    guest.ok("seq 1 100 > trace_marker");
+    guest.kexec_to(1);
+    guest.ok("cd /sys/kernel/tracing");
+    guest.ok("echo 32 > buffer_size_kb");
+    guest.ok("echo > set_event");
+    guest.ok("echo > trace");
+    guest.ok("seq 1 100 > trace_marker");
+    let text = guest.ok("run trace-reader 0");
+    assert_eq!(markers(&text), (1..=100).collect::<Vec<_>>());
+}

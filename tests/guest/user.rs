@@ -1,0 +1,377 @@
+//! User processes: what they can do, what they cannot, and that the kernel stays whatever they try.
+
+use tests::{Guest, Setup, number_after};
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// Misdeeds of the program `misbehave` that end it, the status, and what the report says of each.
+const DEADLY: &[(&str, i32, &str)] = &[
+    (
+        "read-kernel",
+        139,
+        "read of 0xffff800000001000, where no process has anything",
+    ),
+    ("read-kernel-text", 139, "read of 0xffffffff80001000"),
+    ("write-kernel", 139, "write to 0xffff800000001000"),
+    (
+        "read-null",
+        139,
+        "read of 0x0, where the process has nothing",
+    ),
+    ("read-noncanonical", 139, "SIGSEGV"),
+    ("read-last-page", 139, "read of 0x7ffffffff000"),
+    ("write-text", 139, "which does not allow it"),
+    ("jump-null", 139, "instruction fetch from 0x0"),
+    ("jump-wrong", 139, "instruction fetch from 0xdead0000"),
+    (
+        "jump-kernel",
+        139,
+        "instruction fetch from 0xffffffff80001000",
+    ),
+    ("jump-noncanonical", 139, "SIGSEGV"),
+    ("jump-data", 139, "which does not allow it"),
+    ("jump-stack", 139, "which does not allow it"),
+    ("divide", 136, "ended by SIGFPE"),
+    ("undefined", 132, "ended by SIGILL"),
+    ("breakpoint", 139, "SIGSEGV"),
+    ("overflow-gate", 139, "SIGSEGV"),
+    ("page-fault-gate", 139, "SIGSEGV"),
+    ("old-syscall-gate", 139, "SIGSEGV"),
+    ("single-step", 133, "ended by SIGTRAP"),
+    ("sse", 132, "ended by SIGILL"),
+    ("x87", 132, "a floating-point or vector instruction"),
+    ("halt", 139, "SIGSEGV"),
+    ("interrupts-off", 139, "SIGSEGV"),
+    ("port", 139, "SIGSEGV"),
+    ("msr", 139, "SIGSEGV"),
+    ("cr3", 139, "SIGSEGV"),
+    ("wrgsbase", 132, "ended by SIGILL"),
+    ("swapgs", 139, "SIGSEGV"),
+    ("kernel-segment", 139, "SIGSEGV"),
+    ("iret-to-ring-0", 139, "SIGSEGV"),
+    ("lose-the-stack", 139, "write to 0xffff800000000ff8"),
+    ("noncanonical-stack", 139, "SIGSEGV"),
+    ("recurse", 139, "where the process has nothing"),
+];
+
+#[test]
+fn misdeeds_end_their_process_alone() {
+    let mut guest = Setup::new().boot();
+    for (deed, status, said) in DEADLY {
+        let output = guest.run(&format!("run misbehave {deed}"));
+        let found = guest.status();
+        if found != *status || !output.contains("misbehave[") || !output.contains(said) {
+            guest.fail(&format!(
+                "{deed}: status {found} and not {status}, or no report with {said:?}"
+            ));
+        }
+    }
+    // A panic is the program's own: it says so, and nothing else does.
+    let output = guest.run("run misbehave panic");
+    assert!(output.contains("on purpose"), "{output}");
+    assert_eq!(guest.status(), 134);
+    assert_eq!(guest.run("run misbehave exit-7"), "");
+    assert_eq!(guest.status(), 7);
+    hello(&mut guest);
+    guest.poweroff();
+}
+
+/// The kernel still runs programs.
+fn hello(guest: &mut Guest) {
+    let output = guest.ok("run hello you");
+    if !output.starts_with("hello, you, from process ") {
+        guest.fail("the program `hello` does not say hello");
+    }
+}
+
+/// What system calls are given: every wrong address, number, flag and length has its error.
+#[test]
+fn system_calls_believe_nothing() {
+    let mut guest = Setup::new().boot();
+    for deed in ["syscall-without-a-stack", "syscall-with-flags"] {
+        assert_eq!(guest.ok(&format!("run misbehave {deed}")), "good\n");
+    }
+    let output = guest.ok("run misbehave bad-pointers");
+    assert!(
+        output.ends_with("bad pointers, 0 not refused\n"),
+        "{output}"
+    );
+    assert_eq!(guest.ok("run misbehave bad-calls"), "0 wrong answers\n");
+    let output = guest.ok("run misbehave file-flood");
+    assert_eq!(output, "after 61 files: Too many open files (EMFILE)\n");
+    for seed in 1..=6 {
+        let output = guest.ok(&format!("run misbehave fuzz {seed}"));
+        assert_eq!(output, "20000 calls survived\n", "seed {seed}");
+    }
+    hello(&mut guest);
+    guest.poweroff();
+}
+
+/// KiB that are free and KiB that processes have, once the tasks that have ended are cleared away.
+fn settled(guest: &mut Guest) -> (u64, u64) {
+    // `grep -c` that counts none has status 1.
+    while guest.run("ps | grep -c misbehave").trim() != "0" {}
+    let text = guest.ok("cat /proc/meminfo");
+    match (
+        number_after(&text, "MemFree:"),
+        number_after(&text, "UserPages:"),
+    ) {
+        (Some(free), Some(user)) => (free, user),
+        _ => guest.fail("/proc/meminfo has no MemFree or no UserPages"),
+    }
+}
+
+/// What the kernel keeps of page tables for its stacks and its heap when it has had many tasks, and of heap, in KiB.
+const KEPT: u64 = 4096;
+
+#[test]
+fn a_thousand_processes_leave_no_page_behind() {
+    let mut guest = Setup::new().boot();
+    let (before, none) = settled(&mut guest);
+    assert_eq!(none, 0);
+    let output = guest.ok("run misbehave spawn 1000");
+    assert_eq!(output, "1000 children, all with their own status\n");
+    let (after, left) = settled(&mut guest);
+    if left != 0 || before.saturating_sub(after) > KEPT {
+        guest.fail(&format!(
+            "{left} KiB are left of processes; {before} KiB were free, and now {after} KiB"
+        ));
+    }
+    guest.poweroff();
+}
+
+#[test]
+fn who_wants_all_memory_or_all_processes_gets_an_error() {
+    let mut guest = Setup::new().mem(128).boot();
+    let (before, _) = settled(&mut guest);
+    let output = guest.ok("run misbehave map-flood");
+    assert!(
+        output.contains("Cannot allocate memory (ENOMEM)"),
+        "{output}"
+    );
+    let output = guest.run("run misbehave eat-memory");
+    match guest.status() {
+        // It is refused more memory, or there is none for what it was given.
+        0 => assert!(output.contains("all memory eaten"), "{output}"),
+        137 => assert!(output.contains("no memory left for processes"), "{output}"),
+        status => guest.fail(&format!("eat-memory: status {status}")),
+    }
+    let output = guest.ok("run misbehave fork-bomb");
+    let refused = ["EAGAIN", "ENOMEM"];
+    if !refused.iter().any(|name| output.contains(name)) {
+        guest.fail("the fork bomb was not refused");
+    }
+    hello(&mut guest);
+    let (after, left) = settled(&mut guest);
+    if left != 0 || before.saturating_sub(after) > KEPT {
+        guest.fail(&format!(
+            "{left} KiB are left of processes; {before} KiB were free, and now {after} KiB"
+        ));
+    }
+    guest.kexec_to(1);
+    hello(&mut guest);
+    guest.poweroff();
+}
+
+#[test]
+fn programs_have_input_output_and_arguments() {
+    let mut guest = Setup::new().file("script", "no program").boot();
+    hello(&mut guest);
+    let piped = guest.ok("run hello 'a b' | grep -c 'hello, a b,'");
+    assert_eq!(piped, "1\n");
+    guest.ok("run hello file > /tmp/out");
+    assert!(guest.ok("cat /tmp/out").starts_with("hello, file, "));
+    let same = guest.ok("cat /boot/README");
+    assert_eq!(guest.ok("run cat /boot/README"), same);
+    assert_eq!(guest.ok("run cat /tmp/out"), guest.ok("cat /tmp/out"));
+
+    // A copy in memory runs, too.
+    guest.ok("cat /boot/bin/hello > /tmp/program");
+    assert!(guest.ok("run /tmp/program").starts_with("hello, world, "));
+
+    let output = guest.run("run cat /nothing /proc");
+    assert!(
+        output.contains("cat: /nothing: No such file or directory (ENOENT)"),
+        "{output}"
+    );
+    assert!(
+        output.contains("cat: /proc: Is a directory (EISDIR)"),
+        "{output}"
+    );
+    assert_eq!(guest.status(), 1);
+    for (line, said) in [
+        ("run nothing", "No such file or directory"),
+        ("run /boot/script", "not an ELF file"),
+        ("run /boot/kernel", "lies outside the area for programs"),
+        ("run", "the program's name is missing"),
+        ("run hello > /tmp/x &", "in the background"),
+    ] {
+        let text = guest.refused(line);
+        assert!(text.contains(said), "{line}: {text}");
+    }
+
+    // A line at a time, until ctrl-d.
+    guest.send("run cat\r");
+    guest.expect("run cat\r\n");
+    guest.send("one\x7fe two\r");
+    guest.expect("e two\r\none two\r\n");
+    guest.send("\x04");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 0);
+    guest.poweroff();
+}
+
+#[test]
+fn processes_are_seen_stopped_and_orphaned() {
+    let mut guest = Setup::new().boot();
+    guest.send("run spin\r");
+    guest.expect("run spin\r\n");
+    guest.send("\x03");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 130);
+    // One that sleeps in the kernel.
+    guest.send("run cat\r");
+    guest.expect("run cat\r\n");
+    guest.send("\x03");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 130);
+
+    let started = guest.ok("run spin &");
+    let pid = number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid was printed"));
+    let status = guest.ok(&format!("cat /proc/{pid}/status"));
+    for part in [
+        "Name:\tspin\n",
+        &format!("Pid:\t{pid}\n"),
+        "State:\tR",
+        "VmRSS:",
+        "Kthread:\t0",
+    ] {
+        assert!(status.contains(part), "{status}");
+    }
+    let maps = guest.ok(&format!("cat /proc/{pid}/maps"));
+    let text = maps.lines().find(|line| line.contains(" r-xp "));
+    assert!(
+        text.is_some_and(|line| line.starts_with("0040") && line.ends_with("/boot/bin/spin")),
+        "{maps}"
+    );
+    assert!(
+        maps.contains("7fffffe00000-7ffffff00000 rw-p 00000000 00:00 0"),
+        "{maps}"
+    );
+    assert!(maps.lines().all(|line| !line.contains("wx")), "{maps}");
+    let cmdline = guest.ok(&format!("cat /proc/{pid}/cmdline"));
+    assert_eq!(cmdline, "spin\0");
+    assert!(guest.ok("ps").contains("spin"));
+    guest.ok(&format!("kill {pid}"));
+    while guest
+        .run(&format!("cat /proc/{pid}/status"))
+        .contains("spin")
+    {}
+
+    // The child of one that has ended goes on by itself.
+    let output = guest.ok("run misbehave orphan");
+    let pid = number_after(&output, "child ").unwrap_or_else(|| guest.fail("no child"));
+    let status = guest.run(&format!("cat /proc/{pid}/status"));
+    assert!(
+        status.contains("PPid:\t0") || status.contains("ENOENT"),
+        "{status}"
+    );
+    while guest
+        .run(&format!("cat /proc/{pid}/status"))
+        .contains("spin")
+    {}
+    hello(&mut guest);
+    guest.poweroff();
+}
+
+/// The events of a process's life, in order and with Linux's names.
+#[test]
+fn a_process_is_traced_from_exec_to_exit() {
+    let mut guest = Setup::new().boot();
+    guest.ok(&format!("echo 1 > {TRACING}/events/syscalls/enable"));
+    guest.ok(&format!("echo 1 > {TRACING}/events/raw_syscalls/enable"));
+    guest.ok(&format!("echo 1 > {TRACING}/events/exceptions/enable"));
+    guest.ok(&format!(
+        "echo 1 > {TRACING}/events/sched/sched_process_exec/enable"
+    ));
+    guest.ok(&format!(
+        "echo 1 > {TRACING}/events/sched/sched_process_exit/enable"
+    ));
+    let output = guest.ok("run hello");
+    let pid = number_after(&output, "process ").unwrap_or_else(|| guest.fail("no pid"));
+    guest.ok(&format!("echo 0 > {TRACING}/tracing_on"));
+    let trace = guest.ok(&format!("grep hello-{pid} {TRACING}/trace"));
+    let mut rest = trace.as_str();
+    for part in [
+        format!("sched_process_exec: filename=/boot/bin/hello pid={pid} old_pid={pid}"),
+        // The first instruction, which is not there yet: a fetch by user mode.
+        "page_fault_user: address=00000000004".into(),
+        " error_code=0x14\n".into(),
+        "sys_enter: NR 39 (".into(),
+        "sys_enter_getpid: ".into(),
+        format!("sys_exit_getpid: {pid:#x}"),
+        format!("sys_exit: NR 39 = {pid}"),
+        "sys_enter_write: fd: 0x00000001, buf: 0x".into(),
+        format!("sys_exit_write: {:#x}", output.len()),
+        "sys_enter: NR 60 (0, ".into(),
+        "sys_enter_exit: error_code: 0x00000000".into(),
+        format!("sched_process_exit: comm=hello pid={pid}"),
+    ] {
+        match rest.find(&part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => guest.fail(&format!("{part:?} is not where it belongs in\n{trace}")),
+        }
+    }
+    let format = guest.ok(&format!(
+        "cat {TRACING}/events/syscalls/sys_enter_write/format"
+    ));
+    for field in [
+        "field:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;",
+        "field:unsigned int fd;\toffset:16;\tsize:8;\tsigned:0;",
+        "field:const char * buf;\toffset:24;\tsize:8;\tsigned:0;",
+        "field:size_t count;\toffset:32;\tsize:8;\tsigned:0;",
+    ] {
+        assert!(format.contains(field), "{format}");
+    }
+    guest.poweroff();
+}
+
+/// Processes end at a kexec, and that is in the trace; the next kernel has its own.
+#[test]
+fn processes_end_at_a_kexec_with_their_exit_in_the_trace() {
+    let mut guest = Setup::new().boot();
+    guest.ok(&format!(
+        "echo 1 > {TRACING}/events/sched/sched_process_exit/enable"
+    ));
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        let started = guest.ok("run load fault &");
+        pids.push(number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid")));
+    }
+    guest.kexec_to(1);
+    let trace = guest.ok(&format!("grep sched_process_exit {TRACING}/trace"));
+    for pid in pids {
+        assert!(trace.contains(&format!("comm=load pid={pid} ")), "{trace}");
+    }
+    hello(&mut guest);
+    guest.kexec_to(2);
+    hello(&mut guest);
+    guest.poweroff();
+}
+
+/// `stress` has workers in user mode, which count their page faults and calls.
+#[test]
+fn stress_runs_processes() {
+    let mut guest = Setup::new().smp(2).boot();
+    let output = guest.ok("stress --fault 2 --syscall 2 --time 2");
+    for (name, unit) in [("fault", "page faults"), ("syscall", "calls")] {
+        let line = output
+            .lines()
+            .find(|line| line.contains(name) && line.contains(unit))
+            .unwrap_or_else(|| guest.fail(&format!("stress says nothing of {name}")));
+        if !number_after(line, "workers, ").is_some_and(|count| count >= 128) {
+            guest.fail(&format!("{line:?}: that is next to nothing"));
+        }
+    }
+    guest.poweroff();
+}
