@@ -192,6 +192,10 @@ impl PageList {
                 pa,
                 order: self.order as u8,
             }));
+            // The head's number is no bound for a chain in a circle: it may be anything.
+            if (blocks.len() as u64) << self.order > map.preserved_pages() {
+                return Err(fault(ListFault::NotSoMany));
+            }
             chunks.try_reserve(1).map_err(|_| NO_HEAP)?;
             chunks.push(at);
             at = chunk.get(0);

@@ -1,5 +1,6 @@
 //! The commands that need the machine. The others are in the library.
 
+mod bench;
 mod fault;
 mod run;
 mod stress;
@@ -21,6 +22,14 @@ const MAX_IMAGE: usize = 64 << 20;
 pub static SETS: CommandSets = &[&commands::ALL, MACHINE];
 
 static MACHINE: &[Command] = &[
+    Command::new(
+        "bench-switch",
+        "bench-switch [SECONDS]",
+        "measure what the sched events cost",
+        bench::HELP,
+        bench::switch,
+    )
+    .completing(Complete::Nothing),
     Command::new("dmesg", "dmesg", "show the kernel log", "", dmesg),
     Command::new(
         "fault",

@@ -21,6 +21,7 @@ use handover::range::PhysRange;
 use kernel::image::{Image, ImageError};
 use kernel::layout::{DIRECT_MAP, PAGE, align_up};
 use kernel::params::{self, BLOCK_SIZE, Extent, Header, Kind, MAX_CMDLINE, MAX_SCRATCH, Params};
+use x86_64::instructions::interrupts;
 
 /// What a loaded kernel takes beside its image and symbols on a machine with an ordinary memory map, in bytes.
 pub const BESIDE_IMAGE: u64 = STACK + BLOCK_SIZE as u64 + 256 * PAGE;
@@ -47,6 +48,8 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
+    /// CPUs that hold off interrupts or preemption for too long, a bit each.
+    NotStopped(u32),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -89,6 +92,10 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::NotStopped(cpus) => write!(
+                f,
+                "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
+            ),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -181,6 +188,7 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
+    handing::prepare_ahead();
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
@@ -408,6 +416,7 @@ pub fn unload() -> bool {
     if let Some(loaded) = &loaded {
         memory::with_scratch(|pool| pool.give_back(loaded.block));
     }
+    handing::forget_ahead();
     loaded.is_some()
 }
 
@@ -420,6 +429,13 @@ pub fn execute() -> Result<Infallible, KexecError> {
     let control = control_page_address();
     task::freeze().map_err(KexecError::Handover)?;
     let outgoing = prepare(&loaded, control).inspect_err(|_| task::thaw())?;
+    interrupts::disable();
+    events::kexec_phase(generation(), "quiesce");
+    if let Err(late) = ipi::stop_others_safely() {
+        interrupts::enable();
+        task::thaw();
+        return Err(KexecError::NotStopped(late));
+    }
     // Nothing that can fail comes after this.
     task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
 }
@@ -444,17 +460,9 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
     }
 }
 
-/// The end of this life, on CPU 0, with interrupts off.
+/// The end of this life, on CPU 0, which alone runs, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
     space::load_kernel_tables();
-    events::kexec_phase(generation(), "quiesce");
-    // They are idle (`task::freeze`), so each comes to such a point; one that has gone mad meanwhile is not waited for.
-    if let Err(late) = ipi::stop_others_safely() {
-        crate::warning!(
-            "kexec: the CPUs {late:#b} (a bit each) came to no safe point, and are stopped where they are"
-        );
-        ipi::stop_others();
-    }
     ipi::reset_others();
     apic::quiet();
     let fdt = outgoing.as_mut().map(handing::Outgoing::seal);
@@ -463,6 +471,9 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     }
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
+    if let Some(bytes) = handing::damage::take_early() {
+        let _ = params::limit_early(params_block(loaded.params), bytes);
+    }
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
     handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of

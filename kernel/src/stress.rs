@@ -101,6 +101,11 @@ impl Run {
         self.counts[kind as usize].fetch_add(n, Relaxed);
     }
 
+    /// A kind's count.
+    pub fn counted(&self, kind: Kind) -> u64 {
+        self.counts[kind as usize].load(Relaxed)
+    }
+
     /// Whether the workers are to end.
     pub fn stopped(&self) -> bool {
         self.stop.load(Acquire) || task::killed()
@@ -219,7 +224,7 @@ pub fn finish(run: &Run, tasks: &[Arc<Task>]) {
 pub fn report(plan: &Plan, run: &Run, ns: u64) -> String {
     let mut text = String::new();
     for (kind, workers) in plan.iter().filter(|(_, workers)| **workers > 0) {
-        let count = run.counts[*kind as usize].load(Relaxed);
+        let count = run.counted(*kind);
         text += &format!(
             "stress: {}: {workers} {}, {count} {} in {}.{:03} s\n",
             kind.name(),

@@ -98,6 +98,9 @@ impl Env for Machine {
 
     fn on_command(&self, line: &str) {
         uart::INTERRUPTED.store(false, Relaxed);
+        #[cfg(feature = "next")]
+        events::console_command(line.len() as u32, line);
+        #[cfg(not(feature = "next"))]
         events::console_command(line);
     }
 }
@@ -209,9 +212,14 @@ fn run() -> ! {
                 uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
+                // It was for the line that ran.
+                uart::INTERRUPTED.store(false, Relaxed);
             }
             None if handing::seals::idle_step() => {}
-            None => INPUT.wait_until(uart::has_input),
+            // Nobody interrupts it at the prompt; it is a sleep all the same, and not one that counts as blocked.
+            None => {
+                let _ = INPUT.wait_interruptible(None, uart::has_input);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use boot::Ended;
 use tests::{Guest, Setup};
 
 /// What `fault NAME` makes happen, and the clause that says so.
-const FAULTS: &[(&str, &str)] = &[
+pub const FAULTS: &[(&str, &str)] = &[
     ("read", "read of address"),
     ("write", "write to address"),
     ("exec", "instruction fetch"),

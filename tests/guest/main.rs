@@ -11,6 +11,8 @@ mod memory;
 mod pressure;
 mod smp;
 mod switch;
+mod tasks;
 mod tracing;
 mod typing;
 mod user;
+mod versions;

@@ -54,5 +54,5 @@ pub mod tracer;
 pub use clock::ClockId;
 pub use errno::Errno;
 pub use error::TraceError;
-pub use platform::{Context, Locality, Platform};
+pub use platform::{Context, Locality, Platform, set_preemption};
 pub use tracer::{Boundary, Config, Instance, Tracer, TracerState};

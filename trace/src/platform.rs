@@ -62,6 +62,13 @@ impl Locality {
     }
 }
 
+/// Tells this crate how a kernel keeps a task from being preempted and lets it be again; the two nest. It does so around its spin
+/// locks, which readers and settings take: one that is held by a task that waits for its CPU would keep others spinning. To be
+/// called before there are tasks that can be preempted; a kernel without them, and a program with threads, needs it not.
+pub fn set_preemption(off: fn(), on: fn()) {
+    crate::sync::preemption::set(off, on);
+}
+
 /// The machine that the tracer runs on: a cheap handle. Nothing here allocates but [`Memory::alloc_pages`].
 ///
 /// The task that records must not be moved to another CPU, nor be preempted, between an event's reservation and its
@@ -136,8 +143,14 @@ pub trait Platform: Memory + Send + Sync + 'static {
         0
     }
 
-    /// Writes the name of the function at `address`, as the `trace` file shows a caller.
+    /// Writes the name of the function that the return address `address` leads back to, as the `trace` file shows a caller.
     fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "0x{address:x}")
+    }
+
+    /// Writes the name of the function in which `address` lies, as a histogram's `.sym` shows it; behind a `+` where in it, if
+    /// the machine tells that.
+    fn function(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "0x{address:x}")
     }
 

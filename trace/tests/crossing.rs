@@ -267,8 +267,8 @@ fn events_are_matched_by_name_and_layout() {
         shown,
         [
             "same: a=7",
-            "changed: a=0x8 (8) who=who",
-            "gone: list={0x1,0x2} s=0xfffd (-3)",
+            "changed: a=8 who=who",
+            "gone: list={0x1,0x2} s=-3",
             "tracing_mark_write: last words",
             "",
             "same: a=9",

@@ -131,6 +131,34 @@ pub fn timer_elapsed() -> u64 {
     with_local(|local| unsafe { (u32::MAX - local.timer_current()) as u64 })
 }
 
+/// Counts of the timer from one tick to the next.
+fn tick_counts(found: &Found) -> u32 {
+    (found.apic_timer_hz / HZ).clamp(1000, u32::MAX as u64) as u32
+}
+
+/// Lets the running CPU's timer go off once, in `ticks` ticks or as late as it can, in place of at each one.
+pub fn stop_tick(found: &Found, ticks: u64) {
+    let counts = u64::from(tick_counts(found)).saturating_mul(ticks);
+    with_local(|local| {
+        // SAFETY: changes when the timer's interrupt comes, which has a handler.
+        unsafe {
+            local.set_timer_mode(TimerMode::OneShot);
+            local.set_timer_initial(counts.min(u32::MAX as u64) as u32);
+        }
+    });
+}
+
+/// Ends [`stop_tick`].
+pub fn resume_tick(found: &Found) {
+    with_local(|local| {
+        // SAFETY: as in `stop_tick`.
+        unsafe {
+            local.set_timer_mode(TimerMode::Periodic);
+            local.set_timer_initial(tick_counts(found));
+        }
+    });
+}
+
 /// Turns the running CPU's local APIC on with its periodic timer.
 pub fn init(found: &Found) {
     with_local(|local| {
@@ -139,7 +167,7 @@ pub fn init(found: &Found) {
             local.enable();
             local.set_timer_divide(TimerDivide::Div16);
             local.set_timer_mode(TimerMode::Periodic);
-            local.set_timer_initial((found.apic_timer_hz / HZ).clamp(1000, u32::MAX as u64) as u32);
+            local.set_timer_initial(tick_counts(found));
             local.enable_timer();
         }
     });

@@ -95,6 +95,11 @@ fn keep(byte: u8) -> bool {
 /// Whether the port has no interrupt, and is looked at by the timer.
 static POLLED: AtomicBool = AtomicBool::new(false);
 
+/// Whether [`tick`] has to be called.
+pub fn is_polled() -> bool {
+    POLLED.load(Relaxed)
+}
+
 /// Called at each timer tick: serves a port without an interrupt.
 pub fn tick() {
     if POLLED.load(Relaxed) && SERIAL.lock().receive() {

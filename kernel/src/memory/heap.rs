@@ -1,14 +1,16 @@
 //! The heap: `linked_list_allocator` over virtual memory that grows page by page as it is needed.
 
 use super::{IrqMutex, map_pages, table_page};
+use crate::boot::early;
 use crate::boot::paging::Rights;
+use crate::events;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use kernel::layout::{HEAP, HEAP_MAX, PAGE, align_up};
 use linked_list_allocator::Heap;
 
 /// What the heap has before the frame allocator is there: a start allocates about a fifth of it.
-const FIRST: u64 = 1 << 20;
+pub const FIRST: u64 = 1 << 20;
 /// It grows by at least this much.
 const STEP: u64 = 1 << 20;
 
@@ -36,8 +38,12 @@ impl KernelHeap {
             return None;
         }
         while self.mapped < size {
-            let page = table_page()?;
-            map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok()?;
+            let mapped = table_page()
+                .and_then(|page| map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok());
+            if mapped.is_none() {
+                early::miss((size - self.mapped) / PAGE);
+                return None;
+            }
             self.mapped += PAGE;
         }
         Some(())
@@ -57,9 +63,14 @@ impl KernelHeap {
 pub fn init() {
     let mut global = GLOBAL.0.lock();
     if global.map_to(FIRST).is_none() {
-        crate::power::reset_with(format_args!(
-            "baton: no memory for the first {FIRST} bytes of heap; the machine is reset"
-        ));
+        match early::shortage() {
+            Some(shortage) => {
+                crate::power::reset_with(format_args!("baton: {shortage}; the machine is reset"))
+            }
+            None => crate::power::reset_with(format_args!(
+                "baton: no memory for the first {FIRST} bytes of heap; the machine is reset"
+            )),
+        }
     }
     // SAFETY: mapped just now, and used by nothing else.
     unsafe { global.heap.init(HEAP as *mut u8, FIRST as usize) };
@@ -71,18 +82,56 @@ pub fn heap_use() -> (usize, usize) {
     (global.heap.used(), global.heap.size())
 }
 
+/// The nearest caller outside of the allocator, for the trace: behind this module's function, the allocator's own and the shim
+/// that the compiler puts before it.
+#[inline(always)]
+fn call_site() -> u64 {
+    let mut callers = [0; 3];
+    let found = crate::report::callers(&mut callers);
+    callers[found.clamp(1, callers.len()) - 1]
+}
+
+#[cold]
+#[inline(never)]
+fn tell_allocated(block: u64, layout: Layout) {
+    // As the crate rounds it up: room for a hole's header, and whole words.
+    let taken = align_up((layout.size() as u64).max(16), 8);
+    // Linux's flags of an allocation that may sleep, and of one that may not (`GFP_KERNEL`, `GFP_ATOMIC`).
+    let flags = match x86_64::instructions::interrupts::are_enabled() {
+        true => 0xcc0,
+        false => 0x820,
+    };
+    // No memory nodes: -1, as in Linux where none was asked for.
+    events::kmalloc(call_site(), block, layout.size() as u64, taken, flags, -1);
+}
+
+#[cold]
+#[inline(never)]
+fn tell_freed(block: u64) {
+    events::kfree(call_site(), block);
+}
+
 // SAFETY: the list allocator's blocks are disjoint and aligned as asked; the lock serialises.
 unsafe impl GlobalAlloc for Global {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let mut global = self.0.lock();
-        let block = global.heap.allocate_first_fit(layout).or_else(|()| {
-            global.grow(layout).ok_or(())?;
-            global.heap.allocate_first_fit(layout)
-        });
-        block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        let block = {
+            let mut global = self.0.lock();
+            let block = global.heap.allocate_first_fit(layout).or_else(|()| {
+                global.grow(layout).ok_or(())?;
+                global.heap.allocate_first_fit(layout)
+            });
+            block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+        };
+        if events::kmalloc::enabled() && !block.is_null() {
+            tell_allocated(block as u64, layout);
+        }
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if events::kfree::enabled() {
+            tell_freed(block as u64);
+        }
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the block came from `alloc` with this layout.
             unsafe { self.0.lock().heap.deallocate(block, layout) };

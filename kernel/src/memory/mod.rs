@@ -8,7 +8,7 @@ mod division;
 mod heap;
 mod lock;
 
-pub use heap::{heap_use, init as init_heap};
+pub use heap::{FIRST as FIRST_HEAP, heap_use, init as init_heap};
 pub use lock::{IrqMutex, without_interrupts};
 
 use crate::boot::paging::{MapError, Rights, Tables};
@@ -260,16 +260,31 @@ pub fn map_pages(virt: u64, phys: u64, size: u64, rights: Rights) -> Result<(), 
 /// # Safety
 /// Nobody uses these addresses any more.
 pub unsafe fn unmap_pages(virt: u64, pages: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { unmap_ranges(&[(virt, pages)]) };
+}
+
+/// The same for several ranges (virtual address, pages): the CPUs are asked once.
+///
+/// # Safety
+/// Nobody uses these addresses any more.
+pub unsafe fn unmap_ranges(ranges: &[(u64, u64)]) {
     {
         let _serialised = TABLES.lock();
         // SAFETY: the lock makes this the only change to the tables.
         let mut tables = unsafe { Tables::current() };
-        for page in 0..pages {
-            // SAFETY: the caller's promise.
-            unsafe { tables.unmap(virt + page * PAGE) };
+        for (virt, pages) in ranges {
+            for page in 0..*pages {
+                // SAFETY: the caller's promise.
+                unsafe { tables.unmap(virt + page * PAGE) };
+            }
         }
     }
-    ipi::tlb_shootdown(Flush::Pages(virt, pages));
+    match *ranges {
+        [] => {}
+        [(virt, pages)] => ipi::tlb_shootdown(Flush::Pages(virt, pages)),
+        _ => ipi::tlb_shootdown(Flush::All),
+    }
 }
 
 /// A page for page tables or the heap: early memory first, the frame allocator once it is there.

@@ -23,6 +23,13 @@ pub const fn of_nice(nice: i32) -> u8 {
     (DEFAULT as i32 + nice) as u8
 }
 
+/// How urgent a task is against one that runs: the lower rank goes first at once. Among equals that is one that has woken up,
+/// against one that has used up a whole slice since it last slept (`busy`). It cannot keep that one from running: what it runs counts
+/// against its own slice, which sleeping does not fill, and when that is used up it goes behind.
+pub const fn rank(prio: u8, busy: bool) -> u16 {
+    prio as u16 * 2 + busy as u16
+}
+
 /// Counts a tick against a slice; true when it is used up: then it starts anew, and the task goes behind its equals.
 pub fn tick(left: &mut u32) -> bool {
     *left = left.saturating_sub(1);
@@ -44,6 +51,13 @@ mod tests {
             [100, 100, 120, 139, 139]
         );
         assert!(usize::from(of_nice(19)) < LEVELS);
+    }
+
+    #[test]
+    fn ranks() {
+        assert!(rank(110, true) < rank(120, false), "priorities first");
+        assert!(rank(120, false) < rank(120, true));
+        assert!(rank(120, true) < rank(121, false));
     }
 
     #[test]

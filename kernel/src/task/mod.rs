@@ -13,6 +13,7 @@
 //! | `wait.rs`, `mutex.rs` | wait queues; a lock whose waiters sleep |
 //! | `work.rs` | the work queue and its `kworker`s |
 //! | `end.rs` | how tasks end: by themselves, killed, by a fault |
+//! | `idle.rs` | what a CPU does that has nothing to do |
 //! | `freeze.rs` | a kexec: all others stand still, then end |
 //! | `stat.rs` | what `/proc` tells |
 //!
@@ -21,6 +22,7 @@
 
 mod end;
 mod freeze;
+mod idle;
 mod mutex;
 mod preempt;
 mod queue;
@@ -36,9 +38,10 @@ mod work;
 
 pub use end::{end_by_fault, exit, fault_ends_task, interrupt, kill, killed};
 pub use freeze::{end_all_and_run, freeze, thaw};
+pub use idle::idle_loop;
 pub use mutex::Mutex;
 pub use preempt::{on_interrupt_exit, tick, without_preemption};
-pub use queue::{idle_loop, init, yield_now};
+pub use queue::{init, yield_now};
 pub use record::{Kind, ProcessHooks, Task, current, current_name, current_pid};
 pub use stack::{guard_of, holds};
 pub use table::{

@@ -6,17 +6,17 @@
 
 use super::record::{Kind, Task, current};
 use super::{freeze, preempt, switch, table, timer, work};
+use crate::events;
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::without_interrupts;
-use crate::{events, power};
 use alloc::sync::Arc;
 use core::sync::atomic::{
-    AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    AtomicU16, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::sched::queue::RunQueue;
-use kernel::sched::{Slot, place};
+use kernel::sched::{Slot, place, prio};
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
 
@@ -40,10 +40,10 @@ static QUEUES: [Mutex<Queue>; MAX_CPUS] = [const {
 /// Who ran before, while a switch is under way; changed by its own CPU, with the queue locked.
 static BEFORE: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(0) }; _];
 
-/// Runnable tasks of each CPU, and the priority of the one that runs ([`NOBODY`]: the idle task), to look at without a lock.
+/// Runnable tasks of each CPU, and the rank of the one that runs ([`NOBODY`]: the idle task), to look at without a lock.
 static LOADS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; _];
-static RUNNING_PRIO: [AtomicU8; MAX_CPUS] = [const { AtomicU8::new(NOBODY) }; _];
-const NOBODY: u8 = u8::MAX;
+static RUNNING: [AtomicU16; MAX_CPUS] = [const { AtomicU16::new(NOBODY) }; _];
+const NOBODY: u16 = u16::MAX;
 
 /// CPUs that run tasks, a bit each.
 static ACTIVE: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +59,11 @@ pub fn switches() -> u64 {
 /// The CPUs that run tasks, a bit each.
 pub fn active() -> u64 {
     ACTIVE.load(Acquire)
+}
+
+/// Runnable tasks of a CPU.
+pub(super) fn load(cpu: usize) -> u32 {
+    LOADS[cpu].load(Relaxed)
 }
 
 /// Runnable tasks on all CPUs.
@@ -80,13 +85,12 @@ impl Queue {
     fn publish(&mut self, cpu: usize) {
         let running = table::by_slot(self.running);
         let busy = u32::from(!running.is_idle());
-        let prio = if running.is_idle() {
-            NOBODY
-        } else {
-            running.prio()
+        let rank = match running.is_idle() {
+            true => NOBODY,
+            false => prio::rank(running.prio(), running.busy.load(Relaxed)),
         };
         LOADS[cpu].store(self.ready().len() as u32 + busy, Relaxed);
-        RUNNING_PRIO[cpu].store(prio, Release);
+        RUNNING[cpu].store(rank, Release);
     }
 
     /// Counts the running task's time.
@@ -106,6 +110,7 @@ impl Queue {
 
 /// Makes room for tasks, and turns what runs into CPU 0's idle task.
 pub fn init() {
+    trace::set_preemption(preempt::preempt_disable, preempt::preempt_enable);
     table::init();
     for (cpu, queue) in QUEUES.iter().enumerate().take(cpu::count()) {
         let idle = table::add_idle(cpu);
@@ -117,9 +122,12 @@ pub fn init() {
     go_active(cpu::index());
 }
 
-/// The running code is a CPU's idle task from now on, and the CPU takes tasks. Its worker comes first: who keeps the CPU busy
-/// must not keep it from being made.
-fn go_active(cpu: usize) {
+/// The running code is a CPU's idle task from now on, and the CPU takes tasks; where that is so already, nothing is done. Its
+/// worker comes first: who keeps the CPU busy must not keep it from being made.
+pub(super) fn go_active(cpu: usize) {
+    if active() >> cpu & 1 != 0 {
+        return;
+    }
     adopt_idle(cpu);
     work::start(cpu);
     ACTIVE.fetch_or(1 << cpu, AcqRel);
@@ -135,26 +143,6 @@ fn adopt_idle(cpu: usize) {
             .current
             .store((&raw const *idle).cast_mut(), Release);
     });
-}
-
-/// What a CPU does from its start on: what is left to set up, and then nothing, until there is a task.
-pub fn idle_loop() -> ! {
-    let cpu = cpu::index();
-    if active() >> cpu & 1 == 0 {
-        go_active(cpu);
-    }
-    loop {
-        interrupts::disable();
-        freeze::last_words(cpu);
-        if percpu::this().need_resched.load(Relaxed)
-            || (LOADS[cpu].load(Relaxed) > 0 && !freeze::is_frozen())
-        {
-            switch_task(false);
-            interrupts::enable();
-        } else {
-            power::halt_until_interrupt();
-        }
-    }
 }
 
 /// Gives the CPU to another task: for good or until it is woken, if the state says so and `preempted` does not. Interrupts are
@@ -236,6 +224,7 @@ fn choose(queue: &mut Queue, cpu: usize, prev: &Task, preempted: bool) -> &'stat
             queue.enqueue(prev, cpu, preempted && !expired);
         } else {
             prev.on_queue.store(false, Relaxed);
+            prev.busy.store(false, Relaxed);
         }
     }
     if only.is_some() {
@@ -285,11 +274,11 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
         return false;
     }
     without_interrupts(|| {
-        let prio = i32::from(task.prio());
+        let shown_prio = i32::from(task.prio());
         trace::event!(events::sched_waking(
             task.comm(),
             task.pid,
-            prio,
+            shown_prio,
             task.cpu() as i32
         ));
         let (mut queue, mut cpu) = lock_of(task);
@@ -304,7 +293,7 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
                 trace::event!(events::sched_migrate_task(
                     task.comm(),
                     task.pid,
-                    prio,
+                    shown_prio,
                     cpu as i32,
                     target as i32
                 ));
@@ -321,7 +310,7 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
         trace::event!(events::sched_wakeup(
             task.comm(),
             task.pid,
-            prio,
+            shown_prio,
             cpu as i32
         ));
         true
@@ -341,7 +330,7 @@ fn lock_of(task: &Task) -> (MutexGuard<'static, Queue>, usize) {
 
 /// A task of this priority waits on a CPU: whether it runs at once is decided there.
 fn ask_for_switch(cpu: usize, prio: u8) {
-    if prio < RUNNING_PRIO[cpu].load(Relaxed) {
+    if prio::rank(prio, false) < RUNNING[cpu].load(Relaxed) {
         ipi::reschedule(cpu);
     }
 }
@@ -407,6 +396,11 @@ pub(super) fn balance() {
         queue.publish(here);
         if let Some(best) = queue.ready().best() {
             ask_for_switch(here, best);
+            // An idle CPU looks when it is told to: it may have no ticks.
+            let idle = loads().iter().position(|load| *load == Some(0));
+            if let Some(idle) = idle {
+                ipi::reschedule(idle);
+            }
         }
     });
 }
@@ -416,13 +410,17 @@ pub(super) fn tick() {
     let Some(task) = current() else {
         return;
     };
-    QUEUES[cpu::index()].lock().account();
+    let cpu = cpu::index();
+    let mut queue = QUEUES[cpu].lock();
+    queue.account();
     if task.is_idle() {
         return;
     }
     let mut left = task.slice.load(Relaxed);
-    if kernel::sched::prio::tick(&mut left) {
+    if prio::tick(&mut left) {
         task.expired.store(true, Relaxed);
+        task.busy.store(true, Relaxed);
+        queue.publish(cpu);
         percpu::this().need_resched.store(true, Relaxed);
     }
     task.slice.store(left, Relaxed);
@@ -442,5 +440,5 @@ pub fn pin(cpus: u64) {
 
 /// Whether a CPU runs its idle task.
 pub(super) fn is_idle(cpu: usize) -> bool {
-    RUNNING_PRIO[cpu].load(Acquire) == NOBODY
+    RUNNING[cpu].load(Acquire) == NOBODY
 }

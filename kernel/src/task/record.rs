@@ -70,6 +70,8 @@ pub struct Task {
     /// Ticks that are left of its slice; whether the last one has used it up.
     pub(super) slice: AtomicU32,
     pub(super) expired: AtomicBool,
+    /// It has used up a slice since it last slept.
+    pub(super) busy: AtomicBool,
     /// Cycles that it has run, and the number of times it gave the CPU up by itself and had to.
     pub(super) cycles: AtomicU64,
     pub(super) switches: [AtomicU64; 2],
@@ -128,6 +130,7 @@ impl Task {
             preempt_count: AtomicU32::new(0),
             slice: AtomicU32::new(prio::SLICE_TICKS),
             expired: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             cycles: AtomicU64::new(0),
             switches: [const { AtomicU64::new(0) }; 2],
             waits_in: AtomicPtr::default(),
@@ -261,7 +264,8 @@ pub fn current_pid() -> i32 {
     current().map_or(0, |task| task.pid)
 }
 
-/// The running task's name.
-pub fn current_name() -> &'static str {
-    current().map_or("swapper/0", |task| task.task.comm())
+/// The running task's name; before there are tasks, that of CPU 0's idle task.
+pub fn current_name() -> arrayvec::ArrayString<COMM> {
+    let name = |text: &str| arrayvec::ArrayString::from(text).unwrap_or_default();
+    current().map_or_else(|| name("swapper/0"), |task| name(task.comm()))
 }

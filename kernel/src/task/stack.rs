@@ -47,7 +47,10 @@ impl Stack {
             });
             let Some(page) = mapped else {
                 // SAFETY: nobody has been told of it.
-                unsafe { unmap(bottom, &pages) };
+                unsafe {
+                    memory::unmap_pages(bottom, pages.len() as u64);
+                    free(&pages);
+                }
                 return None;
             };
             pages.push(page);
@@ -61,26 +64,35 @@ impl Stack {
         top_of(usize::from(self.slot))
     }
 
-    /// Unmaps it on all CPUs and frees its memory.
-    ///
-    /// # Safety
-    /// No CPU uses it, or will. Once.
-    pub unsafe fn free(&self) {
-        PAGES[usize::from(self.slot)].store(0, Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { unmap(self.top() - self.pages.len() as u64 * PAGE, &self.pages) };
+    fn bottom(&self) -> u64 {
+        self.top() - self.pages.len() as u64 * PAGE
     }
 }
 
-/// Takes the pages at `start` out of the tables, makes every CPU forget them, and frees them.
+/// Unmaps stacks on all CPUs and frees their memory.
 ///
 /// # Safety
-/// They are mapped there, and nobody uses them any more.
-unsafe fn unmap(start: u64, pages: &[u64]) {
-    // SAFETY: the caller's promise.
-    unsafe { memory::unmap_pages(start, pages.len() as u64) };
+/// No CPU uses them, or will. Once for each.
+pub unsafe fn free_all<'s>(stacks: impl Iterator<Item = &'s Stack> + Clone) {
+    let ranges: Vec<(u64, u64)> = stacks
+        .clone()
+        .map(|stack| (stack.bottom(), stack.pages.len() as u64))
+        .collect();
+    for stack in stacks.clone() {
+        PAGES[usize::from(stack.slot)].store(0, Relaxed);
+    }
+    // SAFETY: the caller's promise; and then no CPU can reach the pages through the stacks' addresses any more.
+    unsafe {
+        memory::unmap_ranges(&ranges);
+        stacks.for_each(|stack| free(&stack.pages));
+    }
+}
+
+/// # Safety
+/// The pages are nobody's any more.
+unsafe fn free(pages: &[u64]) {
     for pa in pages {
-        // SAFETY: the page was this stack's, and no CPU can reach it through the stack's address any more.
+        // SAFETY: the caller's promise.
         unsafe { Phys.free_pages(*pa, 0) };
     }
 }

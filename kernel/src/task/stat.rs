@@ -45,6 +45,11 @@ pub(super) fn tick(user: bool) {
     counter.fetch_add(1, Relaxed);
 }
 
+/// Counts ticks of this CPU that did not come, since it was idle.
+pub(super) fn idle_for(ticks: u64) {
+    COUNTERS[cpu::index()].idle.fetch_add(ticks, Relaxed);
+}
+
 /// The ticks of a CPU so far.
 pub fn ticks(cpu: usize) -> Ticks {
     let counters = &COUNTERS[cpu];

@@ -1,6 +1,6 @@
 //! All tasks: by slot for the scheduler, by pid for people. Making one, and clearing away what is left of one that has ended.
 
-use super::record::{Entry, Kind, New, ProcessHooks, Task, current, current_name, current_pid};
+use super::record::{Entry, Kind, New, ProcessHooks, Task, current_name, current_pid};
 use super::stack::{self, Stack};
 use super::work::Work;
 use super::{queue, timer};
@@ -130,7 +130,7 @@ pub fn find(pid: i32) -> Option<Arc<Task>> {
 /// Writes the name of a task, if it is known and the table is not in use: in any context.
 pub fn write_name(pid: i32, out: &mut dyn fmt::Write) -> bool {
     if pid == current_pid() {
-        return out.write_str(current_name()).is_ok();
+        return out.write_str(&current_name()).is_ok();
     }
     let Some(table) = TABLE.try_lock() else {
         return false;
@@ -250,7 +250,7 @@ pub fn spawn_with(
     task.rsp.store(rsp, Relaxed);
     publish(&task);
     MADE.fetch_add(1, Relaxed);
-    events::sched_process_fork(current_name(), current_pid(), task.comm(), pid);
+    events::sched_process_fork(&current_name(), current_pid(), task.comm(), pid);
     queue::wake_up_new(&task);
     Ok(task)
 }
@@ -281,20 +281,14 @@ fn reserve(pid: Option<i32>) -> Option<(Slot, i32)> {
 pub(super) static CLEAR_AWAY: Work = Work::new(clear_away);
 
 fn clear_away() {
-    loop {
-        let gone = {
-            let table = TABLE.lock();
-            let mut tasks = table.slots.iter().flatten();
-            // Whoever takes the mark off clears the task away: the other CPUs' workers may be here, too.
-            tasks.find(|task| task.gone.swap(false, AcqRel)).cloned()
-        };
-        let Some(task) = gone else {
-            return;
-        };
-        if let Some(stack) = &task.stack {
-            // SAFETY: the task has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`).
-            unsafe { stack.free() };
-        }
+    // Whoever takes a task's mark off clears the task away: the other CPUs' workers may be here, too.
+    let gone: Vec<Arc<Task>> = all()
+        .into_iter()
+        .filter(|task| task.gone.swap(false, AcqRel))
+        .collect();
+    // SAFETY: each of the tasks has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`).
+    unsafe { stack::free_all(gone.iter().filter_map(|task| task.stack.as_ref())) };
+    for task in gone {
         timer::wait_until_idle(task.slot);
         let slot = usize::from(task.slot);
         BY_SLOT[slot].store(core::ptr::null_mut(), Release);
@@ -305,6 +299,5 @@ fn clear_away() {
         };
         // What a task owns may free memory: not under the lock.
         drop(kept);
-        debug_assert!(current().is_none_or(|current| current.slot != task.slot));
     }
 }

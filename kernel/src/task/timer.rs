@@ -51,13 +51,15 @@ struct Shown {
     function: u64,
 }
 
-/// Sets timer `id` on this CPU; `place` is where it is noted (plus 1).
+/// Sets timer `id` on this CPU; `place` is where it is noted (plus 1). Where it is set already, here or on another CPU, that is
+/// cancelled.
 fn set(id: Slot, place: &AtomicU32, due: u64, shown: &Shown) {
     super::without_preemption(|| {
+        cancel(id, place, shown.address);
         let cpu = cpu::index();
         let mut wheel = WHEELS[cpu].lock();
         if let Some(wheel) = &mut *wheel {
-            wheel.cancel(id);
+            wheel.catch_up(jiffies());
             wheel.set(id, due);
             place.store(cpu as u32 + 1, Relaxed);
         }
@@ -117,6 +119,11 @@ pub(super) fn tick() {
     if next.is_some_and(|next| next <= jiffies()) {
         softirq::raise(softirq::TIMER);
     }
+}
+
+/// A tick before which no timer of a CPU is due; `None` where none is set.
+pub(super) fn next_due(cpu: usize) -> Option<u64> {
+    WHEELS[cpu].lock().as_ref().and_then(Wheel::next)
 }
 
 /// Runs what is due on this CPU.
@@ -194,7 +201,6 @@ impl Timer {
 
     /// Lets it go off at tick `due`, once; set before, it is set anew.
     pub fn set(&self, due: u64) {
-        self.cancel();
         let shown = Shown {
             address: &raw const *self.0 as u64,
             function: self.0.shown,

@@ -1,0 +1,80 @@
+//! `bench-switch`: what tracing costs where tasks wake each other.
+
+use crate::machine::{clock, cpu};
+use crate::stress::{self, Kind, Plan};
+use crate::task;
+use crate::tracing::tracer;
+use alloc::string::{String, ToString};
+use kernel::console::shell::{CmdError, Ctx};
+use kernel::console::vfs::{Sink, Stop, print};
+use trace::fs::TraceFs;
+
+/// What `help bench-switch` prints.
+pub const HELP: &str = "\
+A pair of tasks for each CPU wake each other for SECONDS (default 2) with all sched\n\
+events off, and as long with all of them on. The ratio is how many times as many\n\
+wake-ups there are without. The events are as before afterwards.";
+
+/// Where all sched events are switched.
+const ENABLE: &str = "events/sched/enable";
+
+/// The command.
+pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
+    let seconds = match args {
+        [] => 2.0,
+        [text] => match text.parse::<f64>() {
+            Ok(seconds) if (0.01..=3600.0).contains(&seconds) => seconds,
+            _ => return Err(CmdError::usage("one number of seconds, such as 2 or 0.5")),
+        },
+        _ => return Err(CmdError::usage("one number of seconds, such as 2 or 0.5")),
+    };
+    let files = tracer().map(TraceFs);
+    let files = files.ok_or_else(|| CmdError::failed("there is no tracer"))?;
+    let set = |on: bool| {
+        let text: &[u8] = if on { b"1" } else { b"0" };
+        let set = files.write(ENABLE, text, true);
+        set.map_err(|why| CmdError::failed(alloc::format!("{ENABLE}: {why}")))
+    };
+    let mut before = String::new();
+    files
+        .read(ENABLE, &mut before)
+        .map_err(|why| CmdError::failed(alloc::format!("{ENABLE}: {why}")))?;
+    let was_on = match before.trim() {
+        "0" => false,
+        "1" => true,
+        _ => {
+            return Err(CmdError::failed(
+                "some sched events are on and some are off, which could not be restored; switch all of them first",
+            ));
+        }
+    };
+    let mut rates = [0.0; 2];
+    for (rate, on) in rates.iter_mut().zip([false, true]) {
+        set(on)?;
+        let measured = measure(seconds);
+        set(was_on)?;
+        *rate = measured?;
+        let name = if on { "on" } else { "off" };
+        print(
+            out,
+            format_args!("sched events {name}: {rate:.0} wake-ups a second\n"),
+        )?;
+    }
+    Ok(print(
+        out,
+        format_args!("ratio: {:.3}\n", rates[0] / rates[1].max(1.0)),
+    )?)
+}
+
+/// Wake-ups a second.
+fn measure(seconds: f64) -> Result<f64, CmdError> {
+    let plan = Plan::from([(Kind::Switch, cpu::online() as u64)]);
+    let begin = clock::nanos();
+    let (run, tasks) = stress::start(&plan).map_err(CmdError::failed)?;
+    let until = task::jiffies_after((seconds * 1e9) as u64);
+    if stress::watch(&run, &tasks, Some(until)).map_err(|why| CmdError::failed(why.to_string()))? {
+        return Err(CmdError::Stopped(Stop::Interrupted));
+    }
+    let ns = clock::nanos() - begin;
+    Ok(run.counted(Kind::Switch) as f64 * 1e9 / ns.max(1) as f64)
+}

@@ -1,0 +1,47 @@
+//! What a CPU does that has nothing to do: it halts, and where no timer is due soon, without ticks.
+
+use super::{freeze, queue, stat, timer};
+use crate::machine::{apic, cpu, found, percpu, uart};
+use crate::{events, power};
+use core::sync::atomic::Ordering::Relaxed;
+use x86_64::instructions::interrupts;
+
+/// Linux's `TICK_DEP_MASK_NONE`: nothing needs the tick.
+const NO_DEPENDENCY: i32 = 0;
+
+/// What a CPU does from its start on: what is left to set up, and then nothing, until there is a task.
+pub fn idle_loop() -> ! {
+    let cpu = cpu::index();
+    queue::go_active(cpu);
+    loop {
+        interrupts::disable();
+        freeze::last_words(cpu);
+        if percpu::this().need_resched.load(Relaxed)
+            || (queue::load(cpu) > 0 && !freeze::is_frozen())
+        {
+            queue::switch_task(false);
+            interrupts::enable();
+        } else {
+            rest(cpu);
+        }
+    }
+}
+
+/// Halts until an interrupt comes. Interrupts are off before, and on after it.
+fn rest(cpu: usize) {
+    let now = timer::jiffies();
+    let free = timer::next_due(cpu).map_or(u64::MAX, |due| due.saturating_sub(now));
+    // A port without an interrupt is looked at by the tick.
+    if free <= 1 || uart::is_polled() {
+        power::halt_until_interrupt();
+        return;
+    }
+    apic::stop_tick(found(), free);
+    events::tick_stop(1, NO_DEPENDENCY);
+    power::halt_until_interrupt();
+    interrupts::disable();
+    apic::resume_tick(found());
+    // The tick that came for a timer has counted itself.
+    stat::idle_for((timer::jiffies() - now).saturating_sub(1));
+    interrupts::enable();
+}
