@@ -4,8 +4,8 @@ mod mapped;
 #[path = "mapped/ring.rs"]
 mod ring;
 
-use ring::{PER_PAGE, map, reader, turn, write};
-use std::cell::Cell;
+use ring::{PER_PAGE, map, reader, turn, write, write_long};
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use trace::mapped::{MappedError, MappedReader};
 use trace::meta::Meta;
@@ -220,5 +220,52 @@ fn a_writer_and_a_mapped_reader() {
             assert_eq!((meta.overrun, meta.read), (lost_sum, seen));
             assert!(meta.entries >= total && expected == meta.entries);
         });
+    }
+}
+
+/// As on another CPU, the reader asks for a page at one step of a write that overwrites: at each step once, before and after it
+/// has read all of its page. A writer that moves the head at that moment keeps it from taking one.
+#[test]
+fn a_reader_asks_at_every_step_of_a_write() {
+    // Four events a page, two pages and the reader's.
+    const LEN: usize = 1000;
+    for unread in [0, 3] {
+        let mut at = 0;
+        loop {
+            let platform = TestPlatform::new(1);
+            let buffer = CpuBuffer::new(platform, 2, 0).unwrap();
+            let mapped = map(&buffer, platform);
+            let reader = RefCell::new(reader(&mapped));
+            let next = Cell::new(0);
+            // What comes is the next event, or what is before it is lost.
+            let turn = || {
+                let (ids, lost) = turn(&buffer, &mut reader.borrow_mut());
+                next.set(next.get() + lost);
+                for id in &ids {
+                    assert_eq!(*id, next.get(), "step {at}");
+                    next.set(id + 1);
+                }
+                !ids.is_empty()
+            };
+            write_long(&buffer, LEN, 0..9 - unread);
+            turn();
+            write_long(&buffer, LEN, 9 - unread..15);
+            let steps = Cell::new(0);
+            let step = |_| {
+                if steps.replace(steps.get() + 1) == at {
+                    turn();
+                }
+            };
+            platform.interrupted(&step, || write_long(&buffer, LEN, 15..23));
+            while turn() {}
+            assert_eq!(next.get(), 23);
+            let meta = reader.borrow().meta().unwrap();
+            assert_eq!((meta.entries, meta.read + meta.overrun), (23, 23));
+            if steps.get() <= at {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 100, "the writes have steps");
     }
 }
