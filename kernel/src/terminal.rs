@@ -97,7 +97,6 @@ impl Env for Machine {
     }
 
     fn on_command(&self, line: &str) {
-        uart::INTERRUPTED.store(false, Relaxed);
         events::console_command(line);
     }
 }
@@ -206,7 +205,13 @@ fn run() -> ! {
         match uart::take_byte() {
             Some(byte) => {
                 // Ctrl-c ends a command only while one runs; at the prompt it is the editor's.
-                uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
+                let runs = byte == b'\r' || byte == b'\n';
+                if runs {
+                    // An old one is forgotten here, and not when the command begins: by then the line end has been echoed, and
+                    // who has seen it may have typed one for this command.
+                    uart::INTERRUPTED.store(false, Relaxed);
+                }
+                uart::BUSY.store(runs, Relaxed);
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
                 // It was for the line that ran.

@@ -425,7 +425,7 @@ fn bad_calls() -> i32 {
         (0, 4096),
         (USER_END, 4096),
         (0xffff_8000_0000_0000, 4096),
-        (u64::MAX & !4095, 4096),
+        (!4095, 4096),
         (0x5000_0000, u64::MAX),
     ] {
         expect("munmap", call(MUNMAP, [start, len, 0, 0, 0, 0]), EINVAL);
@@ -539,7 +539,7 @@ fn fuzz(args: Args) -> i32 {
                 1 => random(&mut state),
                 2 => page.as_ptr() as u64,
                 3 => BAD[random(&mut state) as usize % BAD.len()],
-                4 => random(&mut state) % USER_END & !4095,
+                4 => (random(&mut state) % USER_END) & !4095,
                 5 => 4096 << (random(&mut state) % 20),
                 6 => 0,
                 _ => random(&mut state) % 100,
