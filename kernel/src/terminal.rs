@@ -205,16 +205,11 @@ fn run() -> ! {
         match uart::take_byte() {
             Some(byte) => {
                 // Ctrl-c ends a command only while one runs; at the prompt it is the editor's.
-                let runs = byte == b'\r' || byte == b'\n';
-                if runs {
-                    // An old one is forgotten here, and not when the command begins: by then the line end has been echoed, and
-                    // who has seen it may have typed one for this command.
-                    uart::INTERRUPTED.store(false, Relaxed);
-                }
-                uart::BUSY.store(runs, Relaxed);
+                uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
-                // It was for the line that ran.
+                // It was for the line that ran. Not forgotten when a command begins: by then the line end has been echoed, and
+                // who has seen that may have typed one for this command.
                 uart::INTERRUPTED.store(false, Relaxed);
             }
             None if handing::seals::idle_step() => {}
