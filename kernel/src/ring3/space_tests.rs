@@ -102,6 +102,30 @@ fn pages_come_when_they_are_touched_zeroed_and_with_the_areas_rights() {
 }
 
 #[test]
+fn only_a_hole_in_the_middle_makes_one_area_more() {
+    let (_, mut space) = space();
+    let at = space.map_zero(4 * PAGE_BYTES, Rights::READ).unwrap();
+    let page = |n: u64| at + n * PAGE_BYTES;
+    for (from, to, splits) in [
+        (0, 4, false),
+        (0, 3, false),
+        (1, 4, false),
+        (1, 3, true),
+        (5, 6, false),
+    ] {
+        assert_eq!(
+            space.splits(&(page(from)..page(to))),
+            splits,
+            "{from}..{to}"
+        );
+    }
+    let before = space.areas().count();
+    let mut out = space.unmap(page(1)..page(3)).unwrap();
+    space.free(&mut out);
+    assert_eq!(space.areas().count(), before + 1);
+}
+
+#[test]
 fn a_read_only_area_is_not_written_and_none_is_not_read() {
     let (_, mut space) = space();
     let read = space.map_zero(PAGE_BYTES, Rights::READ).unwrap();
