@@ -64,11 +64,10 @@ fn the_kernel_half_is_the_kernels() {
     let (memory, space) = space();
     for (n, entry) in kernel_half().into_iter().enumerate() {
         let at = space.root() + (256 + n as u64) * 8;
+        let place = memory.ptr(at, 8).unwrap();
         // SAFETY: the top table in simulated memory.
-        assert_eq!(
-            unsafe { *memory.ptr(at, 8).unwrap().as_ptr().cast::<u64>() },
-            entry
-        );
+        let found = unsafe { place.cast::<u64>().read() };
+        assert_eq!(found, entry);
     }
 }
 
