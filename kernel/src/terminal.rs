@@ -97,7 +97,6 @@ impl Env for Machine {
     }
 
     fn on_command(&self, line: &str) {
-        uart::INTERRUPTED.store(false, Relaxed);
         #[cfg(feature = "next")]
         events::console_command(line.len() as u32, line);
         #[cfg(not(feature = "next"))]
@@ -212,7 +211,8 @@ fn run() -> ! {
                 uart::BUSY.store(byte == b'\r' || byte == b'\n', Relaxed);
                 session.feed(byte);
                 uart::BUSY.store(false, Relaxed);
-                // It was for the line that ran.
+                // It was for the line that ran. Not forgotten when a command begins: by then the line end has been echoed, and
+                // who has seen that may have typed one for this command.
                 uart::INTERRUPTED.store(false, Relaxed);
             }
             None if handing::seals::idle_step() => {}

@@ -260,7 +260,8 @@ fn processes_are_seen_stopped_and_orphaned() {
     );
     assert!(maps.lines().all(|line| !line.contains("wx")), "{maps}");
     let cmdline = guest.ok(&format!("cat /proc/{pid}/cmdline"));
-    assert_eq!(cmdline, "spin\0");
+    // The console starts a new line for its prompt.
+    assert_eq!(cmdline.trim_end(), "spin\0");
     assert!(guest.ok("ps").contains("spin"));
     guest.ok(&format!("kill {pid}"));
     while guest
@@ -369,7 +370,7 @@ fn stress_runs_processes() {
             .lines()
             .find(|line| line.contains(name) && line.contains(unit))
             .unwrap_or_else(|| guest.fail(&format!("stress says nothing of {name}")));
-        if !number_after(line, "workers, ").is_some_and(|count| count >= 128) {
+        if number_after(line, "workers, ").is_none_or(|count| count < 128) {
             guest.fail(&format!("{line:?}: that is next to nothing"));
         }
     }

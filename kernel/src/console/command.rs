@@ -26,11 +26,11 @@ pub trait Env {
     /// Prints to the console, bytes as they are. A terminal needs CR LF for the LF in them: the machine adds the CR.
     fn print(&self, bytes: &[u8]);
 
-    /// True from a ctrl-c typed while a line runs until the next [`Env::on_command`]. Polled at each write of
+    /// True from a ctrl-c typed while a line runs until the line has ended. Polled at each write of
     /// each command, so it must be cheap.
     fn interrupted(&self) -> bool;
 
-    /// A line that is not blank is about to run: forget an old ctrl-c, record the event.
+    /// A line that is not blank is about to run: record the event.
     fn on_command(&self, line: &str);
 }
 

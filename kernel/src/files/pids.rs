@@ -53,7 +53,7 @@ fn status(task: &Task) -> String {
         "Name:\t{}\nState:\t{state}\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{}\nKthread:\t{}\nPriority:\t{}\nCpu:\t{}\n\
          CpuTime:\t{} us\nvoluntary_ctxt_switches:\t{voluntary}\nnonvoluntary_ctxt_switches:\t{involuntary}\n",
         task.comm(),
-        task.parent,
+        processes::parent(task),
         u8::from(task.kind != Kind::Process),
         task.prio(),
         task.cpu(),

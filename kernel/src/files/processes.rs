@@ -1,11 +1,17 @@
 //! What `/proc/<pid>` has of user processes. Nothing for kernel threads, as in Linux.
 
+use crate::task::Task;
 use crate::user::process;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use kernel::ring3::areas::Backing;
+
+/// Who waits for a task's end: the parent, 0 for an orphan; for kernel threads, who made it.
+pub fn parent(task: &Task) -> i32 {
+    process::find(task.pid).map_or(task.parent, |process| process.parent())
+}
 
 /// The arguments, each with a zero byte behind it.
 pub fn cmdline(pid: i32) -> String {

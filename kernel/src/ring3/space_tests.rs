@@ -64,11 +64,10 @@ fn the_kernel_half_is_the_kernels() {
     let (memory, space) = space();
     for (n, entry) in kernel_half().into_iter().enumerate() {
         let at = space.root() + (256 + n as u64) * 8;
+        let place = memory.ptr(at, 8).unwrap();
         // SAFETY: the top table in simulated memory.
-        assert_eq!(
-            unsafe { *memory.ptr(at, 8).unwrap().as_ptr().cast::<u64>() },
-            entry
-        );
+        let found = unsafe { place.cast::<u64>().read() };
+        assert_eq!(found, entry);
     }
 }
 
@@ -99,6 +98,30 @@ fn pages_come_when_they_are_touched_zeroed_and_with_the_areas_rights() {
     ] {
         assert_eq!(space.fault(outside, Access::Read), Err(Refused::NoArea));
     }
+}
+
+#[test]
+fn only_a_hole_in_the_middle_makes_one_area_more() {
+    let (_, mut space) = space();
+    let at = space.map_zero(4 * PAGE_BYTES, Rights::READ).unwrap();
+    let page = |n: u64| at + n * PAGE_BYTES;
+    for (from, to, splits) in [
+        (0, 4, false),
+        (0, 3, false),
+        (1, 4, false),
+        (1, 3, true),
+        (5, 6, false),
+    ] {
+        assert_eq!(
+            space.splits(&(page(from)..page(to))),
+            splits,
+            "{from}..{to}"
+        );
+    }
+    let before = space.areas().count();
+    let mut out = space.unmap(page(1)..page(3)).unwrap();
+    space.free(&mut out);
+    assert_eq!(space.areas().count(), before + 1);
 }
 
 #[test]

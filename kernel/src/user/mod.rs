@@ -6,7 +6,7 @@
 //! | `copy.rs` | copying from and to user memory |
 //! | `space.rs` | address spaces: which CPU has which in force, where their memory comes from |
 //! | `fault.rs` | exceptions of user mode, and page faults of both modes at user addresses |
-//! | `process.rs` | a process's life: spawn, end, wait, kill |
+//! | `process.rs`, `process/spawn.rs` | a process's life: spawn, end, wait, kill |
 //! | `syscall.rs`, `calls.rs` | the system calls: numbers, traces, what they do |
 //! | `file.rs` | what an open file is |
 //! | `load.rs` | the workers of `stress` that are processes |

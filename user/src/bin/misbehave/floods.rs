@@ -1,0 +1,103 @@
+//! Asking for more than there is, and children of all kinds.
+
+use user::abi::*;
+use user::{Args, println, sys};
+
+/// Each child does the same, until the kernel says no; then all wait for their children. Prints nothing but the first one's
+/// refusal: hundreds of lines help nobody.
+pub fn fork_bomb(args: Args) -> i32 {
+    let first = args.get(2).is_none();
+    let mut children = 0;
+    let refused = loop {
+        match sys::spawn("/boot/bin/misbehave", &["misbehave", "fork-bomb", "child"]) {
+            Ok(_) => children += 1,
+            Err(error) => break error,
+        }
+    };
+    while sys::wait(-1).is_ok() {}
+    if first {
+        println!("after {children} children of this one: {refused}");
+    }
+    0
+}
+
+pub fn map_flood() -> i32 {
+    let mut maps = 0;
+    loop {
+        match sys::mmap_anonymous(4096, PROT_READ) {
+            Ok(_) => maps += 1,
+            Err(error) => {
+                println!("after {maps} mappings: {error}");
+                return 0;
+            }
+        }
+    }
+}
+
+/// Touches memory until the kernel has no more for it.
+pub fn eat_memory() -> i32 {
+    let mut bytes = 64 << 20;
+    loop {
+        match sys::mmap_anonymous(bytes, PROT_READ | PROT_WRITE) {
+            Ok(at) => {
+                for page in 0..bytes / 4096 {
+                    // SAFETY: mapped just now; the kernel may end the process here.
+                    unsafe { at.add(page * 4096).write_volatile(1) };
+                }
+            }
+            Err(_) if bytes > 4096 => bytes /= 2,
+            Err(error) => {
+                println!("all memory eaten: {error}");
+                return 0;
+            }
+        }
+    }
+}
+
+pub fn file_flood() -> i32 {
+    let mut files = 0;
+    loop {
+        match sys::open("/proc/version", O_RDONLY) {
+            Ok(_) => files += 1,
+            Err(error) => {
+                println!("after {files} files: {error}");
+                return 0;
+            }
+        }
+    }
+}
+
+/// Starts as many children as the first argument says, one after the other, each of which exits with a status of its own.
+pub fn spawn_many(args: Args) -> i32 {
+    let count = args
+        .get(2)
+        .and_then(|count| count.parse::<u32>().ok())
+        .unwrap_or(1);
+    for _ in 0..count {
+        let ended = sys::spawn("/boot/bin/misbehave", &["misbehave", "exit-7"])
+            .and_then(|child| Ok((child, sys::wait(child)?)));
+        match ended {
+            Ok((child, (pid, status))) if child == pid && status == exited(7) => {}
+            other => {
+                println!("{other:?}");
+                return 1;
+            }
+        }
+    }
+    println!("{count} children, all with their own status");
+    0
+}
+
+/// Leaves a child behind.
+pub fn orphan() -> i32 {
+    match sys::spawn("/boot/bin/spin", &["spin", "1"]) {
+        Ok(pid) => {
+            println!("child {pid} stays");
+            0
+        }
+        Err(error) => {
+            println!("{error}");
+            1
+        }
+    }
+}
