@@ -67,8 +67,9 @@ tests() {
     fi
 }
 
-kernel_clippy() {
-    RUSTC_BOOTSTRAP=1 cargo clippy -p kernel -p user --bins --features kernel/machine,user/ring3 --release \
+# The packages, binaries and features to look at.
+bare_clippy() {
+    RUSTC_BOOTSTRAP=1 cargo clippy "$@" --release \
         --target x86_64-unknown-none --target-dir "${CARGO_TARGET_DIR:-target}/kernel" \
         -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem -- -D warnings
 }
@@ -78,11 +79,16 @@ if command -v shellcheck >/dev/null; then
 fi
 check "cargo fmt" cargo fmt --all --check
 check "clippy, host" cargo clippy --workspace --all-targets -- -D warnings
-check "clippy, kernel" kernel_clippy
+check "clippy, kernel and programs" bare_clippy -p kernel -p user --bins --features kernel/machine,user/ring3
+# boot/src/kernel.rs builds these, too.
+for variant in next broken; do
+    check "clippy, kernel-$variant" bare_clippy -p kernel --bin baton --features "machine,$variant"
+done
 tests "host tests" cargo test --workspace --exclude tests --no-fail-fast
 tests "the ring under the model checker" cargo test -p trace --release --features loom --test model
 tests "the tracer's slow path under the model checker" cargo test -p trace --release --features loom --lib quiesce
 tests "sleep and wake-up under the model checker" cargo test -p kernel --release --features loom --test sleep
+tests "every interrupt of a write" cargo test -p trace --release --test nesting
 tests "the ring against a queue, four million operations" cargo test -p trace --release --test property
 tests "host tests of the harness" cargo test -p tests --lib
 if [[ $quick == no ]]; then

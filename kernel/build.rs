@@ -6,4 +6,11 @@ fn main() {
     // Cargo links members from the workspace's folder. A relative path holds when the checkout is moved, too.
     println!("cargo:rustc-link-arg-bin=baton=-Tkernel/kernel.ld");
     println!("cargo:rustc-link-arg-bin=baton=--build-id=none");
+    // The variants stand in the initrd beside the kernel: symbols would be a third of their size.
+    if ["CARGO_FEATURE_NEXT", "CARGO_FEATURE_BROKEN"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+    {
+        println!("cargo:rustc-link-arg-bin=baton=--strip-all");
+    }
 }

@@ -109,6 +109,7 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Built;
 
     #[test]
     fn what_the_boot_loader_would_hang_on_is_refused() {
@@ -120,7 +121,7 @@ mod tests {
         };
 
         fs::write(&kernel, "root:x:0:0\n").unwrap();
-        let mut initrd = Initrd::new(&kernel, "").unwrap();
+        let mut initrd = Initrd::new(&Built::only(&kernel), "").unwrap();
         assert!(refused(&initrd).contains("no ELF file for x86-64"));
         // An ELF file for 64-bit ARM.
         let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0".to_vec();

@@ -1,16 +1,21 @@
 //! The initrd: a plain ustar archive, byte for byte the same for the same files.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use crate::kernel::Built;
 
 const README: &str = "\
 These files came with the kernel, as its initrd:
 
-  kernel    the kernel's own image, which `kexec -l` loads
-  cmdline   the command line of the first start
-  bin/      programs, which `run NAME` starts
+  kernel         the kernel's own image, which `kexec -l` loads
+  kernel-next    a kernel that describes some of its state in a later version: `kexec -l /boot/kernel-next`
+  kernel-broken  a kernel that changed a layout, and forgot to say so: its part of a handover is refused
+  cmdline        the command line of the first start
+  bin/           programs, which `run NAME` starts
+
+The two other kernels are there where this kernel was built with them. They have no symbols, so their backtraces are numbers.
 ";
 
 /// Longest name of a file in the initrd, in bytes: the name field of a ustar header.
@@ -22,25 +27,24 @@ pub struct Initrd {
 }
 
 impl Initrd {
-    /// The initrd every image has: `kernel`, `cmdline`, `README`.
-    pub fn new(kernel: &Path, cmdline: &str) -> Result<Self> {
-        let image = fs::read(kernel)
-            .with_context(|| format!("the kernel {} cannot be read", kernel.display()))?;
+    /// The initrd every image has: `kernel`, and the others by their names, `cmdline`, `README`, and programs in `bin/`.
+    pub fn new(built: &Built, cmdline: &str) -> Result<Self> {
         let mut initrd = Self { files: Vec::new() };
-        initrd.add("kernel", image)?;
+        let kernel = ("kernel", &built.kernel);
+        let others = built.others.iter().map(|(name, path)| (*name, path));
+        for (name, path) in [kernel].into_iter().chain(others) {
+            let image = fs::read(path)
+                .with_context(|| format!("the kernel {} cannot be read", path.display()))?;
+            initrd.add(name, image)?;
+        }
         initrd.add("cmdline", cmdline.as_bytes().to_vec())?;
         initrd.add("README", README.as_bytes().to_vec())?;
-        Ok(initrd)
-    }
-
-    /// Adds user programs (name, ELF file), as `bin/NAME`.
-    pub fn add_programs(&mut self, programs: &[(String, PathBuf)]) -> Result<()> {
-        for (name, path) in programs {
+        for (name, path) in &built.programs {
             let content = fs::read(path)
                 .with_context(|| format!("the program {} cannot be read", path.display()))?;
-            self.add(&format!("bin/{name}"), content)?;
+            initrd.add(&format!("bin/{name}"), content)?;
         }
-        Ok(())
+        Ok(initrd)
     }
 
     /// Adds a file. Its name has no leading slash; folders in it need no entry of their own.

@@ -1,4 +1,4 @@
-//! Builds the kernel and the user programs for the bare machine, in one run of cargo.
+//! Builds the kernel, its variants and the user programs for the bare machine.
 
 use std::env;
 use std::fs;
@@ -10,17 +10,16 @@ use anyhow::{Context, Result, bail};
 /// The target the kernel is compiled for.
 pub const TARGET: &str = "x86_64-unknown-none";
 
-/// The arguments, after `cargo build` or `cargo clippy`, that compile kernel and programs for [`TARGET`].
+/// The kernel's file.
+const BATON: &str = "baton";
+/// What cargo builds for it, and for the user programs.
+const KERNEL: &[&str] = &["-p", "kernel", "--bin", BATON];
+const USER: &[&str] = &["-p", "user", "--bins"];
+
+/// The arguments, after `cargo build`, that compile for [`TARGET`]; packages and features follow.
 ///
 /// The bare target has no prebuilt `core` in the toolchains used here, so it is compiled along.
-pub const ARGUMENTS: &[&str] = &[
-    "-p",
-    "kernel",
-    "-p",
-    "user",
-    "--bins",
-    "--features",
-    "kernel/machine,user/ring3",
+const ARGUMENTS: &[&str] = &[
     "--release",
     "--target",
     TARGET,
@@ -28,29 +27,73 @@ pub const ARGUMENTS: &[&str] = &[
     "-Zbuild-std-features=compiler-builtins-mem",
 ];
 
-/// What a build made.
+/// Kernels of the same sources that describe some of their state differently: what a handover from one version to
+/// another is tried out with. Feature of the package `kernel`, and name in the initrd.
+pub const VARIANTS: [(&str, &str); 2] = [("next", "kernel-next"), ("broken", "kernel-broken")];
+
+/// What a build made: ELF files.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The kernel's ELF file.
+    /// The kernel that is started.
     pub kernel: PathBuf,
-    /// The user programs: names and ELF files, by name.
+    /// Other kernels for the initrd, by their names there.
+    pub others: Vec<(&'static str, PathBuf)>,
+    /// The user programs, by name.
     pub programs: Vec<(String, PathBuf)>,
 }
 
-/// Builds the kernel and the programs in `workspace`.
+impl Built {
+    /// One kernel, and nothing else.
+    pub fn only(kernel: impl Into<PathBuf>) -> Self {
+        Self {
+            kernel: kernel.into(),
+            others: Vec::new(),
+            programs: Vec::new(),
+        }
+    }
+}
+
+/// Builds the kernel in `workspace`, its [`VARIANTS`], and the user programs.
 ///
 /// Cargo's messages go to the standard error stream. The build has a target folder of its own inside the
-/// host's, so that neither waits for the other's lock.
+/// host's, so that neither waits for the other's lock. All share it: what they depend on is compiled once.
 pub fn build(workspace: &Path) -> Result<Built> {
     let target_dir = target_dir(workspace).join("kernel");
+    let mut others = Vec::new();
+    for (feature, name) in VARIANTS {
+        let features = format!("machine,{feature}");
+        run_cargo(workspace, &target_dir, KERNEL, &features)?;
+        let built = elf(&target_dir, BATON)?;
+        // Cargo gives all of them the same place.
+        let kept = built.with_file_name(format!("baton-{feature}"));
+        fs::copy(&built, &kept)
+            .with_context(|| format!("{} could not be copied", built.display()))?;
+        others.push((name, kept));
+    }
+    let all = [KERNEL, USER].concat();
+    run_cargo(workspace, &target_dir, &all, "kernel/machine,user/ring3")?;
+    let programs = program_names(workspace)?.into_iter();
+    Ok(Built {
+        kernel: elf(&target_dir, BATON)?,
+        others,
+        programs: programs
+            .map(|name| Ok((name.clone(), elf(&target_dir, &name)?)))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// Has cargo build these with these features.
+fn run_cargo(workspace: &Path, target_dir: &Path, what: &[&str], features: &str) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
         .current_dir(workspace)
         .arg("build")
+        .args(what)
+        .args(["--features", features])
         .args(ARGUMENTS)
         .arg("--target-dir")
-        .arg(&target_dir)
+        .arg(target_dir)
         // -Zbuild-std is an unstable flag, and Debian's compiler a stable one.
         .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
@@ -64,7 +107,7 @@ pub fn build(workspace: &Path) -> Result<Built> {
     ] {
         command.env_remove(name);
     }
-    if is_built(&target_dir) {
+    if is_built(target_dir) {
         command.arg("--quiet");
     }
     let status = command
@@ -73,20 +116,16 @@ pub fn build(workspace: &Path) -> Result<Built> {
     if !status.success() {
         bail!("the kernel does not build (see above)");
     }
-    let built = Built {
-        kernel: elf_path(&target_dir, "baton"),
-        programs: program_names(workspace)?
-            .into_iter()
-            .map(|name| (name.clone(), elf_path(&target_dir, &name)))
-            .collect(),
-    };
-    let programs = built.programs.iter().map(|(_, path)| path);
-    for elf in programs.chain([&built.kernel]) {
-        if !elf.is_file() {
-            bail!("cargo built it all, but {} is not there", elf.display());
-        }
+    Ok(())
+}
+
+/// An ELF file that was built; the next build with other features overwrites it.
+fn elf(target_dir: &Path, name: &str) -> Result<PathBuf> {
+    let elf = elf_path(target_dir, name);
+    if !elf.is_file() {
+        bail!("cargo built it all, but {} is not there", elf.display());
     }
-    Ok(built)
+    Ok(elf)
 }
 
 /// The names of the user programs: each is a file in `user/src/bin`.
@@ -119,5 +158,5 @@ fn elf_path(target_dir: &Path, name: &str) -> PathBuf {
 
 /// Was the kernel built before? Then the next build is short and needs no progress lines.
 fn is_built(target_dir: &Path) -> bool {
-    elf_path(target_dir, "baton").is_file()
+    elf_path(target_dir, BATON).is_file()
 }

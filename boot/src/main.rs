@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
+use boot::kernel::Built;
 use boot::machine::Console;
 use boot::{Ended, Firmware, Image, Initrd, Machine, console, kernel};
 use clap::Parser;
@@ -122,20 +123,16 @@ impl std::fmt::Display for WrongOption {
 }
 
 fn run(options: &Options) -> Result<Ended> {
-    let (kernel, programs) = match &options.kernel {
-        Some(kernel) => (kernel.clone(), Vec::new()),
-        None => {
-            let built = kernel::build(&boot::workspace())?;
-            (built.kernel, built.programs)
-        }
+    let built = match &options.kernel {
+        Some(kernel) => Built::only(kernel),
+        None => kernel::build(&boot::workspace())?,
     };
-    let initrd = Initrd::new(&kernel, &options.append);
+    let initrd = Initrd::new(&built, &options.append);
     let mut initrd = if options.kernel.is_some() {
         initrd.context(WrongOption("--kernel"))?
     } else {
         initrd?
     };
-    initrd.add_programs(&programs)?;
     for argument in &options.file {
         add_file(&mut initrd, argument).context(WrongOption("--file"))?;
     }
@@ -144,7 +141,7 @@ fn run(options: &Options) -> Result<Ended> {
     } else {
         Firmware::Bios
     };
-    let image = Image::create(&kernel, &initrd, firmware)?;
+    let image = Image::create(&built.kernel, &initrd, firmware)?;
     if options.build_only {
         return Ok(Ended::PoweredOff);
     }

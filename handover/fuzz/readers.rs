@@ -5,7 +5,10 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use handover::mem::PAGE_SIZE;
+use handover::metadata::KexecMetadata;
 use handover::radix::{Limits, PreservedMap};
+use handover::scratch::{self, ScratchSize};
+use handover::seal::Seals;
 use handover::sim::SimMemory;
 use handover::state::{KState, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
 use handover::{PageRef, PhysRange, dump, fdt};
@@ -268,4 +271,52 @@ pub fn good_tree() -> Vec<u8> {
         words.extend(bit.to_ne_bytes());
     }
     words
+}
+
+/// The small readers: scratch sizes and arrays, lists of seals, the metadata. What is accepted can be written again, and says
+/// the same.
+pub fn small(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes)
+        && let Ok(size) = ScratchSize::parse(text)
+    {
+        size.bytes(u64::MAX);
+        if let Ok(plan) = size.plan(&RAM, 1 << 20, &[PhysRange::new(0x8_0000, 0x9_0800)]) {
+            let mut array = [0; scratch::ENTRY_SIZE * scratch::MAX_REGIONS];
+            let used = scratch::encode(&plan, &mut array).expect("it has room");
+            assert_eq!(scratch::decode(&array[..used]), Ok(plan));
+        }
+    }
+    if let Ok(regions) = scratch::decode(bytes) {
+        let mut again = vec![0; bytes.len()];
+        let used = scratch::encode(&regions, &mut again).expect("it has room");
+        assert_eq!(again[..used], *bytes);
+    }
+    if let Ok(metadata) = KexecMetadata::decode(bytes) {
+        let _ = metadata.previous_release();
+    }
+    let mut sealed = bytes.to_vec();
+    for _ in 0..2 {
+        if let Ok(seals) = Seals::decode(&sealed) {
+            let mut again = vec![0; seals.encoded_size()];
+            assert_eq!(seals.encode(&mut again), Ok(again.len()));
+            assert_eq!(Seals::decode(&again), Ok(seals));
+        }
+        // And under a checksum that is right.
+        if let Some((sum, rest)) = sealed.split_at_mut_checked(4) {
+            sum.copy_from_slice(&crc32(rest).to_ne_bytes());
+        }
+    }
+}
+
+/// A list of two seals.
+pub fn good_small() -> Vec<u8> {
+    let mut bytes = 2_u32.to_ne_bytes().to_vec();
+    for (start, len, sum) in [(0x4000_u64, 0x1000_u64, 7_u32), (0x9010, 5, 8)] {
+        bytes.extend(start.to_ne_bytes());
+        bytes.extend(len.to_ne_bytes());
+        bytes.extend(sum.to_ne_bytes());
+        bytes.extend([0; 4]);
+    }
+    let sum = crc32(&bytes);
+    [&sum.to_ne_bytes(), &bytes[..]].concat()
 }

@@ -19,7 +19,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::error::{Claim, Error, Name};
+use crate::error::{Claim, Error, FdtError, Name};
 use crate::fdt::{self, Root, Subsystem};
 use crate::mem::Memory;
 use crate::radix::{Limits, PreservedMap};
@@ -139,10 +139,10 @@ impl Check<'_> {
     }
 
     fn fdt_range(&self, size: u64) -> Result<PhysRange, Error> {
-        let too_large = Error::FdtTooLarge {
+        let too_large = Error::Fdt(FdtError::TooLarge {
             size: usize::try_from(size).unwrap_or(usize::MAX),
             limit: fdt::MAX_SIZE,
-        };
+        });
         if size > fdt::MAX_SIZE as u64 {
             return Err(too_large);
         }

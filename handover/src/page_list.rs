@@ -194,6 +194,11 @@ impl PageList {
             }));
             chunks.try_reserve(1).map_err(|_| NO_HEAP)?;
             chunks.push(at);
+            // The head's number is no bound for a chain in a circle: it may be anything.
+            let named = ((blocks.len() as u64) << self.order) + chunks.len() as u64;
+            if named > map.preserved_pages() {
+                return Err(fault(ListFault::NotSoMany));
+            }
             at = chunk.get(0);
         }
         if blocks.len() != self.len() {

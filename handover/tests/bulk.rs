@@ -294,8 +294,55 @@ fn of_order(range: PhysRange, order: u8) -> impl Iterator<Item = PageRef> {
         .map(move |pa| PageRef { pa, order })
 }
 
+fn pages_of(block: &PageRef) -> impl Iterator<Item = u64> + use<> {
+    (block.pa..block.range().end).step_by(PAGE_SIZE as usize)
+}
+
+/// Scattered blocks around the border between two leaves, nearly all of one page, some of them twice.
+fn scattered() -> impl Strategy<Value = Vec<PageRef>> {
+    let order = prop_oneof![300 => Just(0u8), 1 => 0..4u8];
+    let block = (0..4000u64, order).prop_map(|(n, order)| PageRef {
+        pa: (126 * M + n * PAGE_SIZE) & !((PAGE_SIZE << order) - 1),
+        order,
+    });
+    (prop::collection::vec(block, 0..400), any::<bool>()).prop_map(|(mut blocks, once)| {
+        if once {
+            let mut seen = BTreeSet::new();
+            blocks.retain(|block| seen.insert(*block));
+        }
+        blocks
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// A list is preserved as its blocks would be one by one; and nothing of it where one of them could not.
+    #[test]
+    fn a_list_is_as_good_as_its_blocks(before in scattered(), mut list in scattered(), apart: bool) {
+        if apart {
+            // Nothing speaks against these.
+            let mut taken: BTreeSet<u64> = before.iter().flat_map(pages_of).collect();
+            list.retain(|block| pages_of(block).all(|pa| taken.insert(pa)));
+        }
+        let (one, all) = (machine(), machine());
+        let (mut one, mut all) = (new_map(one), new_map(all));
+        for block in before {
+            prop_assert_eq!(one.preserve(block), all.preserve_each([block].into_iter()));
+        }
+        prop_assert_eq!(one.digest(), all.digest());
+        let as_before = (all.digest(), all.preserved_pages(), all.node_count());
+        let each = list.iter().try_for_each(|block| one.preserve(*block));
+        prop_assert_eq!(all.preserve_each(list.iter().copied()), each);
+        match each {
+            Ok(()) => {
+                prop_assert_eq!(one.digest(), all.digest());
+                prop_assert_eq!(blocks(&one), blocks(&all));
+                prop_assert_eq!(one.preserved_pages(), all.preserved_pages());
+            }
+            Err(_) => prop_assert_eq!((all.digest(), all.preserved_pages(), all.node_count()), as_before),
+        }
+    }
 
     #[test]
     fn behaves_as_a_set(ops in prop::collection::vec(any_op(), 1..40)) {

@@ -1,7 +1,7 @@
 //! A whole handover in simulated memory: from one life to the next and on, and damaged in every way.
 
 use handover::check::{Incoming, Verified, verify};
-use handover::error::Claim;
+use handover::error::{Claim, FdtError};
 use handover::fdt::{self, Root, Subsystem};
 use handover::mem::{Memory, PAGE_SIZE};
 use handover::metadata::KexecMetadata;
@@ -325,28 +325,28 @@ fn what_the_receiver_is_told_is_checked_too() {
             fdt_pa: u64::MAX,
             ..good
         }),
-        Error::FdtTooLarge { .. }
+        Error::Fdt(FdtError::TooLarge { .. })
     ));
     assert!(matches!(
         refused(Incoming {
             fdt_size: u64::MAX,
             ..good
         }),
-        Error::FdtTooLarge { .. }
+        Error::Fdt(FdtError::TooLarge { .. })
     ));
     assert!(matches!(
         refused(Incoming {
             fdt_size: 0,
             ..good
         }),
-        Error::FdtShort { size: 0 }
+        Error::Fdt(FdtError::Short { size: 0 })
     ));
     assert!(matches!(
         refused(Incoming {
             fdt_size: fdt.len() - 1,
             ..good
         }),
-        Error::FdtCut { .. }
+        Error::Fdt(FdtError::Cut { .. })
     ));
     let in_scratch = Incoming {
         fdt_pa: regions[0].start,

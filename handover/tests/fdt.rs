@@ -1,7 +1,7 @@
 //! The root FDT: what is built is read back, and everything else is refused without a panic.
 
 use handover::Error;
-use handover::error::{FdtFault, Name};
+use handover::error::{FdtError, FdtFault, Name};
 use handover::fdt::{self, Root, Subsystem};
 use proptest::prelude::*;
 
@@ -115,23 +115,26 @@ fn what_cannot_be_built() {
         "a@1",
         "a-name-that-is-longer-than-29-b",
     ] {
-        let refused = Error::FdtName {
+        let refused = Error::Fdt(FdtError::BadName {
             name: Name::new(name),
-        };
+        });
         assert_eq!(with(vec![subsystem(name)]), Err(refused), "{name}");
     }
     assert_eq!(
         with(vec![subsystem("a"), subsystem("b"), subsystem("a")]),
-        Err(Error::FdtNodeTwice {
+        Err(Error::Fdt(FdtError::NodeTwice {
             name: Name::new("a")
-        })
+        }))
     );
     let many = |n| {
         (0..n)
             .map(|i| subsystem(&format!("s{i}")))
             .collect::<Vec<_>>()
     };
-    assert_eq!(with(many(65)), Err(Error::FdtTooMany { limit: 64 }));
+    assert_eq!(
+        with(many(65)),
+        Err(Error::Fdt(FdtError::TooMany { limit: 64 }))
+    );
     let most = Root {
         subsystems: many(64),
         ..root()
@@ -141,14 +144,14 @@ fn what_cannot_be_built() {
     assert_eq!(longest.len(), Name::MAX);
     assert!(fdt::parse(&with(vec![subsystem(longest)]).unwrap()).is_ok());
     let args = |bootargs: String| fdt::build(&Root { bootargs, ..root() });
-    assert_eq!(args("a\0b".into()), Err(Error::FdtBootargs));
+    assert_eq!(args("a\0b".into()), Err(Error::Fdt(FdtError::Bootargs)));
     assert!(matches!(
         args("x".repeat(65_500)),
-        Err(Error::FdtTooLarge { .. })
+        Err(Error::Fdt(FdtError::TooLarge { .. }))
     ));
     assert!(matches!(
         args("x".repeat(1 << 20)),
-        Err(Error::FdtTooLarge { .. })
+        Err(Error::Fdt(FdtError::TooLarge { .. }))
     ));
 }
 
@@ -299,10 +302,10 @@ fn other_trees() {
     assert_eq!(newer.unwrap().subsystems.len(), 1);
     assert_eq!(
         tree(&|_| ()),
-        Err(Error::FdtCompatible { wanted: "kho-v4" })
+        Err(Error::Fdt(FdtError::Compatible { wanted: "kho-v4" }))
     );
     let fault = |result: Result<Root, Error>| match result {
-        Err(Error::FdtStructure { what, .. }) => what,
+        Err(Error::Fdt(FdtError::Structure { what, .. })) => what,
         other => panic!("{other:?}"),
     };
     let deep = tree(&|w| {
@@ -332,12 +335,12 @@ fn other_trees() {
     let node = Name::new("x");
     assert_eq!(
         wide,
-        Err(Error::FdtPropSize {
+        Err(Error::Fdt(FdtError::PropSize {
             node,
             prop: "preserved-data",
             size: 16,
             wanted: 8
-        })
+        }))
     );
     let long = tree(&|w| {
         compatible(w);

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/maps.rs"]
+mod maps;
 #[path = "../fuzz/readers.rs"]
 mod readers;
 
@@ -101,9 +103,29 @@ fn stream() {
     replay("stream", readers::stream, &readers::good_stream());
 }
 
+#[test]
+fn small() {
+    replay("small", readers::small, &readers::good_small());
+}
+
+#[test]
+fn page_list() {
+    let reader = |bytes: &[u8]| {
+        maps::page_list(bytes);
+    };
+    replay("page_list", reader, &maps::good_page_list());
+}
+
+#[test]
+fn model() {
+    replay("model", maps::model, &maps::good_model());
+}
+
 /// The seeds are what they are meant to be: good ones.
 #[test]
 fn seeds_are_accepted() {
+    assert_eq!(maps::page_list(&maps::good_page_list()), Some(2));
+    handover::seal::Seals::decode(&readers::good_small()).unwrap();
     fdt::parse(&good_blob()).unwrap();
     let bytes = readers::good_stream();
     let stream = handover::state::StreamReader::new(&bytes).unwrap();
@@ -119,6 +141,9 @@ fn write_seeds() {
         ("blob", good_blob()),
         ("tree", readers::good_tree()),
         ("stream", readers::good_stream()),
+        ("small", readers::good_small()),
+        ("page_list", maps::good_page_list()),
+        ("model", maps::good_model()),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("fuzz/corpus")

@@ -138,6 +138,42 @@ fn all_is_preserved_or_nothing() {
     assert_eq!((map.block_count(), mem.free_pages_left()), (0, free));
 }
 
+/// Found by fuzzing: the circle was followed until as many blocks were read as the head says, four thousand million.
+#[test]
+fn a_chain_in_a_circle_is_not_followed_for_ever() {
+    let (mem, mut map) = machine();
+    let list = PageList::preserve(&mut map, &scattered(511), 0, 0).unwrap();
+    set(mem, list.first, list.first);
+    let endless = PageList {
+        total_pages: u32::MAX,
+        ..list
+    };
+    let refused = Err(Error::ListChunk {
+        chunk: list.first,
+        why: ListFault::NotSoMany,
+    });
+    assert_eq!(endless.blocks(&map), refused);
+    assert_eq!(endless.restore(&mut map), refused);
+    // Nor is one of chunks that name nothing.
+    let named = word(mem, list.first + 8);
+    set(mem, list.first + 8, 0);
+    assert_eq!(endless.restore(&mut map), refused);
+    set(mem, list.first + 8, named);
+    // Also with as many as are preserved.
+    let long = PageList {
+        total_pages: 512,
+        ..list
+    };
+    assert!(matches!(
+        long.restore(&mut map),
+        Err(Error::ListChunk {
+            why: ListFault::NotSoMany,
+            ..
+        })
+    ));
+    assert_eq!(map.preserved_pages(), 512);
+}
+
 #[test]
 fn each_lie_is_refused_and_changes_nothing() {
     let (mem, mut map) = machine();

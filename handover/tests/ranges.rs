@@ -438,6 +438,69 @@ proptest! {
         }
     }
 
+    /// Against a plain model, page by page: the plan is the one that is promised, and there is none only where there can be
+    /// none.
+    #[test]
+    fn a_plan_is_the_one_that_is_promised(
+        usable in prop::collection::vec((0..3000u64, 0..900u64), 0..24),
+        avoid in prop::collection::vec((0..3000u64, 0..40u64), 0..24),
+        pages in 1..1600u64,
+    ) {
+        const PAGE: u64 = 4096;
+        let within = |all: &[(u64, u64)], page: u64| all.iter().any(|(start, len)| (*start..start + len).contains(&page));
+        let ranges = |all: &[(u64, u64)]| -> Vec<PhysRange> {
+            all.iter().map(|(start, len)| r(start * PAGE, (start + len) * PAGE)).collect()
+        };
+        let free: Vec<bool> = (0..4000)
+            .map(|page| page * PAGE >= scratch::LOW_MEMORY && within(&usable, page) && !within(&avoid, page))
+            .collect();
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for page in (0..4000).filter(|page| free[*page as usize]) {
+            match runs.last_mut() {
+                Some((start, len)) if *start + *len == page => *len += 1,
+                _ => runs.push((page, 1)),
+            }
+        }
+        // From a large page on, in whole large pages.
+        let wanted = if pages >= 512 { pages.next_multiple_of(512) } else { pages };
+        let total: u64 = runs.iter().map(|(_, len)| len).sum();
+        let plan = ScratchSize::Bytes(pages * PAGE).plan(&ranges(&usable), 0, &ranges(&avoid));
+        if wanted * PAGE > total * PAGE / 2 {
+            let refused = Error::ScratchTooLarge { wanted: wanted * PAGE, usable: total * PAGE };
+            prop_assert_eq!(plan, Err(refused));
+            return Ok(());
+        }
+        let one = |align: u64| {
+            let place = |(start, len): &(u64, u64)| {
+                let at = start.next_multiple_of(align);
+                (at + wanted <= start + len).then_some(at)
+            };
+            runs.iter().find_map(place)
+        };
+        match one(512).or_else(|| one(1)) {
+            Some(at) => prop_assert_eq!(plan, Ok(vec![r(at * PAGE, (at + wanted) * PAGE)])),
+            None => {
+                let mut lens: Vec<u64> = runs.iter().map(|(_, len)| *len).collect();
+                lens.sort_unstable_by_key(|len| std::cmp::Reverse(*len));
+                let sum = |n: usize| lens.iter().take(n).sum::<u64>();
+                match (1..=scratch::MAX_REGIONS).find(|n| sum(*n) >= wanted) {
+                    Some(fewest) => {
+                        let plan = plan.unwrap();
+                        prop_assert_eq!(plan.len(), fewest);
+                        prop_assert_eq!(plan.iter().map(PhysRange::len).sum::<u64>(), wanted * PAGE);
+                        prop_assert!(plan.windows(2).all(|w| w[0].end <= w[1].start));
+                        let mut pages = plan.iter().flat_map(|p| p.start / PAGE..p.end / PAGE);
+                        prop_assert!(pages.all(|page| free[page as usize]));
+                    }
+                    None => {
+                        let missing = (wanted - sum(scratch::MAX_REGIONS)) * PAGE;
+                        prop_assert_eq!(plan, Err(Error::ScratchNoSpace { wanted: wanted * PAGE, missing }));
+                    }
+                }
+            }
+        }
+    }
+
     /// The three parts: each in its place, all of them together a plan like any other.
     #[test]
     fn a_plan_of_parts_is_usable(

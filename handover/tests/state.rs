@@ -253,6 +253,51 @@ fn a_stream_that_has_no_room_stays_good() {
     }
 }
 
+/// Written ahead, they make the same stream, in which a value has changed its size and another has joined.
+#[test]
+fn descriptions_can_be_written_ahead() {
+    let first = stream(&v1::S { a: 1, b: 2 });
+    let ready = StreamReader::new(&first).unwrap().descriptions();
+    assert!(!ready.is_empty());
+    let write = |ready: &handover::state::Descriptions, room: usize| {
+        let mut bytes = vec![0xee; room];
+        let mut writer = StreamWriter::with_descriptions(&mut bytes, ready);
+        writer.put(0, &v1::S { a: 1, b: 2 })?;
+        writer.put(1, &v1::S { a: 3, b: 4 })?;
+        writer.put(
+            0,
+            &inner::Out::<u8> {
+                list: vec![1, 2],
+                last: 3,
+            },
+        )?;
+        let used = writer.finish()?;
+        bytes.truncate(used);
+        Ok::<_, Error>(bytes)
+    };
+    let none = handover::state::Descriptions::default();
+    let usual = write(&none, 4000).unwrap();
+    let ahead = write(&ready, 4000).unwrap();
+    assert_eq!(
+        ahead, usual,
+        "the first type's description comes first in both"
+    );
+    // One that is of no use costs its bytes, and no more.
+    let other = StreamReader::new(&usual).unwrap().descriptions();
+    let mut bytes = vec![0; 4000];
+    let mut writer = StreamWriter::with_descriptions(&mut bytes, &other);
+    writer.put(0, &v1::S { a: 5, b: 6 }).unwrap();
+    let used = writer.finish().unwrap();
+    assert_eq!(used, first.len() + other.len() - ready.len());
+    let reader = StreamReader::new(&bytes).unwrap();
+    assert_eq!(reader.get(0), Ok(v1::S { a: 5, b: 6 }));
+    assert_eq!(reader.entries().count(), 1);
+    // Without room it is the error that it always is.
+    for room in 0..usual.len() {
+        assert!(matches!(write(&ready, room), Err(Error::StreamRoom { .. })));
+    }
+}
+
 mod v1 {
     use super::*;
     #[derive(KState, Debug, PartialEq)]
@@ -391,23 +436,26 @@ fn downgrades() {
 fn a_forgotten_bump_is_refused_by_name() {
     let s1 = stream(&v1::S { a: 1, b: 2 });
     let refused = get::<broken::S>(&s1).unwrap_err();
+    let (stream_has, known) = (v1::S::DESC.fingerprint, broken::S::DESC.fingerprint);
+    let layout = |stream, known| Error::StateLayout {
+        name: "S",
+        version: 1,
+        stream,
+        known,
+        field: Name::new("b"),
+    };
+    assert_eq!(refused, layout(stream_has, known));
     assert_eq!(
-        refused,
-        Error::StateLayout {
-            name: "S",
-            version: 1,
-            field: Name::new("b"),
-        }
-    );
-    assert!(
-        refused
-            .to_string()
-            .contains("the layout changed without a version bump"),
-        "{refused}"
+        refused.to_string(),
+        format!(
+            "state `S`: both kernels call it version 1, but its fields differ, first at field `b` (fingerprint \
+             {stream_has:#x} in the stream, {known:#x} in this kernel): the layout changed without a version bump; it is \
+             not restored"
+        )
     );
     // Also where an older version is described wrongly, and where an older kernel would leave fields out.
     let s = stream(&broken::S { a: 1, b: 2 });
-    assert_eq!(get::<v3::S>(&s), Err(refused));
+    assert_eq!(get::<v3::S>(&s), Err(layout(known, stream_has)));
     let s2 = stream(&v2::S {
         a: 3,
         name: "x".into(),
@@ -430,9 +478,75 @@ fn too_old_is_refused() {
         Error::StateTooOld {
             name: "S",
             stream: 1,
-            min: 2
+            min: 2,
+            known: 3,
+            field: Name::new("b"),
         }
     );
+    assert_eq!(
+        refused.to_string(),
+        "state `S`: the stream has version 1; this kernel knows version 3 and reads from version 2 on; they part at field \
+         `b`; it is not restored"
+    );
+
+    // Where only a field was added, without a word on what it is in older streams.
+    mod added {
+        use super::*;
+        #[derive(KState, Debug)]
+        #[kstate(id = 0x40, version = 2)]
+        #[allow(dead_code)]
+        pub struct S {
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2)]
+            pub c: u64,
+        }
+    }
+    let refused = get::<added::S>(&stream(&v1::S { a: 1, b: 2 })).unwrap_err();
+    assert!(
+        refused.to_string().contains("they part at field `c`"),
+        "{refused}"
+    );
+}
+
+/// A deprecated field that older kernels still find, with its default.
+#[test]
+fn what_is_deprecated_can_be_kept_for_older_kernels() {
+    mod next {
+        use super::*;
+        #[derive(KState, Debug, PartialEq)]
+        #[kstate(id = 0x40, version = 2, min_version = 1, readable_by = 1)]
+        pub struct S {
+            #[kstate(deprecated = 2, for_older, default = 77)]
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2, default = 5)]
+            pub c: u16,
+        }
+    }
+    /// Older kernels are forgotten.
+    mod last {
+        use super::*;
+        #[derive(KState, Debug, PartialEq)]
+        #[kstate(id = 0x40, version = 3, min_version = 1)]
+        pub struct S {
+            #[kstate(deprecated = 3, default = 77)]
+            pub a: u32,
+            pub b: u8,
+            #[kstate(since = 2, default = 5)]
+            pub c: u16,
+        }
+    }
+    let first = stream(&v1::S { a: 1, b: 2 });
+    let new: next::S = get(&first).unwrap();
+    assert_eq!(new, next::S { a: 1, b: 2, c: 5 });
+    let second = stream(&next::S { c: 9, ..new });
+    assert_eq!(get(&second), Ok(v1::S { a: 77, b: 2 }));
+    assert_eq!(get(&second), Ok(next::S { a: 77, b: 2, c: 9 }));
+    assert_eq!(get(&second), Ok(last::S { a: 77, b: 2, c: 9 }));
+    assert_eq!(get(&first), Ok(last::S { a: 1, b: 2, c: 5 }));
+    let text = handover::dump::dump(&second).unwrap();
+    assert!(text.contains("a: u32 = 77"), "{text}");
 }
 
 /// A described value inside another has a history of its own.
@@ -470,6 +584,11 @@ mod inner {
     }
 }
 
+/// A fingerprint as it stands inside another value.
+fn folded(desc: &Desc) -> u64 {
+    desc.fingerprint >> 32 ^ desc.fingerprint & 0xffff_ffff
+}
+
 #[test]
 fn nested_values_have_their_own_versions() {
     use inner::*;
@@ -494,6 +613,8 @@ fn nested_values_have_their_own_versions() {
         Err(Error::StateLayout {
             name: "In",
             version: 1,
+            stream: folded(&old::In::DESC),
+            known: folded(&broken::In::DESC),
             field: Name::new("x"),
         })
     );

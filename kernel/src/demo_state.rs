@@ -1,8 +1,7 @@
-//! An example of a subsystem: the number of starts, and a note. `docs/hand-over-your-state.md` explains it.
+//! An example of a subsystem: the number of starts, a note, and how often one was written. `docs/hand-over-your-state.md` explains it.
 
 use crate::memory::IrqMutex;
 use alloc::string::String;
-use handover::Error;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{Prepared, Refusal, Subsystem};
 
@@ -11,13 +10,14 @@ use handover::subsystem::{Prepared, Refusal, Subsystem};
 pub struct Boots {
     pub count: u32,
     pub note: String,
+    pub notes: u32,
 }
 pub static BOOTS: IrqMutex<Boots> = IrqMutex::new(Boots {
     count: 1,
     note: String::new(),
+    notes: 0,
 });
 pub struct State;
-
 impl Subsystem for State {
     fn name(&self) -> &'static str {
         "demo"
@@ -28,7 +28,7 @@ impl Subsystem for State {
     fn size(&self) -> usize {
         encoded_size(&*BOOTS.lock())
     }
-    fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
+    fn describe(&self, out: &mut StreamWriter) -> Result<(), handover::Error> {
         out.put(0, &*BOOTS.lock())
     }
     fn prepare(&self, from: &StreamReader) -> Result<Prepared<'_>, Refusal> {

@@ -1,6 +1,37 @@
 //! The kernel's events, one declaration each. Names, fields and print formats are Linux's where Linux has the event.
 
-trace::define_events! {
+/// Declares the events that all variants of the kernel have, and with them those of this variant.
+macro_rules! kernel_events {
+    ($($common:tt)*) => {
+        #[cfg(not(feature = "next"))]
+        trace::define_events! {
+            $($common)*
+
+            /// A line is about to run on the console.
+            event baton:console_command(line: str) {
+                print("%s", line)
+            }
+        }
+
+        // `kernel-next`: an event in another layout, and one that only it has.
+        #[cfg(feature = "next")]
+        trace::define_events! {
+            $($common)*
+
+            /// A line is about to run on the console.
+            event baton:console_command(length: u32, line: str) {
+                print("length=%u line=%s", length, line)
+            }
+
+            /// A note is written into `/sys/kernel/debug/kho/demo`.
+            event baton:demo_note(length: u32, note: str) {
+                print("length=%u note=\"%s\"", length, note)
+            }
+        }
+    };
+}
+
+kernel_events! {
     tracer = crate::tracing::tracer;
 
     /// A line of the kernel log, as it goes into the log. Linux: `include/trace/events/printk.h`.
@@ -397,11 +428,6 @@ trace::define_events! {
     /// `spawn` has ended.
     event syscalls:sys_exit_spawn(__syscall_nr: i32, ret: long) {
         print("0x%lx", ret)
-    }
-
-    /// A line is about to run on the console.
-    event baton:console_command(line: str) {
-        print("%s", line)
     }
 
     /// A phase of a kexec begins (docs/architecture.md lists them); `generation` is the life that is in it.

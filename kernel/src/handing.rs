@@ -1,6 +1,6 @@
 //! Handing over and taking over: what this kernel leaves its successor, and what it accepts of its predecessor.
 //!
-//! The old kernel's side is [`prepare`] (freeze, describe: all that can fail), then [`Outgoing::seal`] with interrupts off
+//! The old kernel's side is [`prepare_ahead`] when an image is loaded, [`prepare`] (freeze, describe: all that can fail), then [`Outgoing::seal`] with interrupts off
 //! (nothing that can fail, no allocation). The new kernel's side is [`receive`] (check everything, believe nothing
 //! before) and [`restore`]: each subsystem from its own blob, wholly or not at all, after those that it depends on; then
 //! what nobody claimed is given back, and it is said what happened.
@@ -13,7 +13,7 @@ pub mod seals;
 pub mod switch;
 
 pub use incoming::{Received, incoming_fdt, receive, restore};
-pub use outgoing::{Outgoing, prepare, rehearse, rehearse_blobs};
+pub use outgoing::{Outgoing, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs};
 
 use crate::machine::clock;
 use crate::memory::IrqMutex;
@@ -34,6 +34,8 @@ static SUBSYSTEMS: &[&Member] = &[
     &terminal::State,
     &demo_state::State,
     &kho_test::State,
+    #[cfg(feature = "next")]
+    &crate::attic::State,
 ];
 
 static DIRECTORY: Once<Result<Directory<'static, Member>, DirectoryError>> = Once::new();

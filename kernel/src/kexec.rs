@@ -188,6 +188,7 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
+    handing::prepare_ahead();
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
@@ -415,6 +416,7 @@ pub fn unload() -> bool {
     if let Some(loaded) = &loaded {
         memory::with_scratch(|pool| pool.give_back(loaded.block));
     }
+    handing::forget_ahead();
     loaded.is_some()
 }
 
@@ -469,6 +471,9 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     }
     // Neither place nor size: nothing is handed over, on purpose.
     let fdt = fdt.unwrap_or_default();
+    if let Some(bytes) = handing::damage::take_early() {
+        let _ = params::limit_early(params_block(loaded.params), bytes);
+    }
     let _ = params::finish(params_block(loaded.params), fdt, clock::tsc());
     handing::damage::apply_to_params(params_block(loaded.params));
     // SAFETY: interrupts are off and the devices quiet. The control page is mapped at its physical address in both sets of

@@ -11,8 +11,11 @@
 
 extern crate alloc;
 
+#[cfg(feature = "next")]
+mod attic;
 mod boot;
 mod commands;
+#[cfg_attr(any(feature = "next", feature = "broken"), path = "demo_changed.rs")]
 mod demo_state;
 mod events;
 mod files;
@@ -30,7 +33,16 @@ mod tracing;
 mod user;
 
 /// What `uname -r` would say: it stands in the banner, in `/proc/version`, and crosses as the previous release.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+const VERSION: &str = if cfg!(feature = "next") {
+    concat!(env!("CARGO_PKG_VERSION"), "-next")
+} else if cfg!(feature = "broken") {
+    concat!(env!("CARGO_PKG_VERSION"), "-broken")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+#[cfg(all(feature = "next", feature = "broken"))]
+compile_error!("a kernel is one variant: `next` or `broken`");
 
 /// The rest of the start, on the kernel's own page tables and stack, with a heap.
 fn run() -> ! {

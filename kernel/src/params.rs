@@ -5,6 +5,7 @@
 //! The block can be read without a heap. Addresses are physical unless they are called virtual; sizes are bytes;
 //! integers are native-endian.
 
+use crate::layout::PAGE;
 use arrayvec::ArrayVec;
 use core::fmt;
 use handover::range::PhysRange;
@@ -308,6 +309,17 @@ pub fn finish(block: &mut [u8], fdt: Extent, jump_tsc: u64) -> Result<(), Params
 pub fn size(block: &[u8]) -> Option<usize> {
     let (header, _) = Header::read_from_prefix(block).ok()?;
     Some(header.size as usize).filter(|size| *size <= block.len())
+}
+
+/// Cuts the early range of a block to `bytes`, in whole pages. [`finish`] seals it.
+///
+/// # Errors
+/// [`ParamsError::Size`] where `block` is shorter than a header.
+pub fn limit_early(block: &mut [u8], bytes: u64) -> Result<(), ParamsError> {
+    let (header, _) =
+        Header::mut_from_prefix(block).map_err(|_| ParamsError::Size("the header"))?;
+    header.early.size = header.early.size.min(bytes / PAGE * PAGE);
+    Ok(())
 }
 
 fn array<T: FromBytes + Immutable + KnownLayout, const N: usize>(

@@ -164,6 +164,9 @@ fn panic(info: &PanicInfo) -> ! {
     if let Some(location) = info.location() {
         let _ = write!(report, "\n  at {location}");
     }
+    if let Some(shortage) = boot::early::shortage() {
+        let _ = write!(report, "\n  {shortage}");
+    }
     let _ = writeln!(
         report,
         "\n  generation {}, CPU {}",
@@ -390,8 +393,12 @@ pub fn callers(out: &mut [u64]) -> usize {
 ///
 /// That of `out`.
 pub fn write_function(address: u64, out: &mut dyn Write) -> fmt::Result {
+    write_function_at(address.wrapping_sub(1), address, out)
+}
+
+/// Writes the name of the function in which `found` lies; where there is none, `address`.
+pub fn write_function_at(found: u64, address: u64, out: &mut dyn Write) -> fmt::Result {
     let (text, text_end) = text_range();
-    let found = address.wrapping_sub(1);
     match symbol(found).filter(|_| (text..text_end).contains(&found)) {
         Some((name, _)) => write!(out, "{:#}", rustc_demangle::demangle(name)),
         None => write!(out, "{address:#x}"),

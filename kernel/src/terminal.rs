@@ -97,6 +97,9 @@ impl Env for Machine {
     }
 
     fn on_command(&self, line: &str) {
+        #[cfg(feature = "next")]
+        events::console_command(line.len() as u32, line);
+        #[cfg(not(feature = "next"))]
         events::console_command(line);
     }
 }

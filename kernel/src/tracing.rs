@@ -119,6 +119,10 @@ impl Platform for Phys {
         crate::report::write_function(address, out)
     }
 
+    fn function(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        crate::report::write_function_at(address, address, out)
+    }
+
     fn marker_ip(&self) -> u64 {
         marker_ip as *const () as u64
     }

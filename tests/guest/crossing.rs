@@ -345,7 +345,7 @@ fn the_example_subsystem_crosses_and_is_shown_as_text() {
     }
     guest.kexec_to(1);
     let demo = guest.ok(&format!("cat {KHO}/demo"));
-    assert_eq!(demo.trim_end(), "boots: 2\nnote: hello");
+    assert_eq!(demo.trim_end(), "boots: 2\nnote: hello\nnotes: 1");
     for (file, part) in [
         ("in/state", "note: String = \"hello\""),
         ("in/metadata", "kexec count: 1"),

@@ -15,3 +15,4 @@ mod tasks;
 mod tracing;
 mod typing;
 mod user;
+mod versions;

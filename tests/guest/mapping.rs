@@ -15,18 +15,19 @@ fn a_ring_is_mapped_by_programs() {
     guest.poweroff();
 }
 
-/// All events, on two CPUs under load, read one after the other: each event decodes, no time goes back, switches chain, handlers that
+/// All events, on two CPUs under load, read one after the other and at once: each event decodes, no time goes back, switches chain, handlers that
 /// are entered are left, and what is not shown is counted as lost. The same in the next life.
 #[test]
 fn readers_follow_two_cpus_under_load() {
-    let mut guest = Setup::new().smp(2).boot();
+    const CPUS: u32 = 2;
+    let mut guest = Setup::new().smp(CPUS).boot();
     guest.ok("cd /sys/kernel/tracing");
     for generation in 1..=2 {
         guest.ok("echo 1 > events/enable");
         // What was recorded before all were on has holes.
         guest.ok("echo > trace");
         guest.ok("stress --switch 2 --cpu 2 --time 600 &");
-        for cpu in 0..2 {
+        for cpu in 0..CPUS {
             // Its status is that of all its checks.
             let text = guest.ok(&format!("run trace-reader {cpu} --time 4 --quiet --check"));
             let count = |what: &str| -> u64 {
@@ -40,6 +41,18 @@ fn readers_follow_two_cpus_under_load() {
                 "{text}"
             );
         }
+        // Both at once. They write to the console when they want, so that no status can be asked for meanwhile.
+        for cpu in 0..CPUS {
+            guest.run(&format!(
+                "run trace-reader {cpu} --time 4 --quiet --check &"
+            ));
+        }
+        for _ in 0..CPUS {
+            let text = guest.expect(" handlers looked at");
+            assert!(!text.contains("trace-reader: "), "{text}");
+        }
+        guest.send("\r");
+        guest.expect_prompt();
         guest.ok("echo 0 > events/enable");
         guest.kexec_to(generation);
         guest.ok("cd /sys/kernel/tracing");

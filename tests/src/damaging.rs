@@ -22,6 +22,9 @@ const BLOBS: [&str; 7] = [
     "trace",
 ];
 
+/// Stands in what is said of memory that has changed since it was sealed.
+const BROKEN_SEAL: &str = "but was sealed with";
+
 /// SplitMix64: the same damage in every run.
 struct Random(u64);
 
@@ -102,8 +105,8 @@ pub fn cuts(count: usize, seed: u64) -> Vec<Damage> {
             let kind = random.below(100);
             let n = random.number();
             Damage::Command(match kind {
-                // The FDT takes less than a page, and this number is not counted on from its start.
-                0..30 => format!("cut {}", n % 2048),
+                // The FDT takes a little more, and this number is not counted on from its start.
+                0..30 => format!("cut {}", n % 1000),
                 30..95 => {
                     let name = BLOBS[random.below(BLOBS.len() as u64) as usize];
                     format!("cut {name} {n}")
@@ -130,9 +133,9 @@ impl Table {
         self.rows.values().sum()
     }
 
-    /// Number of those of which the result's text begins so.
+    /// Number of those of which the result has this in its text.
     pub fn count(&self, result: &str) -> usize {
-        let rows = self.rows.iter().filter(|((_, r), _)| r.starts_with(result));
+        let rows = self.rows.iter().filter(|((_, r), _)| r.contains(result));
         rows.map(|(_, n)| n).sum()
     }
 }
@@ -343,6 +346,10 @@ fn taken_over(
     table: &mut Table,
 ) -> (String, Known) {
     let guest = &mut known.guest;
+    if matches!(damage, Damage::Page("initrd", ..)) {
+        // Said when the console is idle, which must not be in the middle of a command.
+        guest.expect(BROKEN_SEAL);
+    }
     let shown = guest.run(&look());
     let (boots, values) = part(guest, &shown);
     let history = guest.run("history | tail -n 3");
@@ -350,11 +357,13 @@ fn taken_over(
     let as_it_was = boots == known.boots + 1
         && values == known.values
         && history.contains(&format!("echo {command} >"));
+    let is_lost = |line: &str| {
+        let (name, outcome) = line.split_once(": ").unwrap_or((line, ""));
+        BLOBS.contains(&name) && !outcome.starts_with("restored")
+    };
     let said: Vec<&str> = report
         .lines()
-        .filter(|line| {
-            line.contains("refused") || line.starts_with("trouble: ") || is_broken_seal(line)
-        })
+        .filter(|line| is_lost(line) || line.starts_with("trouble: ") || is_broken_seal(line))
         .collect();
     if as_it_was && said.is_empty() {
         known.generation += 1;
@@ -428,7 +437,7 @@ fn taken_over(
 }
 
 fn is_broken_seal(line: &str) -> bool {
-    line.starts_with("seals: ") && line.contains("but was sealed with")
+    line.starts_with("seals: ") && line.contains(BROKEN_SEAL)
 }
 
 /// The next kernel refused the handover, and has nothing of it.

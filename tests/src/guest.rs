@@ -108,13 +108,12 @@ impl Setup {
 
     fn try_start(&self) -> Result<Guest> {
         let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let kernel = kernel_elf();
-        let mut initrd = Initrd::new(&kernel, &self.append)?;
-        initrd.add_programs(&built().programs)?;
+        let built = built();
+        let mut initrd = Initrd::new(built, &self.append)?;
         for (name, content) in &self.files {
             initrd.add(name, content.clone())?;
         }
-        let image = Image::create(&kernel, &initrd, self.firmware)?;
+        let image = Image::create(&built.kernel, &initrd, self.firmware)?;
         let folder = TempDir::with_prefix("baton-test-")?;
         let mut machine = self.machine.clone();
         let monitor = folder.path().join("monitor");
@@ -158,14 +157,16 @@ impl Setup {
     }
 }
 
-/// Kernel and programs, built at the first call.
+/// Kernels and programs, built at the first call; a single kernel where `BATON_TEST_KERNEL` names one.
 ///
 /// # Panics
 /// Where they do not build: at every call, but it is tried only once.
 fn built() -> &'static Built {
     static BUILT: OnceLock<Result<Built, String>> = OnceLock::new();
-    let built = BUILT
-        .get_or_init(|| kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")));
+    let built = BUILT.get_or_init(|| match env::var_os("BATON_TEST_KERNEL") {
+        Some(path) => Ok(Built::only(path)),
+        None => kernel::build(&boot::workspace()).map_err(|error| format!("{error:#}")),
+    });
     match built {
         Ok(built) => built,
         Err(why) => panic!("there is no kernel to test: {why}"),
@@ -177,10 +178,7 @@ fn built() -> &'static Built {
 /// # Panics
 /// Where the kernel does not build.
 pub fn kernel_elf() -> PathBuf {
-    match env::var_os("BATON_TEST_KERNEL") {
-        Some(path) => path.into(),
-        None => built().kernel.clone(),
-    }
+    built().kernel.clone()
 }
 
 /// A guest. Dropping it ends QEMU.
@@ -328,6 +326,17 @@ impl Guest {
     pub fn poweroff(mut self) {
         self.send("poweroff\r");
         self.expect_end(Ended::PoweredOff);
+    }
+
+    /// Loads a kernel of `/boot` and goes; generation `n` has to come up with the handover accepted. Returns what it printed up
+    /// to its prompt.
+    pub fn kexec_into(&mut self, file: &str, n: u32) -> String {
+        self.ok(&format!("kexec -l /boot/{file}"));
+        let output = self.run("kexec -e");
+        if !output.contains(&format!("generation {n} (kexec)")) {
+            self.fail(&format!("generation {n} (kexec) of {file} was to come up"));
+        }
+        output
     }
 
     /// Runs a command of QEMU's monitor and returns its output.

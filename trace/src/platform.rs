@@ -143,8 +143,14 @@ pub trait Platform: Memory + Send + Sync + 'static {
         0
     }
 
-    /// Writes the name of the function at `address`, as the `trace` file shows a caller.
+    /// Writes the name of the function that the return address `address` leads back to, as the `trace` file shows a caller.
     fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "0x{address:x}")
+    }
+
+    /// Writes the name of the function in which `address` lies, as a histogram's `.sym` shows it; behind a `+` where in it, if
+    /// the machine tells that.
+    fn function(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "0x{address:x}")
     }
 

@@ -1,14 +1,16 @@
 //! The tracer over a kexec: described, put into a stream, read back by another life, adopted where it lies.
 
+mod crossed;
+
+use crossed::{alone, arrive};
 use handover::mem::Memory;
-use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size, for_each_page};
 use proptest::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::event::EventDesc;
 use trace::fs::TraceFs;
+use trace::page::Missed;
 use trace::testing::TestPlatform;
 use trace::tracer::CpuState;
-use trace::{ClockId, Config, TraceError, Tracer, TracerState};
+use trace::{ClockId, Config, Tracer, TracerState};
 
 // What is recorded here is recorded by hand, on the tracer of the test.
 #[allow(dead_code)]
@@ -40,18 +42,8 @@ mod new {
     }
 }
 
-/// The events are statics: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn machine() -> TestPlatform {
-    let platform = TestPlatform::new(4);
-    platform.set_cpu(0);
-    platform.set_ns(5_000_000_000);
-    platform.set_step(1000);
-    platform
+    crossed::machine(4)
 }
 
 fn tracer(platform: TestPlatform, events: &'static [&'static EventDesc]) -> Tracer<TestPlatform> {
@@ -76,39 +68,12 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What crosses, as bytes; and the machine on the other side.
+/// What crosses, as bytes, with last events after the state was described; and the machine on the other side.
 fn leave(old: Tracer<TestPlatform>) -> (Vec<u8>, TestPlatform) {
-    let mut state = old.state().unwrap();
-    let mut stream = vec![0; encoded_size(&state) + STREAM_OVERHEAD];
-    // Last events, after the state was described.
-    old.mark(b"last words").unwrap();
-    old.refresh_state(&mut state).unwrap();
-    let mut writer = StreamWriter::new(&mut stream);
-    writer.put(0, &state).unwrap();
-    let used = writer.finish().unwrap();
-    stream.truncate(used);
-    let mut pages = Vec::new();
-    old.for_each_page(|page| pages.push(page));
-    let mut described = Vec::new();
-    for_each_page(&state, |page| described.push(page));
-    pages.sort();
-    described.sort();
-    assert_eq!(pages, described);
-    let next = old.platform().kexec(&pages);
-    next.set_step(1000);
-    // The old life does not clean up.
-    std::mem::forget(old);
-    (stream, next)
-}
-
-fn arrive(
-    stream: &[u8],
-    platform: TestPlatform,
-    generation: u32,
-    events: &'static [&'static EventDesc],
-) -> Result<Tracer<TestPlatform>, TraceError> {
-    let state: TracerState = StreamReader::new(stream).unwrap().get(0).unwrap();
-    Tracer::adopt(platform, 2, generation, state, events)
+    crossed::leave(old, |old, state| {
+        old.mark(b"last words").unwrap();
+        old.refresh_state(state).unwrap();
+    })
 }
 
 #[test]
@@ -232,6 +197,55 @@ fn what_was_consumed_stays_consumed() {
     assert_eq!(t.stats(0).unwrap().written(), 301);
 }
 
+/// What a full buffer refused is told in its place, whether the page behind it was begun before the state was described, or after that,
+/// or is in the next life.
+#[test]
+fn refused_events_are_told_in_the_next_life() {
+    let _alone = alone();
+    for begun in 0..3 {
+        let t = tracer(machine(), old::ALL);
+        TraceFs(&t).write("options/overwrite", b"0", true).unwrap();
+        let count = std::cell::Cell::new(0);
+        let mark = |t: &Tracer<TestPlatform>| {
+            let id: u32 = count.replace(count.get() + 1);
+            t.mark(format!("line {id:05}").as_bytes()).is_ok()
+        };
+        while mark(&t) {}
+        for _ in 0..9 {
+            assert!(!mark(&t));
+        }
+        let mut bytes = Vec::new();
+        for _ in 0..150 {
+            t.buffer(0).unwrap().consume(&mut bytes).unwrap().unwrap();
+        }
+        if begun == 0 {
+            assert!(mark(&t));
+        }
+        let (stream, next) = crossed::leave(t, |t, state| {
+            if begun == 1 {
+                assert!(mark(t));
+            }
+            t.refresh_state(state).unwrap();
+        });
+        let t = arrive(&stream, next, 1, old::ALL).unwrap();
+        if begun == 2 {
+            assert!(mark(&t));
+        }
+        let mut losses = Vec::new();
+        while let Some((_, lost)) = t.buffer(0).unwrap().consume(&mut bytes).unwrap() {
+            if lost != Missed::None {
+                let at = bytes.windows(5).position(|w| w == b"line ").unwrap();
+                losses.push((
+                    String::from_utf8_lossy(&bytes[at..at + 10]).into_owned(),
+                    lost,
+                ));
+            }
+        }
+        let last = format!("line {:05}", count.get() - 1);
+        assert_eq!(losses, [(last, Missed::Count(10))], "{begun}");
+    }
+}
+
 #[test]
 fn events_are_matched_by_name_and_layout() {
     let _alone = alone();
@@ -267,8 +281,8 @@ fn events_are_matched_by_name_and_layout() {
         shown,
         [
             "same: a=7",
-            "changed: a=0x8 (8) who=who",
-            "gone: list={0x1,0x2} s=0xfffd (-3)",
+            "changed: a=8 who=who",
+            "gone: list={0x1,0x2} s=-3",
             "tracing_mark_write: last words",
             "",
             "same: a=9",
@@ -364,7 +378,7 @@ fn a_damaged_page_costs_that_page_only() {
             }
             let before = t.stats(0).unwrap();
             let (stream, next) = leave(t);
-            let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+            let state = crossed::state(&stream);
             damage(&next, state.cpus[0].shape.ring[which].pa, at, &bytes);
             let t = arrive(&stream, next, 1, old::ALL).unwrap();
             let report = t.report();
@@ -423,12 +437,12 @@ fn cpus_come_and_go() {
     t.mark(b"on cpu 1").unwrap();
     t.platform().set_cpu(0);
     let (stream, next) = leave(t);
-    let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    let state = crossed::state(&stream);
     let t = Tracer::adopt(next, 1, 1, state, old::ALL).unwrap();
     assert_eq!((t.nr_cpus(), t.report().silent_cpus), (2, 1));
     assert_eq!(lines(&read(&t, "per_cpu/cpu1/trace")).len(), 2);
     let (stream, next) = leave(t);
-    let state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    let state = crossed::state(&stream);
     let t = Tracer::adopt(next, 4, 2, state, old::ALL).unwrap();
     assert_eq!(t.nr_cpus(), 4);
     t.platform().set_cpu(3);
@@ -446,7 +460,7 @@ fn impossible_state_is_refused_whole() {
         t.mark(format!("line {i}").as_bytes()).unwrap();
     }
     let (stream, next) = leave(t);
-    let good: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+    let good = crossed::state(&stream);
     type Change = fn(&mut TracerState);
     let changes: [(&str, Change); 16] = [
         ("twice", |s| {
@@ -513,7 +527,7 @@ proptest! {
             t.mark(format!("line {i:05}").as_bytes()).unwrap();
         }
         let (stream, next) = leave(t);
-        let mut state: TracerState = StreamReader::new(&stream).unwrap().get(0).unwrap();
+        let mut state = crossed::state(&stream);
         for (page, at, bytes) in writes {
             let CpuState { shape, .. } = &state.cpus[0];
             let pa = if page == 0 { shape.reader.pa } else { shape.ring[(page - 1) % 4].pa };

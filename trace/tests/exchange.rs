@@ -280,8 +280,8 @@ fn the_number_of_missed_events_is_stored_where_there_is_room() {
     assert!(told > 60);
 }
 
-/// Refusing instead of overwriting: what is in stays, what is refused is counted, and there is room again once a page
-/// was consumed.
+/// Refusing instead of overwriting: what is in stays, what is refused is counted, and told in its place; and there is room again
+/// once a page was consumed.
 #[test]
 fn a_full_buffer_that_does_not_overwrite() {
     let a = buffer(TestPlatform::new(1), 3);
@@ -311,15 +311,43 @@ fn a_full_buffer_that_does_not_overwrite() {
         assert_eq!(stats.written(), kept.len() as u64);
         for _ in 0..(round % 7) * 200 {
             let Some((id, lost)) = consume(&a) else { break };
-            assert_eq!(lost, Missed::None);
+            check_loss(read.last(), id, lost);
             read.push(id);
         }
+        // Who only looks is told of it too, but for what is missing before the first.
+        let mut iter = a.iter().unwrap();
+        let mut last = None;
+        while let Some(entry) = iter.next() {
+            let id = u64::from_ne_bytes(entry.payload.try_into().unwrap());
+            if last.is_some() {
+                check_loss(last.as_ref(), id, entry.lost);
+            }
+            last = Some(id);
+        }
     }
-    while let Some((id, _)) = consume(&a) {
+    while let Some((id, lost)) = consume(&a) {
+        check_loss(read.last(), id, lost);
         read.push(id);
     }
     assert_eq!(read, kept);
     assert!(refused > 1000);
+    // What was refused last is told with the next event.
+    assert!(*kept.last().unwrap() < next - 1);
+    let mut r = a.reserve(Level::Task, 8, &|| next).unwrap();
+    r.write(0, &next.to_ne_bytes());
+    r.commit();
+    let (id, lost) = consume(&a).unwrap();
+    check_loss(kept.last(), id, lost);
+}
+
+/// All numbers from the last one to this one are missing, and no more.
+fn check_loss(last: Option<&u64>, id: u64, lost: Missed) {
+    let missing = id - last.map_or(0, |last| last + 1);
+    let want = match missing {
+        0 => Missed::None,
+        n => Missed::Count(n),
+    };
+    assert_eq!(lost, want, "between {last:?} and {id}");
 }
 
 /// A snapshot while another CPU's writer records, and readers look: no event is lost, none comes twice.

@@ -386,6 +386,23 @@ fn a_wrong_format_is_told_by_its_line() {
     far.write(trace::mapped::Record::new(&words), &mut text)
         .unwrap();
     assert_eq!(text, "a=?");
+    let max = usize::MAX;
+    for declared in [
+        format!("int a;\toffset:8;\tsize:{max};"),
+        format!("int a[2];\toffset:{max};\tsize:{max};"),
+        format!("int a[];\toffset:{max};\tsize:0;"),
+        format!("char a[4];\toffset:{max};\tsize:{max};"),
+        format!("__data_loc int[] a;\toffset:{max};\tsize:4;"),
+        "__data_loc char[] a;\toffset:14;\tsize:4;".to_string(),
+    ] {
+        let text = good.replace("int a;\toffset:8;\tsize:4;", &declared);
+        let mut out = String::new();
+        let format = parse(&text).unwrap();
+        format
+            .write(trace::mapped::Record::new(&words), &mut out)
+            .unwrap();
+        assert!(out.contains('?') || out == "a={}", "{declared}: {out}");
+    }
 }
 
 #[test]

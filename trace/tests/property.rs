@@ -1,4 +1,5 @@
-//! The ring against a plain model, a queue of events: random operations, and no difference.
+//! The ring against a plain model, a queue of events: random operations, and no difference. One step of a write in three hundred is
+//! interrupted by another write.
 //!
 //! `TRACE_PROPERTY_OPS` sets how many operations are done in all (default: 200,000, or 4 million with optimization, which is how
 //! to look hard: `cargo test -p trace --release --test property`); `TRACE_PROPERTY_SEED` the first seed. A failure names its seed; a run of one seed is always the same.
@@ -14,6 +15,8 @@ use trace::testing::TestPlatform;
 const LEVELS: [Level; 4] = [Level::Task, Level::SoftIrq, Level::Irq, Level::Nmi];
 /// Operations of one seed.
 const RUN: u64 = 4000;
+/// One step in so many is interrupted.
+const STEPS: u64 = 300;
 
 /// Seeds that found something: times that stepped back, losses untold after an adoption, a page that was dropped
 /// because the one before it ended in discarded events, a past time after two writes that had come in between.
@@ -29,6 +32,20 @@ struct Event {
     ts: u64,
     /// Interrupted between its stamp and its reservation: it may be read with the time of the event before it.
     early: bool,
+    /// How many a full ring refused right before it.
+    refused: u64,
+}
+
+/// What a write under way has done, in the order of the buffer.
+struct Pending {
+    ts: u64,
+    what: Done,
+}
+
+enum Done {
+    Event(Event),
+    Discarded,
+    Refused,
 }
 
 impl Event {
@@ -62,9 +79,11 @@ struct Queue {
     committed: u64,
     read: u64,
     refused: u64,
-    /// Lost events that a consuming reader was told of.
+    /// Lost events that a consuming reader was told of, those that were refused not counted.
     told: u64,
-    /// Time of the newest event that was not discarded.
+    /// Events that a full ring refused since the last one that it took and kept.
+    turned_away: u64,
+    /// Time of the newest event that was neither discarded nor interrupted.
     newest: u64,
 }
 
@@ -83,12 +102,25 @@ impl Queue {
         found.expect("no such event")
     }
 
+    /// How many from `at` on were overwritten, where `lost` are missing with those that were refused.
+    fn overwritten(&self, at: usize, lost: u64) -> u64 {
+        let mut sum = 0;
+        for (n, event) in self.visible.iter().skip(at).enumerate() {
+            sum += event.refused;
+            if sum + n as u64 >= lost {
+                assert_eq!(sum + n as u64, lost, "not so many are missing there");
+                return n as u64;
+            }
+        }
+        panic!("told of {lost} lost, more than there were");
+    }
+
     /// The reader got this, and was told of this loss before it.
     fn consumed(&mut self, stats: &Stats, ts: u64, bytes: &[u8], lost: Missed) {
         let pending = stats.overrun - self.told;
         let skip = match lost {
-            Missed::None => 0,
-            Missed::Count(n) => n,
+            Missed::None => self.overwritten(0, 0),
+            Missed::Count(n) => self.overwritten(0, n),
             // A raw page without room for the number.
             Missed::Unknown => self.find(pending, ts, bytes),
         };
@@ -120,8 +152,15 @@ struct Life<'w> {
     world: &'w World,
     buffers: [&'w Buffer; 2],
     /// In the order of the buffer, until the outermost write ends; `None` where discarded.
-    pending: RefCell<Vec<Option<Event>>>,
+    pending: RefCell<Vec<Pending>>,
     depth: Cell<usize>,
+    /// Interrupts at a step that are under way; and all that ever came.
+    within: Cell<usize>,
+    interrupts: Cell<u64>,
+    /// Of each depth, whether its write is reserving; and whether it was interrupted in that already. Twice would be too much for the
+    /// model: then its time need not be between those of the events around it.
+    reserving: Cell<[bool; LEVELS.len()]>,
+    had: Cell<[bool; LEVELS.len()]>,
     scratch: RefCell<Vec<u8>>,
 }
 
@@ -155,13 +194,42 @@ impl Life<'_> {
         let step = match world.random(200) {
             0 => (1 << 27) - 3 + world.random(6),
             1 => world.random(1 << 34),
-            n => 1 + n,
+            // Later than the time of any event before, with the units that discarded ones add: times tell the order.
+            n => 50 + n,
         };
         world.now.set(world.now.get() + step);
         world.now.get()
     }
 
-    /// A write, with others nested in it: before its reservation, and after it.
+    /// An interrupt, at any step of a write.
+    fn interrupt(&self) {
+        // With no write under way, the step is one of who has the ring to himself: a write is refused then.
+        let depths = 1..LEVELS.len();
+        let depth = self.depth.get();
+        if depths.contains(&depth) && !self.had.get()[depth - 1] && self.world.one_in(STEPS) {
+            self.had(depth - 1, self.reserving.get()[depth - 1]);
+            self.interrupts.set(self.interrupts.get() + 1);
+            self.within.set(self.within.get() + 1);
+            self.write();
+            self.within.set(self.within.get() - 1);
+        }
+    }
+
+    /// Whether the write at `depth` must not be interrupted now.
+    fn had(&self, depth: usize, had: bool) {
+        let mut all = self.had.get();
+        all[depth] = had;
+        self.had.set(all);
+    }
+
+    fn reserving(&self, depth: usize, reserving: bool) {
+        let mut all = self.reserving.get();
+        all[depth] = reserving;
+        self.reserving.set(all);
+        self.had(depth, false);
+    }
+
+    /// A write, with others nested in it: at its looks at the clock, at its steps, and while it is filled.
     fn write(&self) {
         let world = self.world;
         let depth = self.depth.get();
@@ -172,40 +240,52 @@ impl Life<'_> {
         let buffer = self.buffers[0];
         let max = page::max_payload(4096 << world.random(2).min(1));
         let len = world.len(max);
-        // A later look at the clock can come after the reservation: what is written then stands behind this event, which is
-        // more than the model knows. Another test has that.
+        // A later look at the clock can come after the reservation: at that time nobody may read, for what is written then stands
+        // behind this event, which the model does not know yet.
         let first = Cell::new(true);
-        let interrupted = Cell::new(false);
+        let interrupts = self.interrupts.get();
         let clock = || {
             let early = world.one_in(2).then(|| self.tick());
             if first.replace(false) && world.one_in(12) {
+                if depth == 0 {
+                    self.drain(usize::MAX);
+                }
+                self.interrupts.set(self.interrupts.get() + 1);
+                self.had(depth, true);
                 self.write();
-                interrupted.set(true);
             }
             early.unwrap_or_else(|| self.tick())
         };
         let overrun = (!buffer.overwrite()).then(|| buffer.stats().overrun);
-        let reserved = if world.one_in(20) {
+        let newest = world.queues[0].borrow().newest;
+        // Within a step, a time of one's own could be that of the event which is interrupted, and not tell the order.
+        self.reserving(depth, true);
+        let reserved = if self.within.get() == 0 && world.one_in(20) {
             let at = world.now.get().saturating_sub(world.random(3000));
             buffer.reserve_at(level, len, at, &clock)
         } else {
             buffer.reserve(level, len, &clock)
         };
+        self.reserving(depth, false);
         match reserved {
             Ok(mut r) => {
                 let id = world.next.get();
                 world.next.set(id + 1);
                 let ts = r.time();
-                assert!(ts >= world.queues[0].borrow().newest, "time goes back");
+                assert!(ts >= newest, "time goes back");
                 assert!(ts <= world.now.get() + SLACK, "later than now");
-                let early = interrupted.get();
-                let event = Event { id, len, ts, early };
+                let event = Event {
+                    id,
+                    len,
+                    ts,
+                    early: self.interrupts.get() != interrupts,
+                    refused: 0,
+                };
+                let place = self.put(ts, Done::Event(event));
                 if depth == 0 {
                     // What came before the outermost's reservation may be visible from there on.
-                    self.drain();
+                    self.drain(place);
                 }
-                let place = self.pending.borrow().len();
-                self.pending.borrow_mut().push(Some(event));
                 {
                     let mut bytes = self.scratch.borrow_mut();
                     event.payload(&mut bytes);
@@ -216,19 +296,29 @@ impl Life<'_> {
                 while world.one_in(4) {
                     self.write();
                 }
-                if world.one_in(8) {
+                if self.within.get() == 0 && world.one_in(8) {
                     self.anything_within();
                 }
                 if world.one_in(10) {
+                    for pending in self.pending.borrow_mut().iter_mut() {
+                        if matches!(pending.what, Done::Event(event) if event.id == id) {
+                            pending.what = Done::Discarded;
+                        }
+                    }
                     r.discard();
-                    self.pending.borrow_mut()[place] = None;
                 } else {
                     r.commit();
-                    let mut queue = world.queues[0].borrow_mut();
-                    queue.newest = queue.newest.max(ts);
+                    // One that was interrupted may be read with an earlier time than it was told.
+                    if !event.early {
+                        let mut queue = world.queues[0].borrow_mut();
+                        queue.newest = queue.newest.max(ts);
+                    }
                 }
             }
-            Err(ReserveError::Full) => world.queues[0].borrow_mut().refused += 1,
+            Err(ReserveError::Full) => {
+                world.queues[0].borrow_mut().refused += 1;
+                self.put(world.now.get(), Done::Refused);
+            }
             Err(ReserveError::TooLarge { max, .. }) => {
                 assert!(len > max && max == buffer.max_payload());
             }
@@ -239,16 +329,33 @@ impl Life<'_> {
         }
         self.depth.set(depth);
         if depth == 0 {
-            self.drain();
+            self.drain(usize::MAX);
         }
     }
 
-    /// All that is pending has been committed.
-    fn drain(&self) {
+    /// Puts it where it stands in the order of the buffer, which is that of time; says where.
+    fn put(&self, ts: u64, what: Done) -> usize {
+        let mut pending = self.pending.borrow_mut();
+        let place = pending.partition_point(|before| before.ts <= ts);
+        pending.insert(place, Pending { ts, what });
+        place
+    }
+
+    /// The first `count` that are pending have been committed.
+    fn drain(&self, count: usize) {
         let mut queue = self.world.queues[0].borrow_mut();
-        for event in self.pending.borrow_mut().drain(..).flatten() {
-            queue.committed += 1;
-            queue.visible.push_back(event);
+        let mut pending = self.pending.borrow_mut();
+        let count = count.min(pending.len());
+        for Pending { what, .. } in pending.drain(..count) {
+            match what {
+                Done::Event(mut event) => {
+                    event.refused = std::mem::take(&mut queue.turned_away);
+                    queue.committed += 1;
+                    queue.visible.push_back(event);
+                }
+                Done::Discarded => {}
+                Done::Refused => queue.turned_away += 1,
+            }
         }
     }
 
@@ -323,15 +430,17 @@ impl Life<'_> {
         let mut iter = buffer.iter().unwrap();
         let (mut at, mut seen, mut skipped, mut last) = (0, 0, 0, 0);
         while let Some(entry) = iter.next() {
-            let mut skip = match entry.lost {
+            let lost = match entry.lost {
                 Missed::None => 0,
                 Missed::Count(n) => n,
                 Missed::Unknown => panic!("the number is known"),
             };
-            if seen == 0 && skip == 0 {
-                // What is lost before the first is not told to one who only looks.
-                skip = queue.find(stats.overrun - queue.told, entry.ts, entry.payload);
-            }
+            let skip = if seen == 0 {
+                // What is lost before the first is not told to one who only looks, unless it was in an earlier life.
+                queue.find(stats.overrun - queue.told, entry.ts, entry.payload)
+            } else {
+                queue.overwritten(at, lost)
+            };
             at += skip as usize;
             skipped += skip;
             assert!(
@@ -478,9 +587,15 @@ fn run(seed: u64) -> u64 {
             buffers: [&buffers[0], &buffers[1]],
             pending: RefCell::default(),
             depth: Cell::new(0),
+            within: Cell::new(0),
+            interrupts: Cell::new(0),
+            reserving: Cell::default(),
+            had: Cell::default(),
             scratch: RefCell::default(),
         };
-        while world.ops.get() < RUN && !life.step() {}
+        platform.interrupted(&|_| life.interrupt(), || {
+            while world.ops.get() < RUN && !life.step() {}
+        });
         // The overwrite switch crosses too.
         let now = world.now.get() + SLACK;
         world.now.set(now);

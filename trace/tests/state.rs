@@ -1,10 +1,12 @@
 //! What a person has chosen crosses a kexec: instances, options, filters, triggers, histograms, snapshots, names of tasks.
 
+mod crossed;
+
+use crossed::alone;
 use handover::KState;
 use handover::mem::Memory;
 use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size, for_each_page};
 use proptest::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::errno::Errno;
 use trace::event::EventDesc;
 use trace::event::hist::SPARE_ENTRIES;
@@ -62,17 +64,8 @@ mod new {
     }
 }
 
-/// The events are statics: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn tracer() -> Tracer<TestPlatform> {
-    let platform = TestPlatform::new(8);
-    platform.set_cpu(0);
-    platform.set_ns(5_000_000_000);
-    platform.set_step(1000);
+    let platform = crossed::machine(8);
     let config = Config {
         nr_cpus: 2,
         buffer_kb_per_cpu: 16,
@@ -117,34 +110,12 @@ fn leave(
     old: Tracer<TestPlatform>,
     late: impl FnOnce(&Tracer<TestPlatform>),
 ) -> (Vec<u8>, TestPlatform) {
-    let mut state = old.state().unwrap();
-    let size = encoded_size(&state);
-    late(&old);
-    let before = ALLOCATIONS.get();
-    old.refresh_state(&mut state).unwrap();
-    assert_eq!(ALLOCATIONS.get(), before, "nothing is allocated any more");
-    assert_eq!(encoded_size(&state), size, "the room was measured before");
-    let mut stream = vec![0; size + STREAM_OVERHEAD];
-    let mut writer = StreamWriter::new(&mut stream);
-    writer.put(0, &state).unwrap();
-    let used = writer.finish().unwrap();
-    stream.truncate(used);
-    let mut pages = Vec::new();
-    old.for_each_page(|page| pages.push(page));
-    let mut described = Vec::new();
-    for_each_page(&state, |page| described.push(page));
-    pages.sort();
-    described.sort();
-    assert_eq!(pages, described);
-    let next = old.platform().kexec(&pages);
-    next.set_step(1000);
-    // The old life does not clean up.
-    std::mem::forget(old);
-    (stream, next)
-}
-
-fn read(stream: &[u8]) -> TracerState {
-    StreamReader::new(stream).unwrap().get(0).unwrap()
+    crossed::leave(old, |old, state| {
+        late(old);
+        let before = ALLOCATIONS.get();
+        old.refresh_state(state).unwrap();
+        assert_eq!(ALLOCATIONS.get(), before, "nothing is allocated any more");
+    })
 }
 
 fn arrive(
@@ -153,7 +124,7 @@ fn arrive(
     generation: u32,
     events: &'static [&'static EventDesc],
 ) -> Tracer<TestPlatform> {
-    Tracer::adopt(platform, 2, generation, read(stream), events).unwrap()
+    crossed::arrive(stream, platform, generation, events).unwrap()
 }
 
 /// Two instances, with one of everything.
@@ -318,7 +289,7 @@ fn a_broken_instance_is_given_up_alone() {
         let t = tracer();
         furnish(&t);
         let (stream, next) = leave(t, |_| {});
-        let mut state = read(&stream);
+        let mut state = crossed::state(&stream);
         change(&mut state);
         let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
         let told = t.troubles().join("\n");
@@ -342,7 +313,7 @@ fn a_broken_top_instance_leaves_the_others() {
     let t = tracer();
     furnish(&t);
     let (stream, next) = leave(t, |_| {});
-    let mut state = read(&stream);
+    let mut state = crossed::state(&stream);
     state.cpus[0].shape.ring.clear();
     let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
     assert!(t.troubles().join("").contains("top instance"));
@@ -369,7 +340,7 @@ fn a_damaged_page_of_an_instance_costs_that_page_only() {
     let before = b.stats(0).unwrap();
     drop(b);
     let (stream, next) = leave(t, |_| {});
-    let state = read(&stream);
+    let state = crossed::state(&stream);
     let pa = state.instances[1].cpus[0].shape.ring[1].pa;
     let p = next.ptr(pa + 8, 8).unwrap();
     // SAFETY: simulated RAM that nobody else accesses now.
@@ -414,7 +385,7 @@ fn a_state_of_version_1_is_read_and_one_of_version_2_refused_by_it() {
         .get::<v1::TracerState>(0)
         .unwrap_err();
     assert!(refused.to_string().contains("version 2"), "{refused}");
-    let now = read(&stream);
+    let now = crossed::state(&stream);
     let older = v1::TracerState {
         generation: now.generation,
         tracing_on: now.tracing_on,
@@ -516,7 +487,7 @@ proptest! {
         let t = tracer();
         furnish(&t);
         let (stream, next) = leave(t, |_| {});
-        let mut state = read(&stream);
+        let mut state = crossed::state(&stream);
         for (which, at, value) in bytes {
             let shape = match which {
                 0 => &state.cpus[0].shape,

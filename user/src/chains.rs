@@ -93,3 +93,77 @@ impl Chains {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU32;
+
+    fn format(name: &str, fields: &[&str]) -> Format {
+        let mut text = format!("name: {name}\nID: 1\n");
+        for (i, field) in fields.iter().enumerate() {
+            text += &format!(
+                "field:int {field};\toffset:{};\tsize:4;\tsigned:1;\n",
+                4 * i
+            );
+        }
+        Format::parse(&text).unwrap()
+    }
+
+    /// What `chains` says to an event with these values.
+    fn say(chains: &mut Chains, name: &str, values: &[(&str, i32)]) -> Result<(), String> {
+        let fields: Vec<&str> = values.iter().map(|(field, _)| *field).collect();
+        let words: Vec<AtomicU32> = values
+            .iter()
+            .map(|(_, value)| AtomicU32::new(*value as u32))
+            .collect();
+        chains.event(&format(name, &fields), Record::new(&words))
+    }
+
+    #[test]
+    fn who_is_switched_to_is_switched_from_next() {
+        let mut chains = Chains::new();
+        let mut switch = |from, to| {
+            say(
+                &mut chains,
+                "sched_switch",
+                &[("prev_pid", from), ("next_pid", to)],
+            )
+        };
+        assert_eq!(switch(3, 0), Ok(()));
+        assert_eq!(switch(0, 7), Ok(()));
+        let why = switch(3, 0).unwrap_err();
+        assert_eq!(why, "task 3 is switched from, but 7 was switched to");
+        assert_eq!(switch(0, 3), Ok(()));
+        chains.gap();
+        let switch = [("prev_pid", 9), ("next_pid", 0)];
+        assert_eq!(say(&mut chains, "sched_switch", &switch), Ok(()));
+        assert_eq!(chains.switches, 5);
+        assert!(say(&mut chains, "sched_switch", &[("prev_pid", 9)]).is_err());
+    }
+
+    #[test]
+    fn the_last_handler_that_was_entered_is_left_first() {
+        let mut chains = Chains::new();
+        // It was entered before we came.
+        assert_eq!(say(&mut chains, "softirq_exit", &[("vec", 1)]), Ok(()));
+        for (name, field) in [("irq_handler", "irq"), ("local_timer", "vector")] {
+            assert_eq!(
+                say(&mut chains, &format!("{name}_entry"), &[(field, 4)]),
+                Ok(())
+            );
+        }
+        let why = say(&mut chains, "irq_handler_exit", &[("irq", 4)]).unwrap_err();
+        assert_eq!(why, "irq_handler 4 is left within local_timer 4");
+        chains.gap();
+        assert_eq!(say(&mut chains, "irq_handler_entry", &[("irq", 4)]), Ok(()));
+        assert!(say(&mut chains, "irq_handler_exit", &[("irq", 5)]).is_err());
+        // What is no handler is none.
+        assert_eq!(
+            say(&mut chains, "sched_process_exit", &[("pid", 5)]),
+            Ok(())
+        );
+        assert_eq!(say(&mut chains, "sys_exit", &[("id", 5)]), Ok(()));
+        assert_eq!(chains.handlers, 0);
+    }
+}

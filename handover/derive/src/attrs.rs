@@ -34,6 +34,8 @@ pub struct Field {
     pub ty: Type,
     pub since: u32,
     pub deprecated: u32,
+    /// Deprecated, and still in the stream with its default, for older kernels that expect it.
+    pub for_older: bool,
     pub default: Option<Expr>,
     pub pages: bool,
     pub skip: bool,
@@ -214,6 +216,7 @@ impl Rules {
         let (mut pages, mut skip): (Option<Span>, Option<Span>) = (None, None);
         let mut default: Option<Expr> = None;
         let mut section: Option<Span> = None;
+        let mut for_older: Option<Span> = None;
         let mut form = Form::Itself;
         each_key(&field.attrs, |key, meta| match key {
             "since" => set_number(&mut since, meta),
@@ -221,6 +224,7 @@ impl Rules {
             "pages" => set_flag(&mut pages, meta),
             "skip" => set_flag(&mut skip, meta),
             "subsection" => set_flag(&mut section, meta),
+            "for_older" => set_flag(&mut for_older, meta),
             "with" | "offset_from" if !matches!(form, Form::Itself) => {
                 Err(meta
                     .error("a field crosses in one form: write `with` or `offset_from`, and once"))
@@ -243,7 +247,7 @@ impl Rules {
             }
             _ => Err(unknown(
                 meta,
-                "since, default, deprecated, pages, skip, subsection, with, offset_from",
+                "since, default, deprecated, for_older, pages, skip, subsection, with, offset_from",
             )),
         })?;
 
@@ -337,12 +341,12 @@ impl Rules {
                     ),
                 ));
             }
-            if n > self.readable_by {
+            if n > self.readable_by && for_older.is_none() {
                 return Err(Error::new(
                     span,
                     format!(
                         "kernels of version {} may read this (readable_by), but they expect `{name}`: write readable_by = {n} \
-                         on the struct",
+                         on the struct, or `for_older` here, so that they find its default",
                         self.readable_by
                     ),
                 ));
@@ -357,11 +361,21 @@ impl Rules {
                 ));
             }
         }
+        if let (Some(span), None) = (for_older, deprecated) {
+            return Err(Error::new(
+                span,
+                format!(
+                    "`{name}` is in use, so its value is what older kernels find: leave out `for_older`, or write \
+                     `deprecated` beside it"
+                ),
+            ));
+        }
         Ok(Field {
             member,
             ty: field.ty.clone(),
             since: first,
             deprecated: deprecated.map_or(0, |(n, _)| n),
+            for_older: for_older.is_some(),
             default,
             pages: pages.is_some(),
             skip: skip.is_some(),

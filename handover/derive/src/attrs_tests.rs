@@ -76,7 +76,11 @@ fn refusals_say_what_to_write() {
         ),
         (
             "#[kstate(version = 2, readable_by = 1)] struct S { #[kstate(deprecated = 2, default)] a: u8 }",
-            "write readable_by = 2",
+            "write readable_by = 2 on the struct, or `for_older` here",
+        ),
+        (
+            "struct S { #[kstate(for_older)] a: u8 }",
+            "leave out `for_older`, or write `deprecated`",
         ),
         ("struct S { #[kstate(skip)] a: u8 }", "skip, default = EXPR"),
         (
@@ -85,7 +89,7 @@ fn refusals_say_what_to_write() {
         ),
         (
             "struct S { #[kstate(page)] a: u8 }",
-            "it knows since, default, deprecated, pages, skip, subsection, with, offset_from",
+            "it knows since, default, deprecated, for_older, pages, skip, subsection, with, offset_from",
         ),
         ("struct S { a: *mut u8 }", "write Box<T>"),
         ("struct S { a: &'static str }", "own the value"),

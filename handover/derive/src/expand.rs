@@ -125,8 +125,8 @@ fn wire_type(field: &Field) -> TokenStream {
 fn describe(fields: &[&Field]) -> TokenStream {
     let fields = fields.iter().map(|f| {
         let name = name_of(&f.member);
-        let (ty, since, deprecated, pages, section) =
-            (wire_type(f), f.since, f.deprecated, f.pages, f.section);
+        let (ty, since, pages, section) = (wire_type(f), f.since, f.pages, f.section);
+        let deprecated = if in_layout(f) { 0 } else { f.deprecated };
         quote_spanned! { f.ty.span() =>
             ::handover::state::FieldDesc {
                 name: #name,
@@ -141,11 +141,16 @@ fn describe(fields: &[&Field]) -> TokenStream {
     quote! { &[ #( #fields ),* ] }
 }
 
+/// Whether the stream that is written has the field.
+fn in_layout(field: &Field) -> bool {
+    field.deprecated == 0 || field.for_older
+}
+
 /// Bytes that the fields take at least; only those count that every version read has.
 fn least(fields: &[&Field], min_version: u32) -> TokenStream {
     let always = fields
         .iter()
-        .filter(|f| f.since <= min_version && f.deprecated == 0);
+        .filter(|f| f.since <= min_version && in_layout(f));
     let types = always.map(|f| wire_type(f));
     quote! {
         0 #( + <#types as ::handover::state::KState>::HEAD_SIZE
@@ -243,8 +248,15 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
     };
     let save = crossing
         .iter()
-        .filter(|f| f.deprecated == 0)
-        .map(|f| save_field(name, f, &access(f)));
+        .filter(|f| in_layout(f))
+        .map(|f| match f.for_older {
+            false => save_field(name, f, &access(f)),
+            true => {
+                let (ty, default) = (&f.ty, f.default.iter());
+                let save = save_field(name, f, &quote! { &unused });
+                quote! { { let unused: #ty = #( #default )*; #save } }
+            }
+        });
     let save_sections = sections.iter().map(|f| {
         let (value, name) = (access(f), name_of(&f.member));
         quote_spanned! { f.ty.span() =>
@@ -280,6 +292,17 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
         }
         // The attributes have made sure of a default for every field that a version may lack.
         let default = f.default.iter();
+        if f.for_older {
+            let otherwise = f.default.iter();
+            return quote! {
+                let #local: #ty = if #since <= version {
+                    let read: #ty = #read;
+                    if version < #until { read } else { #( #default )* }
+                } else {
+                    #( #otherwise )*
+                };
+            };
+        }
         quote! {
             let #local: #ty = if #since <= version && (#until == 0 || version < #until) #read else { #( #default )* };
         }

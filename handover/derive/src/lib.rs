@@ -28,6 +28,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `since = 2` | first version that has it; 1 where absent |
 /// | `default = EXPR`, `default` | its value where the stream does not have it; without `EXPR`, `Default::default()` |
 /// | `deprecated = 3` | first version that does not have it any more: it is read from older streams, and not written |
+/// | `deprecated = 3, for_older` | from version 3 on it means nothing, and its default is written in its place, so that kernels before 3 can read the stream (`readable_by`); the default is not to allocate |
 /// | `pages` | the pages named in it (`PageRef`, or lists of them) are handed over with the value |
 /// | `subsection` | of an `Option`: in the stream where it is `Some`, and skipped by a kernel that does not know it; added and taken away without a new version |
 /// | `offset_from = EXPR` | of an address (u64, usize): it crosses as its distance from this base, which each kernel has its own of; a range as `EXPR` also says how far |

@@ -1,10 +1,12 @@
 //! Why something was refused: one sentence each, with what, where, and what happens instead.
 //!
-//! The enum stands here, its sentences in `sentences`, and what it names in `parts`.
+//! The enum stands here, its sentences in `sentences`, and what it names in `parts`; what can be wrong with an FDT in `fdt`, both.
 
+mod fdt;
 mod parts;
 mod sentences;
 
+pub use fdt::FdtError;
 pub use parts::{
     Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Place, ScratchFault, SealFault,
     ValueFault,
@@ -224,109 +226,8 @@ pub enum Error {
     },
 
     // The FDT.
-    /// Shorter than a header.
-    FdtShort {
-        /// Its size in bytes.
-        size: usize,
-    },
-    /// Not an FDT.
-    FdtMagic {
-        /// What stands in the place of the magic number.
-        found: u32,
-    },
-    /// A version other than 17.
-    FdtVersion {
-        /// The version.
-        version: u32,
-    },
-    /// Larger than [`fdt::MAX_SIZE`](crate::fdt::MAX_SIZE).
-    FdtTooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// Less is there than the header says.
-    FdtCut {
-        /// Size according to the header, in bytes.
-        total: usize,
-        /// Bytes that are there.
-        have: usize,
-    },
-    /// A block outside the blob, unaligned, or overlapping the one before.
-    FdtBlock {
-        /// Which block.
-        which: FdtBlock,
-        /// Where it begins.
-        offset: usize,
-        /// Its size in bytes.
-        size: usize,
-        /// The whole blob's size.
-        total: usize,
-    },
-    /// Something wrong in the structure block.
-    FdtStructure {
-        /// Where in the blob.
-        offset: usize,
-        /// What.
-        what: FdtFault,
-    },
-    /// The blob's checksum is wrong.
-    FdtCrc {
-        /// The one that it carries.
-        stored: u32,
-        /// The one that it has.
-        computed: u32,
-    },
-    /// Written for another protocol.
-    FdtCompatible {
-        /// The string that it lacks.
-        wanted: &'static str,
-    },
-    /// A property is missing.
-    FdtMissing {
-        /// In which node.
-        node: Name,
-        /// Which property.
-        prop: &'static str,
-    },
-    /// A property has the wrong size.
-    FdtPropSize {
-        /// In which node.
-        node: Name,
-        /// Which property.
-        prop: &'static str,
-        /// Its size in bytes.
-        size: usize,
-        /// The right size.
-        wanted: usize,
-    },
-    /// Two nodes have one name.
-    FdtNodeTwice {
-        /// The name.
-        name: Name,
-    },
-    /// A name that a subsystem's node cannot have.
-    FdtName {
-        /// The name.
-        name: Name,
-    },
-    /// A command line that is no NUL-free string.
-    FdtBootargs,
-    /// Too many subsystems.
-    FdtTooMany {
-        /// The most that may be.
-        limit: usize,
-    },
-    /// No subsystem of that name.
-    FdtNoNode {
-        /// The name.
-        name: Name,
-    },
-    /// The FDT writer refused.
-    FdtWrite,
-    /// The FDT reader refused what the check had let pass.
-    FdtReader,
+    /// The FDT is refused.
+    Fdt(FdtError),
 
     // Scratch.
     /// `kho_scratch=` could not be read.
@@ -467,6 +368,10 @@ pub enum Error {
         stream: u32,
         /// The oldest version that this kernel reads.
         min: u32,
+        /// The version that it writes.
+        known: u32,
+        /// The first field that only one of the two has; empty where that is not known.
+        field: Name,
     },
     /// Same version, other fields.
     StateLayout {
@@ -474,6 +379,10 @@ pub enum Error {
         name: &'static str,
         /// The version that both claim.
         version: u32,
+        /// Fingerprint of that version in the stream. (Of a value inside another: folded to 32 bits, as `known`.)
+        stream: u64,
+        /// Fingerprint of it in this kernel.
+        known: u64,
         /// The first field that differs; empty where that is not known.
         field: Name,
     },
@@ -565,3 +474,9 @@ pub enum Error {
 }
 
 impl core::error::Error for Error {}
+
+impl From<FdtError> for Error {
+    fn from(error: FdtError) -> Self {
+        Error::Fdt(error)
+    }
+}

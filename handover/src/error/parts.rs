@@ -184,6 +184,8 @@ pub enum ListFault {
     Order(u16),
     /// More pages than a list can name.
     TooMany,
+    /// With it the list names more pages than there are preserved in all: a cycle.
+    NotSoMany,
 }
 
 impl fmt::Display for ListFault {
@@ -200,6 +202,9 @@ impl fmt::Display for ListFault {
                 "has order {order}, which is too high or does not divide its number of pages"
             ),
             ListFault::TooMany => f.write_str("cannot count that many pages"),
+            ListFault::NotSoMany => {
+                f.write_str("makes up more pages than are preserved in all: the chain is a circle")
+            }
         }
     }
 }

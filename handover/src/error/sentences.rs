@@ -8,7 +8,7 @@ use crate::page::MAX_ORDER;
 use crate::scratch;
 
 /// What happens instead, where a predecessor's data is read.
-const REFUSED: &str = "the handover is refused";
+pub(super) const REFUSED: &str = "the handover is refused";
 /// What happens instead, where one entry of a stream is read.
 const NOT_RESTORED: &str = "it is not restored";
 
@@ -163,75 +163,7 @@ impl fmt::Display for Error {
                 "preserved map: its digest is {computed:#018x}, but the FDT says {stored:#018x}: it is damaged; {REFUSED}"
             ),
 
-            FdtShort { size } => write!(
-                f,
-                "FDT: {size} bytes are too few for a header (40); {REFUSED}"
-            ),
-            FdtMagic { found } => write!(
-                f,
-                "FDT: the magic number is {found:#010x}, not 0xd00dfeed; {REFUSED}"
-            ),
-            FdtVersion { version } => write!(
-                f,
-                "FDT: version {version} is not 17, the one that is read; {REFUSED}"
-            ),
-            FdtTooLarge { size, limit } => write!(
-                f,
-                "FDT: {size} bytes are more than the {limit} that are allowed; {REFUSED}"
-            ),
-            FdtCut { total, have } => write!(
-                f,
-                "FDT: the header says {total} bytes, but {have} are there; {REFUSED}"
-            ),
-            FdtBlock {
-                which,
-                offset,
-                size,
-                total,
-            } => write!(
-                f,
-                "FDT: the {which} ({size} bytes at {offset}) does not fit its place in {total} bytes; {REFUSED}"
-            ),
-            FdtStructure { offset, what } => {
-                write!(f, "FDT: at byte {offset} stands {what}; {REFUSED}")
-            }
-            FdtCrc { stored, computed } => write!(
-                f,
-                "FDT: the checksum is {computed:#010x}, but {stored:#010x} is stored: the blob is damaged; {REFUSED}"
-            ),
-            FdtCompatible { wanted } => write!(
-                f,
-                "FDT: `compatible` does not hold \"{wanted}\", so it was written for another protocol; {REFUSED}"
-            ),
-            FdtMissing { node, prop } => write!(
-                f,
-                "FDT: node `{node}` has no property `{prop}`; {REFUSED}"
-            ),
-            FdtPropSize {
-                node,
-                prop,
-                size,
-                wanted,
-            } => write!(
-                f,
-                "FDT: property `{prop}` of node `{node}` has {size} bytes, not {wanted}; {REFUSED}"
-            ),
-            FdtNodeTwice { name } => write!(f, "FDT: two nodes are called `{name}`; {REFUSED}"),
-            FdtName { name } => write!(
-                f,
-                "FDT: a subsystem cannot be called `{name}` (a letter, then letters, digits or ,._+- , at most {} \
-                 bytes, not `chosen`); no FDT is written",
-                Name::MAX
-            ),
-            FdtBootargs => write!(f, "FDT: the command line is not one text without NUL; {REFUSED}"),
-            FdtTooMany { limit } => {
-                write!(f, "FDT: more than {limit} subsystems; {REFUSED}")
-            }
-            FdtNoNode { name } => {
-                write!(f, "FDT: there is no subsystem `{name}`; the FDT is unchanged")
-            }
-            FdtWrite => f.write_str("FDT: the writer refused what it was given; no FDT is written"),
-            FdtReader => write!(f, "FDT: the reader cannot make sense of it; {REFUSED}"),
+            Fdt(error) => error.fmt(f),
 
             ScratchSyntax { why } => write!(
                 f,
@@ -331,20 +263,29 @@ impl fmt::Display for Error {
                  knows version {known}{}; {NOT_RESTORED}",
                 AtField("; they part at field", field)
             ),
-            StateTooOld { name, stream, min } => write!(
+            StateTooOld {
+                name,
+                stream,
+                min,
+                known,
+                field,
+            } => write!(
                 f,
-                "state `{name}`: the stream has version {stream}, but this kernel reads version {min} and newer; \
-                 {NOT_RESTORED}"
+                "state `{name}`: the stream has version {stream}; this kernel knows version {known} and reads from version \
+                 {min} on{}; {NOT_RESTORED}",
+                AtField("; they part at field", field)
             ),
             StateLayout {
                 name,
                 version,
+                stream,
+                known,
                 field,
             } => write!(
                 f,
-                "state `{name}`: both kernels call it version {version}, but its fields differ{}: the layout changed \
-                 without a version bump; {NOT_RESTORED}",
-                AtField(", first at", field)
+                "state `{name}`: both kernels call it version {version}, but its fields differ{} (fingerprint {stream:#x} in \
+                 the stream, {known:#x} in this kernel): the layout changed without a version bump; {NOT_RESTORED}",
+                AtField(", first at field", field)
             ),
             DescriptionTypes { name, limit } => write!(
                 f,

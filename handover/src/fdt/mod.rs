@@ -34,7 +34,7 @@ use fdt_rs::base::{DevTree, DevTreeProp, item::DevTreeItem};
 use fdt_rs::prelude::{FallibleIterator, PropReader};
 use vm_fdt::FdtWriter;
 
-use crate::error::{Error, Name};
+use crate::error::{Error, FdtError, Name};
 use walk::{Item, Walk};
 
 /// Largest blob in bytes, on both sides. Each subsystem takes about 100 bytes, so this is room for 64 and a long command
@@ -92,41 +92,41 @@ pub struct Subsystem {
 ///
 /// # Errors
 ///
-/// [`Error::FdtName`] for a subsystem's name that no node can have, [`Error::FdtNodeTwice`], [`Error::FdtTooMany`],
-/// [`Error::FdtBootargs`] for a command line with a NUL, [`Error::FdtTooLarge`].
+/// [`FdtError::BadName`] for a subsystem's name that no node can have, [`FdtError::NodeTwice`], [`FdtError::TooMany`],
+/// [`FdtError::Bootargs`] for a command line with a NUL, [`FdtError::TooLarge`].
 pub fn build(root: &Root) -> Result<Vec<u8>, Error> {
     if root.subsystems.len() > MAX_SUBSYSTEMS {
-        return Err(Error::FdtTooMany {
+        return Err(Error::Fdt(FdtError::TooMany {
             limit: MAX_SUBSYSTEMS,
-        });
+        }));
     }
     for (i, s) in root.subsystems.iter().enumerate() {
         let name = Name::new(&s.name);
         if s.name == CHOSEN || !is_node_name(&s.name) {
-            return Err(Error::FdtName { name });
+            return Err(Error::Fdt(FdtError::BadName { name }));
         }
         if root.subsystems[..i]
             .iter()
             .any(|other| other.name == s.name)
         {
-            return Err(Error::FdtNodeTwice { name });
+            return Err(Error::Fdt(FdtError::NodeTwice { name }));
         }
     }
     if root.bootargs.contains('\0') {
-        return Err(Error::FdtBootargs);
+        return Err(Error::Fdt(FdtError::Bootargs));
     }
     if root.bootargs.len() > MAX_SIZE {
-        return Err(Error::FdtTooLarge {
+        return Err(Error::Fdt(FdtError::TooLarge {
             size: root.bootargs.len(),
             limit: MAX_SIZE,
-        });
+        }));
     }
-    let mut blob = write(root).map_err(|_| Error::FdtWrite)?;
+    let mut blob = write(root).map_err(|_| Error::Fdt(FdtError::Write))?;
     if blob.len() > MAX_SIZE {
-        return Err(Error::FdtTooLarge {
+        return Err(Error::Fdt(FdtError::TooLarge {
             size: blob.len(),
             limit: MAX_SIZE,
-        });
+        }));
     }
     reseal(&mut blob)?;
     Ok(blob)
@@ -166,7 +166,7 @@ fn is_node_name(name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// [`Error::FdtShort`], [`Error::FdtMagic`], [`Error::FdtTooLarge`].
+/// [`FdtError::Short`], [`FdtError::Magic`], [`FdtError::TooLarge`].
 pub fn total_size(header: &[u8]) -> Result<usize, Error> {
     walk::total_size(header)
 }
@@ -187,7 +187,8 @@ pub fn parse(blob: &[u8]) -> Result<Root, Error> {
     let bytes = zerocopy::IntoBytes::as_bytes(words.as_slice());
     // SAFETY: the slice is aligned for u32 and exactly `totalsize` long; `Walk` has found header and structure block
     // well-formed throughout (in `check_seal`).
-    let tree = unsafe { DevTree::new(&bytes[..blob.len()]) }.map_err(|_| Error::FdtReader)?;
+    let tree =
+        unsafe { DevTree::new(&bytes[..blob.len()]) }.map_err(|_| Error::Fdt(FdtError::Reader))?;
     read(&tree)
 }
 
@@ -221,7 +222,7 @@ struct Gathered {
 impl Gathered {
     fn finish(self) -> Result<Subsystem, Error> {
         let node = Name::new(&self.name);
-        let missing = |prop| Error::FdtMissing { node, prop };
+        let missing = |prop| Error::Fdt(FdtError::Missing { node, prop });
         Ok(Subsystem {
             data: self.data.ok_or(missing(DATA))?,
             size: self.size.ok_or(missing(SIZE))?,
@@ -237,11 +238,11 @@ fn read(tree: &DevTree<'_>) -> Result<Root, Error> {
     let mut node = Node::Root;
     let mut items = tree.items();
     // The first item is the root node itself.
-    items.next().map_err(|_| Error::FdtReader)?;
-    while let Some(item) = items.next().map_err(|_| Error::FdtReader)? {
+    items.next().map_err(|_| Error::Fdt(FdtError::Reader))?;
+    while let Some(item) = items.next().map_err(|_| Error::Fdt(FdtError::Reader))? {
         match (item, &mut node) {
             (DevTreeItem::Node(next), _) => {
-                let name = next.name().map_err(|_| Error::FdtReader)?;
+                let name = next.name().map_err(|_| Error::Fdt(FdtError::Reader))?;
                 let next = match name {
                     CHOSEN => Node::Chosen,
                     _ => Node::Subsystem(Gathered {
@@ -259,10 +260,14 @@ fn read(tree: &DevTree<'_>) -> Result<Root, Error> {
             (DevTreeItem::Prop(p), Node::Chosen) => {
                 if prop_name(&p)? == BOOTARGS {
                     // A string property is one NUL-terminated string and nothing else.
-                    let text = p.raw().strip_suffix(&[0]).ok_or(Error::FdtBootargs)?;
-                    let text = core::str::from_utf8(text).map_err(|_| Error::FdtBootargs)?;
+                    let text = p
+                        .raw()
+                        .strip_suffix(&[0])
+                        .ok_or(Error::Fdt(FdtError::Bootargs))?;
+                    let text =
+                        core::str::from_utf8(text).map_err(|_| Error::Fdt(FdtError::Bootargs))?;
                     if text.contains('\0') {
-                        return Err(Error::FdtBootargs);
+                        return Err(Error::Fdt(FdtError::Bootargs));
                     }
                     bootargs = Some(String::from(text));
                 }
@@ -283,19 +288,19 @@ fn read(tree: &DevTree<'_>) -> Result<Root, Error> {
             .split(|&b| b == 0)
             .any(|s| s == wanted.as_bytes())
         {
-            return Err(Error::FdtCompatible { wanted });
+            return Err(Error::Fdt(FdtError::Compatible { wanted }));
         }
     }
-    root.map_root = map_root.ok_or(Error::FdtMissing {
+    root.map_root = map_root.ok_or(Error::Fdt(FdtError::Missing {
         node: Name::new("/"),
         prop: MEMORY_MAP,
-    })?;
+    }))?;
     root.bootargs = bootargs.unwrap_or_default();
     Ok(root)
 }
 
 fn prop_name<'dt>(p: &DevTreeProp<'_, 'dt>) -> Result<&'dt str, Error> {
-    p.name().map_err(|_| Error::FdtReader)
+    p.name().map_err(|_| Error::Fdt(FdtError::Reader))
 }
 
 /// A number, whose property must have exactly its size. (`Walk` has refused a property that stands there twice.)
@@ -306,11 +311,13 @@ fn set<T, const N: usize>(
     prop: &'static str,
     from: fn([u8; N]) -> T,
 ) -> Result<(), Error> {
-    let bytes = p.raw().try_into().map_err(|_| Error::FdtPropSize {
-        node: Name::new(node),
-        prop,
-        size: p.raw().len(),
-        wanted: N,
+    let bytes = p.raw().try_into().map_err(|_| {
+        Error::Fdt(FdtError::PropSize {
+            node: Name::new(node),
+            prop,
+            size: p.raw().len(),
+            wanted: N,
+        })
     })?;
     *slot = Some(from(bytes));
     Ok(())
@@ -322,13 +329,13 @@ fn close(node: Node, root: &mut Root) -> Result<(), Error> {
         return Ok(());
     };
     if root.subsystems.len() == MAX_SUBSYSTEMS {
-        return Err(Error::FdtTooMany {
+        return Err(Error::Fdt(FdtError::TooMany {
             limit: MAX_SUBSYSTEMS,
-        });
+        }));
     }
     let name = Name::new(&gathered.name);
     if root.subsystem(&gathered.name).is_some() {
-        return Err(Error::FdtNodeTwice { name });
+        return Err(Error::Fdt(FdtError::NodeTwice { name }));
     }
     root.subsystems.push(gathered.finish()?);
     Ok(())
@@ -339,7 +346,7 @@ fn close(node: Node, root: &mut Root) -> Result<(), Error> {
 ///
 /// # Errors
 ///
-/// [`Error::FdtNoNode`] where there is no such subsystem, [`Error::FdtMissing`]; and those of a blob that is not
+/// [`FdtError::NoNode`] where there is no such subsystem, [`FdtError::Missing`]; and those of a blob that is not
 /// well-formed.
 pub fn set_subsystem(blob: &mut [u8], name: &str, size: u64, crc32: u32) -> Result<(), Error> {
     let mut walk = Walk::new(blob)?;
@@ -366,9 +373,9 @@ pub fn set_subsystem(blob: &mut [u8], name: &str, size: u64, crc32: u32) -> Resu
     }
     let node = Name::new(name);
     if !seen {
-        return Err(Error::FdtNoNode { name: node });
+        return Err(Error::Fdt(FdtError::NoNode { name: node }));
     }
-    let missing = |prop| Error::FdtMissing { node, prop };
+    let missing = |prop| Error::Fdt(FdtError::Missing { node, prop });
     let size_at = size_at.ok_or(missing(SIZE))?;
     let crc_at = crc_at.ok_or(missing(CRC))?;
     let seal_at = find_seal(blob)?;
@@ -382,7 +389,7 @@ pub fn set_subsystem(blob: &mut [u8], name: &str, size: u64, crc32: u32) -> Resu
 ///
 /// # Errors
 ///
-/// [`Error::FdtMissing`] and [`Error::FdtPropSize`] where the blob has no place for it; and those of a blob that is not
+/// [`FdtError::Missing`] and [`FdtError::PropSize`] where the blob has no place for it; and those of a blob that is not
 /// well-formed.
 pub fn set_map_digest(blob: &mut [u8], digest: u64) -> Result<(), Error> {
     let at = find_in_root(blob, MAP_DIGEST, 8)?;
@@ -398,7 +405,7 @@ pub fn set_map_digest(blob: &mut [u8], digest: u64) -> Result<(), Error> {
 /// Those of a blob that is not well-formed.
 pub fn map_digest(blob: &[u8]) -> Result<Option<u64>, Error> {
     let at = match find_in_root(blob, MAP_DIGEST, 8) {
-        Err(Error::FdtMissing { .. }) => return Ok(None),
+        Err(Error::Fdt(FdtError::Missing { .. })) => return Ok(None),
         at => at?,
     };
     let digest = blob[at].try_into().map_or(0, u64::from_ne_bytes);
@@ -409,7 +416,7 @@ pub fn map_digest(blob: &[u8]) -> Result<Option<u64>, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::FdtMissing`] where it has no place for one; and those of a blob that is not well-formed.
+/// [`FdtError::Missing`] where it has no place for one; and those of a blob that is not well-formed.
 pub fn reseal(blob: &mut [u8]) -> Result<(), Error> {
     let at = find_seal(blob)?;
     seal(blob, at)
@@ -442,15 +449,15 @@ fn find_in_root(blob: &[u8], prop: &'static str, wanted: usize) -> Result<Range<
         }
     }
     let node = Name::new("/");
-    let at = found.ok_or(Error::FdtMissing { node, prop })?;
+    let at = found.ok_or(Error::Fdt(FdtError::Missing { node, prop }))?;
     match at.len() == wanted {
         true => Ok(at),
-        false => Err(Error::FdtPropSize {
+        false => Err(Error::Fdt(FdtError::PropSize {
             node,
             prop,
             size: at.len(),
             wanted,
-        }),
+        })),
     }
 }
 
@@ -459,8 +466,8 @@ fn check_seal(blob: &[u8]) -> Result<(), Error> {
     let computed = tree_crc(blob, &at);
     match blob[at].try_into().map(u32::from_ne_bytes) {
         Ok(stored) if stored == computed => Ok(()),
-        Ok(stored) => Err(Error::FdtCrc { stored, computed }),
-        Err(_) => Err(Error::FdtReader),
+        Ok(stored) => Err(Error::Fdt(FdtError::Crc { stored, computed })),
+        Err(_) => Err(Error::Fdt(FdtError::Reader)),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use core::ops::Range;
 
-use crate::error::{Error, FdtBlock, FdtFault, Name};
+use crate::error::{Error, FdtBlock, FdtError, FdtFault, Name};
 
 const HEADER_SIZE: usize = 40;
 const MAGIC: u32 = 0xd00d_feed;
@@ -44,23 +44,23 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 pub(super) fn total_size(blob: &[u8]) -> Result<usize, Error> {
-    let short = Error::FdtShort { size: blob.len() };
+    let short = Error::Fdt(FdtError::Short { size: blob.len() });
     if blob.len() < HEADER_SIZE {
         return Err(short);
     }
     let magic = be32(blob, 0).ok_or(short)?;
     if magic != MAGIC {
-        return Err(Error::FdtMagic { found: magic });
+        return Err(Error::Fdt(FdtError::Magic { found: magic }));
     }
     let size = be32(blob, 4).ok_or(short)? as usize;
     if size < HEADER_SIZE {
-        return Err(Error::FdtShort { size });
+        return Err(Error::Fdt(FdtError::Short { size }));
     }
     if size > super::MAX_SIZE {
-        return Err(Error::FdtTooLarge {
+        return Err(Error::Fdt(FdtError::TooLarge {
             size,
             limit: super::MAX_SIZE,
-        });
+        }));
     }
     Ok(size)
 }
@@ -88,23 +88,23 @@ impl<'a> Walk<'a> {
         let total = total_size(blob)?;
         let have = blob.len();
         let Some(blob) = blob.get(..total) else {
-            return Err(Error::FdtCut { total, have });
+            return Err(Error::Fdt(FdtError::Cut { total, have }));
         };
-        let field = |at| be32(blob, at).ok_or(Error::FdtShort { size: total });
+        let field = |at| be32(blob, at).ok_or(Error::Fdt(FdtError::Short { size: total }));
         let version = field(20)?;
         let compatible = field(24)?;
         if version != VERSION || !(LAST_COMPATIBLE..=VERSION).contains(&compatible) {
-            return Err(Error::FdtVersion { version });
+            return Err(Error::Fdt(FdtError::Version { version }));
         }
 
         let block = |which, offset: u32, size: u32, align: usize, after: usize| {
             let (offset, size) = (offset as usize, size as usize);
-            let fault = Error::FdtBlock {
+            let fault = Error::Fdt(FdtError::Block {
                 which,
                 offset,
                 size,
                 total,
-            };
+            });
             match offset.checked_add(size) {
                 Some(end) if end <= total && offset >= after && offset.is_multiple_of(align) => {
                     Ok(offset..end)
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
         }
         loop {
             let at = self.at;
-            let fault = |what| Error::FdtStructure { offset: at, what };
+            let fault = |what| Error::Fdt(FdtError::Structure { offset: at, what });
             match self.word()? {
                 NOP => continue,
                 BEGIN_NODE => {
@@ -194,10 +194,10 @@ impl<'a> Walk<'a> {
     }
 
     fn word(&mut self) -> Result<u32, Error> {
-        let fault = Error::FdtStructure {
+        let fault = Error::Fdt(FdtError::Structure {
             offset: self.at,
             what: FdtFault::Cut,
-        };
+        });
         let word = be32(&self.blob[..self.end], self.at).ok_or(fault)?;
         self.at += 4;
         Ok(word)
@@ -206,9 +206,11 @@ impl<'a> Walk<'a> {
     /// Takes `len` bytes and the padding behind them, which must be zero.
     fn take(&mut self, len: usize) -> Result<Range<usize>, Error> {
         let start = self.at;
-        let fault = |what| Error::FdtStructure {
-            offset: start,
-            what,
+        let fault = |what| {
+            Error::Fdt(FdtError::Structure {
+                offset: start,
+                what,
+            })
         };
         let end = start.checked_add(len).ok_or(fault(FdtFault::Cut))?;
         let next = end.checked_next_multiple_of(4).filter(|&n| n <= self.end);
@@ -221,10 +223,10 @@ impl<'a> Walk<'a> {
     }
 
     fn node_name(&mut self) -> Result<&'a str, Error> {
-        let fault = Error::FdtStructure {
+        let fault = Error::Fdt(FdtError::Structure {
             offset: self.at,
             what: FdtFault::Name,
-        };
+        });
         let blob = self.blob;
         let name = printable(&blob[self.at..self.end], Name::MAX).ok_or(fault)?;
         self.take(name.len() + 1)?;
@@ -237,10 +239,12 @@ impl<'a> Walk<'a> {
         let name_at = self.word()? as usize;
         let name = self.strings.get(name_at..);
         let name = name.and_then(|s| printable(s, MAX_PROP_NAME));
-        let name = name.filter(|n| !n.is_empty()).ok_or(Error::FdtStructure {
-            offset,
-            what: FdtFault::Name,
-        })?;
+        let name = name
+            .filter(|n| !n.is_empty())
+            .ok_or(Error::Fdt(FdtError::Structure {
+                offset,
+                what: FdtFault::Name,
+            }))?;
         Ok((name, self.take(len)?))
     }
 }

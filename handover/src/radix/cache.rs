@@ -37,6 +37,12 @@ impl Seen {
             plain,
         }
     }
+
+    /// Whether a block of the leaf can be anywhere in what it covers.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        self.plain && self.nodes_from == self.nodes_to
+    }
 }
 
 /// The table. Empty where there is no heap for it.

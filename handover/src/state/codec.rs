@@ -342,12 +342,17 @@ impl<'a> Decoder<'a> {
                 name,
                 stream,
                 min: desc.min_version,
+                known: desc.version,
+                field: Name::new(""),
             });
         }
-        if fingerprint != fold(desc.fingerprint_at(stream)) {
+        let known = fold(desc.fingerprint_at(stream));
+        if fingerprint != known {
             return Err(Error::StateLayout {
                 name,
                 version: stream,
+                stream: u64::from(fingerprint),
+                known: u64::from(known),
                 field: Name::new(""),
             });
         }

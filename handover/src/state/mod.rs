@@ -22,7 +22,8 @@
 //!
 //! Before the first entry of an id stands one with id 0, whose instance is that id and whose content is the description
 //! of its type: [`dump`](crate::dump) makes a stream readable with it, and a refusal names the field at which two
-//! kernels part. The format of the description is at the head of `state/table.rs`. It is written without a heap, too.
+//! kernels part. The format of the description is at the head of `state/table.rs`. It is written without a heap, too, or ahead of
+//! time ([`Descriptions`]): then all of them stand before the first entry.
 //!
 //! The format's number is [`STREAM_FORMAT`]. It was 1 before there were descriptions and subsections; no released kernel
 //! wrote that, so it is refused ([`Error::StreamFormat`]), not read.
@@ -111,6 +112,7 @@
 //! for_each_page(&NoPages(1), |_| ());
 //! ```
 
+mod ahead;
 mod codec;
 mod desc;
 mod parting;
@@ -119,6 +121,7 @@ mod stream;
 pub(crate) mod table;
 mod values;
 
+pub use ahead::Descriptions;
 pub use codec::{Decoder, Encoder, MAX_DEPTH, Section};
 pub use desc::{
     Body, Desc, DescRef, FieldDesc, MAX_SPAN, TypeDesc, VariantDesc, ids_unique, section_key,

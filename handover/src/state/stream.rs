@@ -2,12 +2,13 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::ahead::Descriptions;
 use super::codec::{Decoder, Encoder};
 use super::desc::{Desc, MAX_SPAN, TypeDesc};
-use super::parting::explain;
+use super::parting::{explain, reading_version};
 use super::table::{Table, Types};
 use super::{KState, STREAM_FORMAT};
-use crate::error::{Error, Name};
+use crate::error::Error;
 
 /// First eight bytes of a stream.
 const MAGIC: [u8; 8] = *b"BTNSTATE";
@@ -134,6 +135,18 @@ impl<'a> StreamWriter<'a> {
             at: STREAM_HEADER,
             entries: 0,
         }
+    }
+
+    /// A stream that begins with descriptions written before: those of the types that are put are not worked out again. Where
+    /// there is no room for them, they are left out.
+    pub fn with_descriptions(out: &'a mut [u8], ready: &Descriptions) -> Self {
+        let mut writer = StreamWriter::new(out);
+        let end = STREAM_HEADER + ready.bytes.len();
+        if let Some(place) = writer.out.get_mut(STREAM_HEADER..end) {
+            place.copy_from_slice(&ready.bytes);
+            (writer.at, writer.entries) = (end, ready.entries);
+        }
+        writer
     }
 
     /// Appends an entry. Where it fails, the stream is as it was before.
@@ -398,6 +411,23 @@ impl<'a> StreamReader<'a> {
         Entries { rest: self.entries }
     }
 
+    /// The descriptions in it, for later streams of the kernel that wrote this one. Not for a predecessor's: what they say would
+    /// be believed of this kernel's types.
+    pub fn descriptions(&self) -> Descriptions {
+        let mut found = Descriptions::default();
+        let mut rest = self.entries;
+        while let Some((header, _, after)) = split_entry(rest) {
+            if header.id == DESCRIPTION {
+                found
+                    .bytes
+                    .extend_from_slice(&rest[..rest.len() - after.len()]);
+                found.entries += 1;
+            }
+            rest = after;
+        }
+        found
+    }
+
     /// The description table of a state id: what its entries are made of.
     ///
     /// # Errors
@@ -446,34 +476,5 @@ impl<'a> StreamReader<'a> {
             _ if entry.version > version => Ok(value),
             bytes => Err(Error::StateLeftOver { name, bytes }),
         }
-    }
-}
-
-/// The version in which a kernel with this description reads the entry: the entry's own, or, where that is newer, the
-/// kernel's own if the entry offers it.
-fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Error> {
-    let name = desc.name;
-    if entry.version < desc.min_version {
-        return Err(Error::StateTooOld {
-            name,
-            stream: entry.version,
-            min: desc.min_version,
-        });
-    }
-    let version = entry.version.min(desc.version);
-    match entry.fingerprint(version) {
-        Some(fingerprint) if fingerprint == desc.fingerprint_at(version) => Ok(version),
-        Some(_) => Err(Error::StateLayout {
-            name,
-            version,
-            field: Name::new(""),
-        }),
-        None => Err(Error::StateTooNew {
-            name,
-            stream: entry.version,
-            readable_by: entry.readable_by,
-            known: desc.version,
-            field: Name::new(""),
-        }),
     }
 }

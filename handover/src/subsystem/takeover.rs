@@ -49,7 +49,8 @@ impl<'a> Takeover<'a> {
         }
     }
 
-    /// Memory that came over preserved is in use in this life, too. What nobody claims is given back.
+    /// Preserved memory is in use in this life: what came over, and also what has been preserved anew here, since what is
+    /// preserved and claimed by nobody is given back when all have taken over.
     pub fn claim(&mut self, range: PhysRange) {
         self.claims.claim(self.name, range);
     }

@@ -1,6 +1,10 @@
 //! Memory before there is an allocator: pages from one range, one after the other. After a kexec that range is scratch.
+//!
+//! A start that needs more than there is cannot go on; [`Shortage`] says by how much.
 
 use crate::memory::IrqMutex;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::range::PhysRange;
 use kernel::layout::{DIRECT_MAP, PAGE};
 
@@ -31,6 +35,15 @@ impl Early {
         Some(at)
     }
 
+    /// What is short where so many pages more are needed.
+    pub fn shortage(&self, pages: u64) -> Shortage {
+        let left = (self.range.end - self.next) / PAGE;
+        Shortage {
+            given: self.range.end - self.range.start,
+            missing: pages.saturating_sub(left) * PAGE,
+        }
+    }
+
     /// What has been taken.
     pub fn used(&self) -> PhysRange {
         PhysRange {
@@ -39,6 +52,30 @@ impl Early {
         }
     }
 }
+
+/// Early pages do not suffice: bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortage {
+    /// What there is.
+    given: u64,
+    /// What is known to be needed beyond that; what would come after it is not.
+    missing: u64,
+}
+
+/// `this start has 300 KiB of early memory, and needs 1020 KiB more at least`.
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "this start has {} KiB of early memory, and needs {} KiB more at least",
+            self.given / 1024,
+            self.missing.div_ceil(1024)
+        )
+    }
+}
+
+/// What was short last, in bytes; 0 as long as nothing was.
+static MISSING: AtomicU64 = AtomicU64::new(0);
 
 static EARLY: IrqMutex<Option<Early>> = IrqMutex::new(None);
 
@@ -50,6 +87,24 @@ pub fn keep(early: Early) {
 /// Takes pages. `None` after [`close`], or where there are none left.
 pub fn take(pages: u64) -> Option<u64> {
     EARLY.lock().as_mut()?.take(pages)
+}
+
+/// Says that so many pages are needed, of which some were not to be had.
+pub fn miss(pages: u64) {
+    if let Some(early) = EARLY.lock().as_ref() {
+        MISSING.store(early.shortage(pages).missing, Relaxed);
+    }
+}
+
+/// What is short, in a start that has not come to its frame allocator: for its last words.
+pub fn shortage() -> Option<Shortage> {
+    let missing = MISSING.load(Relaxed);
+    let early = EARLY.lock();
+    let shortage = early.as_ref()?.shortage(0);
+    (missing > 0).then_some(Shortage {
+        missing,
+        ..shortage
+    })
 }
 
 /// What has been taken so far.

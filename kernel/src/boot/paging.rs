@@ -271,22 +271,30 @@ pub fn text_range() -> (u64, u64) {
 
 /// Builds the running kernel's own tables: image, direct map, stacks. The heap and windows are mapped later.
 ///
-/// Runs out of memory only where the early range is absurdly small; there is no console yet to say so, hence the reset
-/// with a message on the bare port.
+/// Where the early range is too small there is no console yet to say so, hence the reset with a message on the bare port.
 pub fn build_own(info: &Info, early: &mut Early) -> Tables {
     // NX pages are an error on a CPU that was not told of them; boot loader or predecessor did so, and it costs nothing.
     // SAFETY: every x86-64 CPU that a boot loader starts us on has NX, and the flag changes nothing else.
     unsafe { Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE)) };
-    match try_build_own(info, early) {
+    // What is still to come of what a start is sure to need: stacks and heap; tables come on top of that.
+    let mut to_come = stacks::each()
+        .map(|(cpu, stack)| stacks::size(cpu, stack) / PAGE)
+        .sum::<u64>()
+        + crate::memory::FIRST_HEAP / PAGE;
+    match try_build_own(info, early, &mut to_come) {
         Ok(tables) => tables,
+        Err(MapError::NoMemory) => crate::power::reset_with(format_args!(
+            "baton: {}; the machine is reset",
+            early.shortage(to_come)
+        )),
         Err(error) => crate::power::reset_with(format_args!(
-            "baton: page tables: {error:?} in {} early pages; the machine is reset",
-            early.used().end.saturating_sub(early.used().start) / PAGE
+            "baton: page tables: {error:?}; the machine is reset"
         )),
     }
 }
 
-fn try_build_own(info: &Info, early: &mut Early) -> Result<Tables, MapError> {
+/// `to_come` counts down by each page of a stack.
+fn try_build_own(info: &Info, early: &mut Early, to_come: &mut u64) -> Result<Tables, MapError> {
     // SAFETY: the tables in force are only read here, and both boot paths have the direct map where it belongs.
     let old = unsafe { Tables::current() };
     let mut source = || early.take(1);
@@ -323,6 +331,7 @@ fn try_build_own(info: &Info, early: &mut Early) -> Result<Tables, MapError> {
         let bottom = stacks::top(cpu, stack) - size;
         for at in (0..size).step_by(PAGE as usize) {
             let phys = source().ok_or(MapError::NoMemory)?;
+            *to_come -= 1;
             tables.map(bottom + at, phys, PAGE, Rights::ReadWrite, &mut source)?;
         }
     }

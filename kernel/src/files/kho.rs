@@ -1,6 +1,6 @@
 //! `/sys/kernel/debug/kho` and `/sys/kernel/kho`: what was handed over, what will be, and damage on purpose.
 
-use crate::demo_state::{BOOTS, Boots};
+use crate::demo_state::BOOTS;
 use crate::handing::report;
 use crate::tracing::{self, tracer};
 use crate::{files, handing, kho_test, memory};
@@ -223,14 +223,35 @@ fn show_owner(out: &mut dyn Sink, owner: &str, ranges: &[PhysRange]) -> Result<(
 
 /// What `demo_state` hands over.
 fn show_demo(out: &mut dyn Sink) -> Result<(), FsError> {
-    let Boots { count, note } = BOOTS.lock().clone();
-    Ok(print(out, format_args!("boots: {count}\nnote: {note}\n"))?)
+    let boots = BOOTS.lock().clone();
+    let (count, note) = (&boots.count, &boots.note);
+    print(out, format_args!("boots: {count}\nnote: {note}\n"))?;
+    #[cfg(not(feature = "next"))]
+    print(out, format_args!("notes: {}\n", boots.notes))?;
+    #[cfg(feature = "next")]
+    print(
+        out,
+        format_args!(
+            "streak: {}\nauthor: {}\n",
+            boots.streak,
+            boots.author.as_deref().unwrap_or("unknown")
+        ),
+    )?;
+    Ok(())
 }
 
 fn set_note(bytes: &[u8]) -> Result<(), FsError> {
     let note = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
     let note = String::from(note.trim_end());
-    BOOTS.lock().note = note;
+    #[cfg(feature = "next")]
+    crate::events::demo_note(note.len() as u32, &note);
+    let mut boots = BOOTS.lock();
+    boots.note = note;
+    boots.notes = boots.notes.saturating_add(1);
+    #[cfg(feature = "next")]
+    {
+        boots.author = Some("console".into());
+    }
     Ok(())
 }
 
@@ -283,10 +304,5 @@ fn set_damage(bytes: &[u8]) -> Result<(), FsError> {
         return Ok(());
     }
     let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
-    handing::damage::want(text).ok_or_else(|| {
-        FsError::new(
-            Errno::EINVAL,
-            "no such damage; `cat` the file to see what there is",
-        )
-    })
+    handing::damage::want(text).map_err(|why| FsError::new(Errno::EINVAL, why))
 }

@@ -5,6 +5,7 @@ use super::Outgoing;
 use crate::memory::{self, IrqMutex};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use handover::fdt;
 use kernel::layout::{DIRECT_MAP, PAGE};
 
@@ -31,6 +32,8 @@ pub enum Damage {
     Magic,
     /// The preserved map is said to be at this address, under a right checksum.
     Map(u64),
+    /// The next kernel gets so many bytes for its early pages.
+    Early(u64),
 }
 
 static WANTED: IrqMutex<Option<Damage>> = IrqMutex::new(None);
@@ -49,8 +52,12 @@ pub const USAGE: &str = "\
 # flip params BIT    one bit of the boot parameters
 # node N BIT         one bit of page N of the preserved map, of which the root is 0
 # page ADDRESS BIT   one bit of a page that is preserved now (as in out/preserved)
+# early BYTES        the next kernel has BYTES for the time before it has an allocator (not of the handover: of its start)
 # BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\")
 ";
+
+/// The words that a damage begins with.
+const KINDS: &str = "none, magic, cut, flip, node, page, map, early";
 
 /// What stands for the boot parameters where a subsystem could.
 const PARAMS: &str = "params";
@@ -69,54 +76,102 @@ pub fn wanted() -> String {
         Some(Damage::CutParams(bytes)) => format!("cut {PARAMS} {bytes}"),
         Some(Damage::Magic) => "magic".into(),
         Some(Damage::Map(address)) => format!("map {address:#x}"),
+        Some(Damage::Early(bytes)) => format!("early {bytes}"),
     }
 }
 
-/// Sets what is wanted. `None` for text that is no kind of damage; then nothing has changed.
-pub fn want(text: &str) -> Option<()> {
-    let mut words = text.split_ascii_whitespace();
-    let damage = match (words.next()?, words.next(), words.next(), words.next()) {
-        ("none", None, None, None) => None,
-        ("magic", None, None, None) => Some(Damage::Magic),
-        ("cut", Some(n), None, None) => Some(Damage::Cut(n.parse().ok()?)),
-        ("cut", Some(PARAMS), Some(n), None) => Some(Damage::CutParams(n.parse().ok()?)),
-        ("cut", Some(name), Some(n), None) => {
-            Some(Damage::CutBlob(subsystem(name)?.into(), n.parse().ok()?))
+/// Sets what is wanted.
+///
+/// # Errors
+/// A sentence that says what of the text is no damage; then nothing has changed.
+pub fn want(text: &str) -> Result<(), String> {
+    const BIT: &str = "the number of a bit";
+    const BYTES: &str = "a number of bytes";
+    const PAGE_NUMBER: &str = "the number of a page";
+    const ADDRESS: &str = "a physical address";
+    let size = |word: &str| number(word, BYTES).map(|n| n as usize);
+    let bit = |word: &str| number(word, BIT).map(|n| n as usize);
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let damage = match words[..] {
+        [] => return Err(format!("say what is to be done: one of {KINDS}")),
+        ["none"] => None,
+        ["magic"] => Some(Damage::Magic),
+        [kind @ ("cut" | "flip"), name] if name == PARAMS || is_handed_over(name) => {
+            let what = if kind == "cut" { BYTES } else { BIT };
+            return Err(format!("{kind} {name}: {what} is missing"));
         }
-        ("flip", Some(n), None, None) => Some(Damage::Flip(n.parse().ok()?)),
-        ("flip", Some(PARAMS), Some(n), None) => Some(Damage::FlipParams(n.parse().ok()?)),
-        ("flip", Some(name), Some(n), None) => {
-            Some(Damage::FlipBlob(subsystem(name)?.into(), n.parse().ok()?))
+        ["cut", n] => Some(Damage::Cut(size(n)?)),
+        ["cut", PARAMS, n] => Some(Damage::CutParams(size(n)?)),
+        ["cut", name, n] => Some(Damage::CutBlob(subsystem(name)?, size(n)?)),
+        ["early", n] => Some(Damage::Early(number(n, BYTES)?)),
+        ["map", address] => Some(Damage::Map(number(address, ADDRESS)?)),
+        ["node", n] => Some(Damage::FlipNode(0, bit(n)?)),
+        ["node", page, n] => Some(Damage::FlipNode(
+            number(page, PAGE_NUMBER)? as usize,
+            bit(n)?,
+        )),
+        ["page", address, n] => Some(Damage::FlipPage(preserved_page(address, ADDRESS)?, bit(n)?)),
+        ["flip", n] => Some(Damage::Flip(bit(n)?)),
+        ["flip", PARAMS, n] => Some(Damage::FlipParams(bit(n)?)),
+        ["flip", name, n] => Some(Damage::FlipBlob(subsystem(name)?, bit(n)?)),
+        [kind @ ("cut" | "early")] => return Err(format!("{kind}: {BYTES} is missing")),
+        [kind @ ("node" | "flip")] => return Err(format!("{kind}: {BIT} is missing")),
+        ["page", address] => return Err(format!("page {address:.32}: {BIT} is missing")),
+        [kind @ ("map" | "page")] => return Err(format!("{kind}: {ADDRESS} is missing")),
+        ["none" | "magic", more, ..]
+        | ["early" | "map", _, more, ..]
+        | ["flip" | "cut" | "node" | "page", _, _, more, ..] => {
+            return Err(format!("\"{more:.32}\" is one word too many"));
         }
-        ("node", Some(n), None, None) => Some(Damage::FlipNode(0, n.parse().ok()?)),
-        ("node", Some(n), Some(bit), None) => {
-            Some(Damage::FlipNode(n.parse().ok()?, bit.parse().ok()?))
-        }
-        ("page", Some(pa), Some(bit), None) => {
-            let pa = number(pa)? & !(PAGE - 1);
-            memory::with_preserved(|map| Ok(map.is_preserved(pa)))
-                .ok()
-                .filter(|is| *is)?;
-            Some(Damage::FlipPage(pa, bit.parse().ok()?))
-        }
-        ("map", Some(n), None, None) => Some(Damage::Map(number(n)?)),
-        _ => return None,
+        [other, ..] => return Err(format!("\"{other:.32}\" is no damage; there are {KINDS}")),
     };
     *WANTED.lock() = damage;
-    Some(())
+    Ok(())
+}
+
+/// A number in decimal, or in hexadecimal behind `0x`.
+fn number(word: &str, what: &str) -> Result<u64, String> {
+    let parsed = match word.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => word.parse(),
+    };
+    parsed.map_err(|_| format!("\"{word:.32}\" is not {what}"))
+}
+
+fn is_handed_over(name: &str) -> bool {
+    super::names().any(|known| known == name)
 }
 
 /// A name that has a blob.
-fn subsystem(name: &str) -> Option<&str> {
-    super::names().any(|n| n == name).then_some(name)
+fn subsystem(name: &str) -> Result<String, String> {
+    if is_handed_over(name) {
+        return Ok(name.into());
+    }
+    let names: Vec<&str> = super::names().collect();
+    Err(format!(
+        "nothing is handed over under the name \"{name:.32}\"; there are {}",
+        names.join(", ")
+    ))
 }
 
-/// A decimal number, or a hexadecimal one after `0x`.
-fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
+/// The page at an address, which is preserved.
+fn preserved_page(word: &str, what: &str) -> Result<u64, String> {
+    let pa = number(word, what)? & !(PAGE - 1);
+    match memory::with_preserved(|map| Ok(map.is_preserved(pa)))? {
+        true => Ok(pa),
+        false => Err(format!("the page at {pa:#x} is not preserved")),
     }
+}
+
+/// What the next kernel is to have for its first pages, in bytes. It is no damage to a handover, and holds for a kexec without
+/// one, too.
+pub fn take_early() -> Option<u64> {
+    let mut wanted = WANTED.lock();
+    let Some(Damage::Early(bytes)) = *wanted else {
+        return None;
+    };
+    *wanted = None;
+    Some(bytes)
 }
 
 fn flip(bytes: &mut [u8], bit: usize) {
@@ -139,7 +194,7 @@ fn flip_in_page(pa: u64, bit: usize) {
 pub(super) fn apply(outgoing: &mut Outgoing) {
     let mut wanted = WANTED.lock();
     match &*wanted {
-        None | Some(Damage::FlipParams(_) | Damage::CutParams(_)) => return,
+        None | Some(Damage::FlipParams(_) | Damage::CutParams(_) | Damage::Early(_)) => return,
         Some(Damage::Flip(bit)) => flip(outgoing.fdt().bytes(), *bit),
         Some(Damage::FlipBlob(name, bit)) => {
             if let Some(blob) = outgoing.blob(name) {

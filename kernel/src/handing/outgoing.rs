@@ -1,7 +1,7 @@
 //! The old kernel's side: freeze, describe, seal, go.
 
 use super::{Member, damage, directory, generation};
-use crate::memory;
+use crate::memory::{self, IrqMutex};
 use crate::{boot, events};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -10,7 +10,7 @@ use handover::error::Error;
 use handover::fdt::{self, Root, Subsystem as FdtSubsystem};
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
-use handover::state::{STREAM_OVERHEAD, StreamWriter};
+use handover::state::{Descriptions, STREAM_OVERHEAD, StreamReader, StreamWriter};
 use handover::subsystem::Frozen;
 use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::params::Extent;
@@ -36,11 +36,21 @@ impl Blob {
         Ok(blob)
     }
 
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    /// All of its pages.
+    fn room(&mut self) -> &mut [u8] {
         // SAFETY: the block is this value's alone, and the direct map covers it.
         unsafe {
-            core::slice::from_raw_parts_mut((DIRECT_MAP + self.page.pa) as *mut u8, self.size)
+            core::slice::from_raw_parts_mut(
+                (DIRECT_MAP + self.page.pa) as *mut u8,
+                self.page.size() as usize,
+            )
         }
+    }
+
+    /// What of it is used.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        let size = self.size;
+        &mut self.room()[..size]
     }
 
     /// Makes it end earlier.
@@ -63,8 +73,41 @@ impl Drop for Blob {
 struct Part {
     name: &'static str,
     blob: Blob,
+    /// What its stream begins with.
+    descriptions: Descriptions,
     /// Whose it is, if it is described again at the end.
     late: Option<&'static Member>,
+}
+
+/// What can be had ready for a handover before there is one: blobs as large as their streams are now, or larger, and the
+/// descriptions, which do not change.
+static AHEAD: IrqMutex<Vec<(&'static str, Blob, Descriptions)>> = IrqMutex::new(Vec::new());
+
+/// Gets that ready, in place of what was before. It is no error where it cannot be had: [`prepare`] does without.
+pub fn prepare_ahead() {
+    forget_ahead();
+    let Ok(rehearsed) = prepare_with(boot::cmdline().0, Vec::new(), |_| {}) else {
+        return;
+    };
+    let mut ahead = Vec::new();
+    for mut part in rehearsed.parts {
+        let Ok(stream) = StreamReader::new(part.blob.bytes()) else {
+            continue;
+        };
+        let descriptions = stream.descriptions();
+        // Some room to grow, without work at the end.
+        let size = part.blob.size + part.blob.size / 4;
+        if let Ok(blob) = Blob::new(size) {
+            ahead.push((part.name, blob, descriptions));
+        }
+    }
+    *AHEAD.lock() = ahead;
+}
+
+/// Gives that back.
+pub fn forget_ahead() {
+    // Dropped after the lock is free.
+    let _before = core::mem::take(&mut *AHEAD.lock());
 }
 
 /// A handover, ready but for its last words. Dropping it thaws everybody: the kexec did not happen.
@@ -79,10 +122,17 @@ pub struct Outgoing {
 /// # Errors
 /// A sentence that names who said no, or what there was no memory for; everybody goes on then.
 pub fn prepare(cmdline: &str) -> Result<Outgoing, String> {
-    prepare_with(cmdline, |phase| events::kexec_phase(generation(), phase))
+    let ahead = core::mem::take(&mut *AHEAD.lock());
+    prepare_with(cmdline, ahead, |phase| {
+        events::kexec_phase(generation(), phase)
+    })
 }
 
-fn prepare_with(cmdline: &str, phase: impl Fn(&str)) -> Result<Outgoing, String> {
+fn prepare_with(
+    cmdline: &str,
+    mut ahead: Vec<(&'static str, Blob, Descriptions)>,
+    phase: impl Fn(&str),
+) -> Result<Outgoing, String> {
     let directory = directory().map_err(|error| error.to_string())?;
     phase("freeze");
     let frozen = directory.freeze().map_err(|no| no.to_string())?;
@@ -96,14 +146,13 @@ fn prepare_with(cmdline: &str, phase: impl Fn(&str)) -> Result<Outgoing, String>
     parts.push(Part {
         name: metadata::NAME,
         blob,
+        descriptions: Descriptions::default(),
         late: None,
     });
     for subsystem in frozen.subsystems() {
-        let name = subsystem.name();
-        let mut blob = Blob::new(STREAM_OVERHEAD + subsystem.size())?;
-        describe(subsystem, blob.bytes()).map_err(|e| alloc::format!("{name}: {e}"))?;
-        let late = subsystem.late().then_some(subsystem);
-        parts.push(Part { name, blob, late });
+        let ready = ahead.iter().position(|(n, ..)| *n == subsystem.name());
+        let ready = ready.map(|at| ahead.swap_remove(at));
+        parts.push(part(subsystem, ready)?);
     }
     let root = Root {
         map_root: memory::with_preserved(|map| Ok(map.root()))?,
@@ -124,10 +173,48 @@ fn prepare_with(cmdline: &str, phase: impl Fn(&str)) -> Result<Outgoing, String>
     Ok(Outgoing { fdt, parts, frozen })
 }
 
-fn describe(subsystem: &Member, out: &mut [u8]) -> Result<usize, Error> {
-    let mut stream = StreamWriter::new(out);
-    subsystem.describe(&mut stream)?;
-    stream.finish()
+/// A subsystem's part, in the blob that was ready for it if it fits there.
+fn part(
+    subsystem: &'static Member,
+    ready: Option<(&'static str, Blob, Descriptions)>,
+) -> Result<Part, String> {
+    let name = subsystem.name();
+    let failed = |error: Error| alloc::format!("{name}: {error}");
+    let mut part = match ready {
+        Some((_, blob, descriptions)) => Part {
+            name,
+            blob,
+            descriptions,
+            late: None,
+        },
+        None => Part {
+            name,
+            blob: Blob::new(STREAM_OVERHEAD + subsystem.size())?,
+            descriptions: Descriptions::default(),
+            late: None,
+        },
+    };
+    match part.describe(subsystem) {
+        Ok(()) => {}
+        // It has grown since.
+        Err(Error::StreamRoom { .. }) => {
+            part.blob = Blob::new(STREAM_OVERHEAD + subsystem.size() + part.descriptions.len())?;
+            part.describe(subsystem).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    part.late = subsystem.late().then_some(subsystem);
+    Ok(part)
+}
+
+impl Part {
+    /// Writes the stream. No allocation.
+    fn describe(&mut self, subsystem: &Member) -> Result<(), Error> {
+        let mut stream = StreamWriter::with_descriptions(self.blob.room(), &self.descriptions);
+        subsystem.describe(&mut stream)?;
+        self.blob.size = stream.finish()?;
+        Ok(())
+    }
 }
 
 impl Outgoing {
@@ -140,7 +227,7 @@ impl Outgoing {
             };
             // The stream has the size of the first time, when it did fit. Should it not, its checksum below is that of
             // what is there, the successor finds an unfinished stream, says so, and starts that subsystem cold.
-            let _ = describe(subsystem, part.blob.bytes());
+            let _ = part.describe(subsystem);
             let (size, crc32) = (part.blob.size as u64, crc32fast::hash(part.blob.bytes()));
             let _ = fdt::set_subsystem(self.fdt.bytes(), part.name, size, crc32);
         }
@@ -179,7 +266,7 @@ impl Outgoing {
 /// # Errors
 /// As [`prepare`].
 pub fn rehearse() -> Result<Box<[u8]>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, |_| {})?;
+    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
     Ok(outgoing.fdt.bytes().to_vec().into_boxed_slice())
 }
 
@@ -188,7 +275,7 @@ pub fn rehearse() -> Result<Box<[u8]>, String> {
 /// # Errors
 /// As [`prepare`].
 pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, |_| {})?;
+    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
     let parts = outgoing.parts.iter_mut();
     Ok(parts
         .map(|part| (part.name.into(), part.blob.bytes().to_vec()))

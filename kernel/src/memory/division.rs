@@ -163,27 +163,34 @@ pub fn needed_by_a_crossing(early: u64) -> u64 {
 fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<PhysRange> {
     let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
     let needed = needed_by_a_crossing(early);
-    let default = ScratchSize::Bytes((total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST));
-    let size = match boot::cmdline().value("kho_scratch").map(ScratchSize::parse) {
-        Some(Ok(size)) => size,
+    let default_bytes = (total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST);
+    let default_kib = default_bytes >> 10;
+    let default = ScratchSize::Bytes(default_bytes);
+    let asked = boot::cmdline().value("kho_scratch").map(ScratchSize::parse);
+    let asked = asked.map(|size| size.and_then(|size| size.plan(usable, needed, &[])));
+    let is_default = !matches!(asked, Some(Ok(_)));
+    let planned = match asked {
+        Some(Ok(planned)) => Ok(planned),
         Some(Err(error)) => {
-            crate::warning!("kho_scratch: {error}; the default is taken");
-            default
+            crate::warning!("kho_scratch: {error}; the default of {default_kib} KiB is tried");
+            default.plan(usable, needed, &[])
         }
-        None => default,
+        None => default.plan(usable, needed, &[]),
     };
-    let planned = size.plan(usable, needed, &[]).or_else(|error| {
-        crate::warning!("kho_scratch: {error}; the default is taken");
-        default.plan(usable, needed, &[])
-    });
     let scratch = planned.unwrap_or_else(|error| {
-        crate::warning!("handover: {error}; this kernel runs without scratch and cannot kexec");
+        crate::warning!(
+            "scratch: the default of {default_kib} KiB cannot be had: {error}; this kernel runs without scratch and cannot kexec"
+        );
         Vec::new()
     });
     let planned: u64 = scratch.iter().map(|r| r.end - r.start).sum();
     if !scratch.is_empty() && planned < needed {
+        let whose = match is_default {
+            true => "scratch: the default of",
+            false => "kho_scratch:",
+        };
         crate::warning!(
-            "kho_scratch: {} KiB are less than the {} KiB that two kernels need; a later `kexec -l` may be refused",
+            "{whose} {} KiB is less than the {} KiB that two kernels need; a later `kexec -l` may be refused",
             planned >> 10,
             needed >> 10
         );

@@ -1,6 +1,7 @@
 //! The heap: `linked_list_allocator` over virtual memory that grows page by page as it is needed.
 
 use super::{IrqMutex, map_pages, table_page};
+use crate::boot::early;
 use crate::boot::paging::Rights;
 use crate::events;
 use core::alloc::{GlobalAlloc, Layout};
@@ -9,7 +10,7 @@ use kernel::layout::{HEAP, HEAP_MAX, PAGE, align_up};
 use linked_list_allocator::Heap;
 
 /// What the heap has before the frame allocator is there: a start allocates about a fifth of it.
-const FIRST: u64 = 1 << 20;
+pub const FIRST: u64 = 1 << 20;
 /// It grows by at least this much.
 const STEP: u64 = 1 << 20;
 
@@ -37,8 +38,12 @@ impl KernelHeap {
             return None;
         }
         while self.mapped < size {
-            let page = table_page()?;
-            map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok()?;
+            let mapped = table_page()
+                .and_then(|page| map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok());
+            if mapped.is_none() {
+                early::miss((size - self.mapped) / PAGE);
+                return None;
+            }
             self.mapped += PAGE;
         }
         Some(())
@@ -58,9 +63,14 @@ impl KernelHeap {
 pub fn init() {
     let mut global = GLOBAL.0.lock();
     if global.map_to(FIRST).is_none() {
-        crate::power::reset_with(format_args!(
-            "baton: no memory for the first {FIRST} bytes of heap; the machine is reset"
-        ));
+        match early::shortage() {
+            Some(shortage) => {
+                crate::power::reset_with(format_args!("baton: {shortage}; the machine is reset"))
+            }
+            None => crate::power::reset_with(format_args!(
+                "baton: no memory for the first {FIRST} bytes of heap; the machine is reset"
+            )),
+        }
     }
     // SAFETY: mapped just now, and used by nothing else.
     unsafe { global.heap.init(HEAP as *mut u8, FIRST as usize) };

@@ -8,7 +8,7 @@ mod division;
 mod heap;
 mod lock;
 
-pub use heap::{heap_use, init as init_heap};
+pub use heap::{FIRST as FIRST_HEAP, heap_use, init as init_heap};
 pub use lock::{IrqMutex, without_interrupts};
 
 use crate::boot::paging::{MapError, Rights, Tables};

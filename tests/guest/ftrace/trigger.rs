@@ -166,13 +166,31 @@ fn histograms_count() {
         "{text}"
     );
     // trigger-hist-mod.tc
-    set(&mut guest, "hist:keys=common_pid.execname");
-    guest.ok("pwd");
+    for (keys, shown) in [
+        (
+            "common_pid.execname",
+            "{ common_pid: console         [         1] }",
+        ),
+        ("common_pid.hex", "{ common_pid: 1 }"),
+        ("common_pid.log2", "{ common_pid: ~ 2^0  }"),
+        ("common_pid.buckets=4", "{ common_pid: ~ 0-3 }"),
+    ] {
+        set(&mut guest, &format!("hist:keys={keys}"));
+        guest.ok("pwd");
+        let text = guest.ok(&format!("cat {EVENT}/hist"));
+        assert!(text.contains(shown), "{keys}: {text}");
+    }
+    guest.ok(&format!("echo 'hist:keys=ip.sym' > {PRINT}/trigger"));
+    guest.ok("echo hello > trace_marker");
+    let text = guest.ok(&format!("cat {PRINT}/hist"));
+    // A name, not an address.
+    let named = text.split_once("{ ip: [ffffffff8").map(|(_, rest)| rest);
+    let name = named.and_then(|rest| rest.split_once("] ")?.1.split(' ').next());
     assert!(
-        guest
-            .ok(&format!("cat {EVENT}/hist"))
-            .contains("{ common_pid: ")
+        name.is_some_and(|name| name.contains("marker_ip")),
+        "{text}"
     );
+    guest.ok(&format!("> {PRINT}/trigger"));
     // trigger-multihist.tc
     guest.ok(&format!("echo 'hist:keys=line' >> {EVENT}/trigger"));
     guest.ok("pwd");

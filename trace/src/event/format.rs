@@ -414,8 +414,58 @@ impl Write for Short {
 
 /// Writes a record of a declared event, after its `name: `.
 pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
-    let mut rest = desc.print.format;
     let mut args = desc.print.args.iter();
+    let mut next = || {
+        let arg = args.next()?;
+        Some(Shown {
+            field: find(desc, arg.field)?.element(arg.index),
+            minus: arg.minus.and_then(|name| find(desc, name)),
+            mask: arg.mask,
+            shift: arg.shift,
+            choice: arg.choice,
+            none: arg.none,
+            symbols: arg.symbols,
+            flags: arg.flags,
+        })
+    };
+    write_printed(desc.print.format, &mut next, payload, out)
+}
+
+/// An argument of a print format as printing sees it, of a declared event or of a saved one: an [`Arg`] with its fields looked up.
+pub(super) struct Shown<'a, S> {
+    pub field: View<'a>,
+    pub minus: Option<View<'a>>,
+    pub mask: Option<u64>,
+    pub shift: Option<u32>,
+    pub choice: Option<(&'a str, &'a str)>,
+    pub none: Option<&'a str>,
+    pub symbols: &'a [(u64, S)],
+    pub flags: &'a [(u64, S)],
+}
+
+impl View<'_> {
+    /// An array's element, which is an integer of its own.
+    pub(super) fn element(self, index: Option<usize>) -> Self {
+        match (index, self.kind) {
+            (Some(index), Kind::Array(each)) => View {
+                offset: self.offset.saturating_add(index.saturating_mul(each)),
+                size: each,
+                kind: Kind::Int,
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
+/// Writes a record by a format string, of which `next` gives the arguments one after another.
+pub(super) fn write_printed<'a, S: AsRef<str> + 'a>(
+    format: &str,
+    next: &mut dyn FnMut() -> Option<Shown<'a, S>>,
+    payload: &[u8],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mut rest = format;
     while let Some(at) = rest.find('%') {
         out.write_str(&rest[..at])?;
         let (spec, after) = Spec::parse(&rest[at + 1..]);
@@ -424,43 +474,26 @@ pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write)
             out.write_char('%')?;
             continue;
         }
-        let shown = args
-            .next()
-            .and_then(|arg| Some((arg, find(desc, arg.field)?)));
-        if let Some((arg, field)) = shown {
-            let minus = arg.minus.and_then(|name| find(desc, name));
-            write_arg(out, &spec, arg, &element(arg, field), minus, payload)?;
+        if let Some(arg) = next() {
+            write_arg(out, &spec, &arg, payload)?;
         }
     }
     out.write_str(rest)
 }
 
-/// The field that an argument shows: an array's element is an integer of its own.
-fn element(arg: &Arg, field: View<'static>) -> View<'static> {
-    match (arg.index, field.kind) {
-        (Some(index), Kind::Array(each)) => View {
-            offset: field.offset + index * each,
-            size: each,
-            kind: Kind::Int,
-            ..field
-        },
-        _ => field,
-    }
-}
-
-fn write_arg(
+fn write_arg<S: AsRef<str>>(
     out: &mut dyn Write,
     spec: &Spec,
-    arg: &Arg,
-    field: &View<'_>,
-    minus: Option<View<'_>>,
+    arg: &Shown<'_, S>,
     payload: &[u8],
 ) -> fmt::Result {
     let overflow = |out: &mut dyn Write| out.write_str("<OVERFLOW>");
+    let field = &arg.field;
     match field.kind {
         Kind::Int => {
             let int = |f: &View<'_>| int_at(payload, f.offset, f.size, f.signed);
-            let (Some(mut value), Some(less)) = (int(field), minus.map_or(Some(0), |f| int(&f)))
+            let (Some(mut value), Some(less)) =
+                (int(field), arg.minus.as_ref().map_or(Some(0), int))
             else {
                 return overflow(out);
             };
@@ -476,12 +509,9 @@ fn write_arg(
             }
             if !arg.symbols.is_empty() {
                 let unsigned = mask(value, field);
-                return match arg
-                    .symbols
-                    .iter()
-                    .find(|(v, _)| *v == value || *v == unsigned)
-                {
-                    Some((_, symbol)) => spec.text(out, symbol.as_bytes()),
+                let mut symbols = arg.symbols.iter();
+                return match symbols.find(|(v, _)| *v == value || *v == unsigned) {
+                    Some((_, symbol)) => spec.text(out, symbol.as_ref().as_bytes()),
                     None => write!(out, "0x{unsigned:x}"),
                 };
             }
@@ -509,11 +539,15 @@ fn write_arg(
 }
 
 /// Names of bits, joined: `trace_print_flags_seq` in `trace_output.c`.
-fn write_bits(out: &mut dyn Write, mut value: u64, names: &[(u64, &str)]) -> fmt::Result {
+fn write_bits<S: AsRef<str>>(
+    out: &mut dyn Write,
+    mut value: u64,
+    names: &[(u64, S)],
+) -> fmt::Result {
     let mut first = true;
     for (bits, name) in names {
         if value & bits == *bits && *bits != 0 {
-            write!(out, "{}{name}", if first { "" } else { "|" })?;
+            write!(out, "{}{}", if first { "" } else { "|" }, name.as_ref())?;
             first = false;
             value &= !bits;
         }

@@ -13,6 +13,7 @@
 pub mod complaint;
 mod field;
 pub mod filter;
+mod foreign;
 mod format;
 pub mod hist;
 mod macros;
@@ -25,6 +26,7 @@ pub use field::{
     Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
     ULong, ULongs, arg,
 };
+pub(crate) use foreign::write_foreign;
 pub(crate) use format::{
     write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
 };

@@ -6,7 +6,7 @@
 //! - a write that is refused has changed nothing (Linux: a truncating write to `set_event` has already cleared it, and the words
 //!   before the wrong one have taken effect);
 //! - `trace_marker` makes one event of each line, and of each 1024 bytes of a longer line, so that nothing is cut off;
-//! - of Linux's options there are those that have something to change here ([`TraceOption`](crate::options::TraceOption));
+//! - of Linux's options there are those that have something to change here ([`TraceOption`]);
 //! - `trace_pipe_raw` ends as `trace_pipe` does ([`pipe`]).
 //!
 //! | module | files |

@@ -221,7 +221,9 @@ impl Field {
             if i > 0 {
                 out.write_char(',')?;
             }
-            match record.unsigned(at + i * each, each) {
+            // The first is at `at`; what overflows is beyond the record.
+            let place = i.checked_mul(each).and_then(|i| at.checked_add(i));
+            match place.and_then(|at| record.unsigned(at, each)) {
                 Some(value) => write!(out, "0x{value:x}")?,
                 None => {
                     out.write_char('?')?;

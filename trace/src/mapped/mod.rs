@@ -116,37 +116,51 @@ impl<'m> Record<'m> {
         self.0.is_empty()
     }
 
+    /// The four bytes from `at / 4 * 4` on.
+    fn word(&self, at: usize) -> Option<[u8; 4]> {
+        let word = self.0.get(at / 4)?.load(Ordering::Relaxed);
+        Some(word.to_ne_bytes())
+    }
+
     /// The byte at `at`.
     pub fn byte(&self, at: usize) -> Option<u8> {
-        let word = self.0.get(at / 4)?.load(Ordering::Relaxed);
-        word.to_ne_bytes().get(at % 4).copied()
+        self.word(at)?.get(at % 4).copied()
     }
 
     /// The unsigned integer of `size` bytes (1, 2, 4 or 8) at `at`.
     pub fn unsigned(&self, at: usize, size: usize) -> Option<u64> {
-        let byte = |i: usize| self.byte(at.checked_add(i)?);
-        match size {
-            1 => byte(0).map(u64::from),
-            2 => Some(u64::from(u16::from_ne_bytes([byte(0)?, byte(1)?]))),
-            4 | 8 => {
-                let mut bytes = [0; 8];
-                for (i, place) in bytes[..size].iter_mut().enumerate() {
-                    *place = byte(i)?;
-                }
-                let [a, b, c, d, ..] = bytes;
-                Some(match size {
-                    4 => u64::from(u32::from_ne_bytes([a, b, c, d])),
-                    _ => u64::from_ne_bytes(bytes),
-                })
-            }
-            _ => None,
+        if !matches!(size, 1 | 2 | 4 | 8) {
+            return None;
         }
+        // A field lies within a word, or begins with one.
+        let mut bytes = [0; 8];
+        let within = at % 4;
+        if within + size <= 4 || within == 0 {
+            bytes[..4].copy_from_slice(&self.word(at)?);
+            if size > 4 {
+                bytes[4..].copy_from_slice(&self.word(at.checked_add(4)?)?);
+            }
+            bytes.rotate_left(within);
+        } else {
+            for (i, place) in bytes.iter_mut().enumerate().take(size) {
+                *place = self.byte(at.checked_add(i)?)?;
+            }
+        }
+        let [a, b, c, d, ..] = bytes;
+        Some(match size {
+            1 => u64::from(a),
+            2 => u64::from(u16::from_ne_bytes([a, b])),
+            4 => u64::from(u32::from_ne_bytes([a, b, c, d])),
+            8 => u64::from_ne_bytes(bytes),
+            _ => return None,
+        })
     }
 
     /// The signed integer of `size` bytes (1, 2, 4 or 8) at `at`.
     pub fn signed(&self, at: usize, size: usize) -> Option<i64> {
+        // `unsigned` knows no other sizes.
         let value = self.unsigned(at, size)?;
-        let unused = 64 - 8 * u32::try_from(size).ok()?;
+        let unused = 64 - 8 * size as u32;
         Some(((value << unused) as i64) >> unused)
     }
 }
@@ -336,5 +350,42 @@ fn load(page: &[fixed::AtomicU64]) -> Result<Meta, MappedError> {
     match meta.meta_struct_len as usize {
         len if len >= META_LEN => Ok(meta),
         _ => Err(MappedError::MetaLen(meta.meta_struct_len)),
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    /// Of every size, at every offset, and beyond the end.
+    #[test]
+    fn integers_are_read_wherever_they_stand() {
+        let bytes: [u8; 16] = core::array::from_fn(|i| (i as u8).wrapping_mul(37) ^ 0x80);
+        let words: [AtomicU32; 4] = core::array::from_fn(|i| {
+            let word = [0, 1, 2, 3].map(|n| bytes[4 * i + n]);
+            AtomicU32::new(u32::from_ne_bytes(word))
+        });
+        let record = Record::new(&words);
+        assert_eq!((record.len(), record.is_empty()), (16, false));
+        for at in (0..20).chain([usize::MAX - 7, usize::MAX - 3, usize::MAX]) {
+            for size in (0..20).chain([usize::MAX - 1, usize::MAX]) {
+                let there = at.checked_add(size).and_then(|end| bytes.get(at..end));
+                let expected = there.filter(|_| [1, 2, 4, 8].contains(&size)).map(|there| {
+                    let there: std::vec::Vec<u8> = match cfg!(target_endian = "little") {
+                        true => there.iter().rev().copied().collect(),
+                        false => there.to_vec(),
+                    };
+                    there.iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
+                });
+                assert_eq!(record.unsigned(at, size), expected, "{size} at {at}");
+                let signed = expected.map(|n| match size {
+                    1 => i64::from(n as i8),
+                    2 => i64::from(n as i16),
+                    4 => i64::from(n as i32),
+                    _ => n as i64,
+                });
+                assert_eq!(record.signed(at, size), signed, "{size} at {at}");
+            }
+        }
     }
 }

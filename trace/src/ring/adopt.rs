@@ -3,7 +3,7 @@
 use super::link::MAX_COUNT;
 use super::reshape::{Adopted, Shape, relink, reserved};
 use super::subbuf::{self, Room, SubBuf};
-use super::{BufPage, CpuBuffer, MIN_PAGES, Ring};
+use super::{BufPage, CpuBuffer, MIN_PAGES, Ring, TURNED_AWAY_MASK};
 use crate::error::TraceError;
 use crate::page::{self, Cursor, HEADER_SIZE, Missed};
 use crate::platform::Platform;
@@ -34,6 +34,8 @@ pub struct Plan<P: Platform> {
     gaps: Vec<(u64, Missed)>,
     /// What was lost before the reader page and not told yet.
     untold: Missed,
+    /// What a full ring refused after the last page.
+    turned_away: u64,
     found: Adopted,
 }
 
@@ -139,10 +141,20 @@ impl<P: Platform> Plan<P> {
             .filter(|content| content.is_none())
             .count();
         found.damaged_pages = holes as u64;
-        let mut gaps = reserved(holes + shape.gaps.len())?;
+        let mut gaps = reserved(holes + count)?;
         let mut pages = reserved::<BufPage>(count + 1)?;
         let mut empty = reserved::<BufPage>(count)?;
         let mut hole = false;
+        // What is told to be missing, by position: up to that of the page that will be begun next.
+        let mut told = reserved::<Missed>(shape.used as usize + 2)?;
+        told.resize(shape.used as usize + 2, Missed::None);
+        for gap in &shape.gaps {
+            if let Some(told) = told.get_mut(gap.position as usize) {
+                *told = told.plus(missed(gap.lost));
+            }
+        }
+        let untold = told[0];
+        let mut lost = Missed::None;
         let mut used = 0;
         let mut stamp = 0;
         let mut oldest = None;
@@ -161,7 +173,13 @@ impl<P: Platform> Plan<P> {
             if position == 0 {
                 hole = content.is_none();
                 pages.push(page);
-            } else if content.is_some() {
+                continue;
+            }
+            // What is missing before a damaged page is missing before the next one.
+            if position <= shape.used as usize {
+                lost = lost.plus(told[position]);
+            }
+            if content.is_some() {
                 used += 1;
                 if hole {
                     let lost = match (holes, found.lost_events) {
@@ -170,12 +188,8 @@ impl<P: Platform> Plan<P> {
                     };
                     gaps.push((used as u64, lost));
                 }
-                for gap in shape
-                    .gaps
-                    .iter()
-                    .filter(|gap| gap.position as usize == position)
-                {
-                    gaps.push((used as u64, missed(gap.lost)));
+                if lost != Missed::None {
+                    gaps.push((used as u64, core::mem::take(&mut lost)));
                 }
                 hole = false;
                 pages.push(page);
@@ -185,8 +199,12 @@ impl<P: Platform> Plan<P> {
             }
         }
         pages.append(&mut empty);
-        let untold = shape.gaps.iter().filter(|gap| gap.position == 0);
-        let untold = untold.fold(Missed::None, |sum, gap| sum.plus(missed(gap.lost)));
+        // Also where the last pages are damaged, or no page is begun yet.
+        let turned_away = match lost.plus(told[shape.used as usize + 1]) {
+            Missed::Count(n) if n > TURNED_AWAY_MASK => return Err(number("events refused", n)),
+            Missed::Count(n) => n,
+            Missed::None | Missed::Unknown => 0,
+        };
         Ok(Plan {
             platform,
             order,
@@ -200,6 +218,7 @@ impl<P: Platform> Plan<P> {
             reader_events,
             gaps,
             untold,
+            turned_away,
             found,
         })
     }
@@ -252,6 +271,7 @@ impl<P: Platform> Plan<P> {
         buffer.overrun.set(shape.overrun + lost);
         buffer.commit_overrun.set(shape.commit_overrun);
         buffer.dropped.set(shape.dropped);
+        buffer.turned_away.set(self.turned_away);
         buffer.pages_lost.set(shape.pages_lost);
         buffer.pages_touched.set(shape.pages_touched);
         buffer.set_floor(self.stamp.max(floor));

@@ -1,7 +1,7 @@
 //! Ending a write: commit, discard.
 
 use super::reserve::Slot;
-use super::{BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, Ring};
+use super::{BufPage, CONTEXTS, COUNT_MASK, CpuBuffer, Ring, missing};
 use crate::page::{self, EVENT_HEADER_SIZE};
 use crate::platform::Platform;
 use crate::sync::Ordering;
@@ -16,10 +16,11 @@ impl<P: Platform> CpuBuffer<P> {
             && ring.commit.load(Ordering::Relaxed) == index
             && ring.tail.load(Ordering::Relaxed) == index
         {
+            let word = page.buf.commit_word();
             self.platform.may_interrupt();
             let written = page.written() as u64;
             self.platform.may_interrupt();
-            page.buf.commit_word().store(written, Ordering::Release);
+            word.store(written, Ordering::Release);
             // Should a write have come since `now`, its commit was left to us.
             if self.try_leave(now, bit) {
                 return;
@@ -87,15 +88,19 @@ impl<P: Platform> CpuBuffer<P> {
         self.end_slow(ring, bit);
     }
 
-    /// Makes the stamps different: `write_stamp` the later of both and `more`, the other one 0.
-    fn part_stamps(&self, more: u64) {
-        let before = self.before_stamp.get();
-        self.platform.may_interrupt();
-        self.before_stamp.set(0);
-        self.barrier();
-        let after = self.write_stamp.get();
-        self.platform.may_interrupt();
-        self.write_stamp.set(before.max(after).saturating_add(more));
+    /// Makes the stamps different: `before_stamp` one unit later than both. By an exchange, so that the time of an interrupt's write is not
+    /// lost; and there, since a write below, which goes on later, may set `write_stamp` back to its own time.
+    fn part_stamps(&self) {
+        loop {
+            let before = self.before_stamp.get();
+            self.barrier();
+            let after = self.write_stamp.get();
+            self.barrier();
+            let later = before.max(after).saturating_add(1);
+            if self.before_stamp.cmpxchg(before, later) {
+                return;
+            }
+        }
     }
 
     fn take_back(&self, ring: &Ring, slot: Slot<'_>, size: usize) {
@@ -105,10 +110,15 @@ impl<P: Platform> CpuBuffer<P> {
         let end = slot.event + size;
         let write = page.write.get();
         self.platform.may_interrupt();
-        if (write & COUNT_MASK) as usize == end && ring.tail.load(Ordering::Relaxed) == slot.index {
+        // Where an event was refused since the page was begun, none may follow on it (I11); who refuses one from here on changes
+        // `write`.
+        if (write & COUNT_MASK) as usize == end
+            && ring.tail.load(Ordering::Relaxed) == slot.index
+            && missing(page.turned_away.get(), self.turned_away.get()) == 0
+        {
             // Ours is the last: give the bytes back. `write_stamp` is of an event that is gone; with the stamps made
             // different first, the next event, and one that comes in between, takes an absolute stamp.
-            self.part_stamps(0);
+            self.part_stamps();
             self.platform.may_interrupt();
             let taken = (end - slot.start) as u64;
             if page.write.cmpxchg(write, write - taken) {
@@ -122,7 +132,7 @@ impl<P: Platform> CpuBuffer<P> {
             // Zero would make it the end of the page. So one unit of time goes by here for who decodes the page, and has to
             // for who writes on; with the stamps made different first, whoever comes next takes an absolute one.
             delta = 1;
-            self.part_stamps(1);
+            self.part_stamps();
             self.platform.may_interrupt();
         }
         words[slot.event / 4 + 1].store((size - EVENT_HEADER_SIZE) as u32, Ordering::Relaxed);

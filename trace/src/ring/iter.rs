@@ -1,7 +1,7 @@
 //! An iterator that only looks: it copies page by page, and consumes nothing.
 
 use super::read::HEAD_TRIES;
-use super::{CpuBuffer, Reader, Ring};
+use super::{CpuBuffer, Reader, Ring, missing};
 use crate::error::TraceError;
 use crate::page::{Cursor, Event, Missed};
 use crate::platform::Platform;
@@ -48,6 +48,7 @@ impl<P: Platform> CpuBuffer<P> {
             next_index: 0,
             last_seq: 0,
             last_commit: 0,
+            turned_away: None,
             passed: None,
             pages_read: 0,
             newest: 0,
@@ -98,6 +99,8 @@ pub struct CpuIter<'b, P: Platform> {
     /// The commit page when the iterator was made, and its committed bytes: where to stop.
     last_seq: u64,
     last_commit: usize,
+    /// That of the page before, once there is one (I11).
+    turned_away: Option<u64>,
     /// Events that ever stood before the page to read next, where known: tells how many were lost if it is gone.
     passed: Option<u64>,
     /// Pages consumed by others when the iterator was made: what they take meanwhile is not lost.
@@ -238,6 +241,7 @@ impl<P: Platform> CpuIter<'_, P> {
         }
         page.buf.copy_data(ring.room, commit, &mut self.data);
         let next = ring.next(index);
+        let turned_away = page.turned_away.get();
         fence(Ordering::Acquire);
         if page.seq.load(Ordering::Relaxed) != want {
             // Overwritten meanwhile (I2): what was copied is worth nothing.
@@ -247,6 +251,12 @@ impl<P: Platform> CpuIter<'_, P> {
         }
         self.len = commit;
         self.cursor = Cursor::new(stamp);
+        // As with overwritten ones, what is missing before the first page is not told to one who only looks.
+        let before = self.turned_away.replace(turned_away);
+        match before.map_or(0, |before| missing(before, turned_away)) {
+            0 => {}
+            n => self.lost = self.lost.plus(Missed::Count(n)),
+        }
         // What was consumed before the iterator came to its first event is not shown; what is consumed while it goes on is.
         if !self.started && index == reader.page {
             self.passed = Some(reader.last_overrun + reader.read_events);

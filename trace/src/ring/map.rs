@@ -268,7 +268,12 @@ impl<P: Platform> CpuBuffer<P> {
         let size = subbuf::bytes(ring.order) as u32;
         // Whatever is counted as lost or read was counted as committed before.
         let overrun = self.lost(reader);
-        let shown = mapping.shown == Some(reader.pages_read);
+        // Emptied to be given back, while a writer moved the head away again and again: it is the reader page still, of no events.
+        let emptied = ring
+            .pages
+            .get(reader.page)
+            .is_none_or(|page| page.buf.commit() < reader.read);
+        let shown = mapping.shown == Some(reader.pages_read) && !emptied;
         mapping.page.store(&Meta {
             meta_page_size: size,
             meta_struct_len: META_LEN as u32,
@@ -281,7 +286,7 @@ impl<P: Platform> CpuBuffer<P> {
                     _ => 0,
                 },
                 id: mapping.ids.get(reader.page).copied().unwrap_or(0),
-                read: reader.read as u32,
+                read: if emptied { 0 } else { reader.read as u32 },
             },
             flags: 0,
             overrun,

@@ -34,7 +34,9 @@
 //! read in part, or of the committed part of one that is still written to, with a time stamp that its first delta counts from.
 //! Losses come right before the first event behind them: as [`Missed`](crate::page::Missed) with the event, or in the raw page's
 //! commit word, bit 31, with their number after the data (bit 30) where 8 bytes are free there. A full buffer that does not
-//! overwrite loses nothing of what it holds; what it refuses is counted in `dropped_events`, and told nowhere else, as in Linux.
+//! overwrite loses nothing of what it holds; what it refuses is counted in `dropped_events`, and, unlike in Linux, told in its place
+//! too: before the first event that was written when there was room again (I11). So are events that were refused because interrupts had
+//! filled the ring (`commit_overrun`).
 //!
 //! # What changes the ring
 //!
@@ -54,7 +56,7 @@
 //! If not, the event gets an absolute stamp. An event that was itself interrupted before its reservation takes the time
 //! again, and the delta 0 if in doubt: the time of the event before it. So the decoded time never goes back. (Equal stamps can
 //! also be a coincidence, where a clock stands still while a write is interrupted twice: then times after it come out
-//! late by as much, until the next page.)
+//! late by as much, until the next page.) The reservation of an event that was interrupted may tell a later time than readers get.
 //!
 //! # What it costs
 //!
@@ -80,6 +82,13 @@
 //! instructions, 16 ns more. What is left beyond the floor is the number of instructions, of which the payload's stores are one
 //! for each 4 bytes, so that a reader may load each word while it is overwritten.
 //!
+//! # How it is tested
+//!
+//! `tests/model.rs` runs writers against readers, overwriting, resizes and snapshots under a model checker; `tests/nesting.rs` tries every
+//! interrupt at every step of a write ([`Platform::may_interrupt`]); `tests/property.rs` compares millions of operations with a queue. Each
+//! has its bound written down. `scripts/mutations.sh` breaks what these rest on, one thing at a time (`tests/mutations`), and tells
+//! whether a test finds it.
+//!
 //! # Invariants
 //!
 //! - **I1** Bytes of a page below its commit word do not change until the page is recycled (made the tail again).
@@ -98,6 +107,9 @@
 //! - **I10** The version in the link to the head page is the number of times that the head was moved. `pages_lost` reaches it
 //!   when all moves are done and counted (UPDATE taken away, `overrun` added to), so the reader swaps only when both are equal.
 //!   Of writers who interrupt each other in one move, the first sets HEAD; a link that has the new version already has had it.
+//! - **I11** Where an event was refused because the ring was full, the tail page is full to its end, so that the next event to be
+//!   written begins a page. A page's `turned_away` is the buffer's count of these events when the page was begun: the difference from one page
+//!   to the next is how many are missing between them.
 
 mod adopt;
 mod commit;
@@ -144,6 +156,17 @@ const CONTEXTS: u64 = 0x1f;
 /// One more write ever begun.
 const BEGUN_ONE: u64 = 0x100;
 
+/// The bits of `turned_away` that count; above them stands how often a page was begun, so that an exchange of the whole fails if one
+/// was. That number has more bits than a ring has pages, and they cannot all be begun within one write (I3).
+const TURNED_AWAY_MASK: u64 = BEGUN_PAGE_ONE - 1;
+const BEGUN_PAGE_ONE: u64 = 1 << 40;
+const _: () = assert!((link::MAX_COUNT as u64) < u64::MAX / BEGUN_PAGE_ONE);
+
+/// How many events were refused between two values of `turned_away`.
+fn missing(from: u64, to: u64) -> u64 {
+    to.wrapping_sub(from) & TURNED_AWAY_MASK
+}
+
 /// The smallest number of pages in the ring (beside the reader page).
 pub const MIN_PAGES: usize = 2;
 
@@ -153,7 +176,7 @@ pub const MAX_ORDER: u8 = 4;
 /// How often a bounded wait looks again before it gives up.
 const WAIT_LIMIT: u32 = 50_000_000;
 
-/// What a page of the buffer is, beside its memory: 56 bytes.
+/// What a page of the buffer is, beside its memory: 64 bytes.
 struct BufPage {
     /// A [`Link`] to the next page. The index changes under the reader lock only.
     next: AtomicU64,
@@ -165,6 +188,8 @@ struct BufPage {
     entries: LocalU64,
     /// See I2.
     seq: AtomicU64,
+    /// See I11.
+    turned_away: LocalU64,
     buf: SubBuf,
 }
 
@@ -176,6 +201,7 @@ impl BufPage {
             write: LocalU64::new(0),
             entries: LocalU64::new(0),
             seq: AtomicU64::new(0),
+            turned_away: LocalU64::new(0),
             buf,
         }
     }
@@ -244,6 +270,8 @@ struct Reader {
     head_hint: usize,
     /// `overrun` when the reader page was swapped out.
     last_overrun: u64,
+    /// `turned_away` of the reader page: what was refused up to there was told, or stands in `lost`.
+    last_turned_away: u64,
     /// Events of consumed pages that could not be read, for memory was overwritten. They count as overrun, but that counter
     /// is the writer's.
     spoilt: u64,
@@ -269,6 +297,7 @@ impl Reader {
             base: seq + 1,
             head_hint: 1,
             last_overrun: 0,
+            last_turned_away: 0,
             spoilt: 0,
             lost: page::Missed::None,
             gaps: Vec::new(),
@@ -351,6 +380,9 @@ pub struct CpuBuffer<P: Platform> {
     overrun: LocalU64,
     commit_overrun: LocalU64,
     dropped: LocalU64,
+    /// Events refused because the ring was full ([`TURNED_AWAY_MASK`]), since the buffer was last cleared or adopted; `dropped` or
+    /// `commit_overrun` counts them too. See I11.
+    turned_away: LocalU64,
     /// Events refused because the buffer was shut, since ever: counted outside of any write, so that nobody may set it.
     refused: LocalU64,
     /// How many of `refused` were added to `dropped`, or cleared. Written with the ring to oneself.
@@ -393,6 +425,7 @@ impl<P: Platform> CpuBuffer<P> {
             overrun: LocalU64::new(0),
             commit_overrun: LocalU64::new(0),
             dropped: LocalU64::new(0),
+            turned_away: LocalU64::new(0),
             refused: LocalU64::new(0),
             refused_told: AtomicU64::new(0),
             pages_lost: LocalU64::new(0),

@@ -1,7 +1,7 @@
 //! The readers' side: a consuming read.
 
 use super::link::{HEAD, Link};
-use super::{BufPage, CpuBuffer, Reader, Ring};
+use super::{BufPage, CpuBuffer, Reader, Ring, missing};
 use crate::error::TraceError;
 use crate::page::{Cursor, Missed};
 use crate::platform::Platform;
@@ -137,8 +137,12 @@ impl<P: Platform> CpuBuffer<P> {
             reader.read = 0;
             reader.page_read_events = 0;
             reader.pages_read += 1;
-            let lost = overrun.saturating_sub(reader.last_overrun);
+            // Its writer set this when it began the page (I11).
+            let turned_away = ring.pages[head].turned_away.get();
+            let lost = overrun.saturating_sub(reader.last_overrun)
+                + missing(reader.last_turned_away, turned_away);
             reader.last_overrun = overrun;
+            reader.last_turned_away = turned_away;
             if lost > 0 {
                 reader.lost = reader.lost.plus(Missed::Count(lost));
             }

@@ -2,7 +2,7 @@
 
 use super::link::{HEAD, Link, MAX_COUNT};
 use super::subbuf::{Room, SubBuf};
-use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring, map};
+use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring, map, missing};
 use crate::error::TraceError;
 use crate::local::LocalU64;
 use crate::page::Missed;
@@ -13,11 +13,12 @@ use alloc::vec::Vec;
 use handover::KState;
 use handover::page::PageRef;
 
-/// A loss inside a buffer that no counter tells: events are missing right before a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, KState)]
+/// A loss inside a buffer that `overrun` does not tell of: events are missing right before a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, KState)]
 #[kstate(nested)]
 pub struct Gap {
-    /// Position of the page: 0 the reader page, 1 the head page, and so on.
+    /// Position of the page: 0 the reader page, 1 the head page, and so on; one more than those in use for the page that will be
+    /// begun next.
     pub position: u32,
     /// How many are missing, 0 for none; `u64::MAX` where that is not known.
     pub lost: u64,
@@ -55,7 +56,7 @@ pub struct Shape {
     pub pages_touched: u64,
     /// `overrun` when the reader page was taken.
     pub last_overrun: u64,
-    /// Losses inside the buffer. Never grows but by adopting damaged pages.
+    /// Losses inside the buffer: what a full buffer refused, and what damaged pages have cost.
     pub gaps: Vec<Gap>,
     /// Whether a full buffer overwrites.
     pub overwrite: bool,
@@ -163,6 +164,7 @@ fn empty(ring: &Ring, seq: u64) {
 fn clear(page: &BufPage) {
     page.write.set(0);
     page.entries.set(0);
+    page.turned_away.set(0);
     page.buf.clear();
 }
 
@@ -231,12 +233,13 @@ impl<P: Platform> CpuBuffer<P> {
     }
 
     /// What a ring's writers count, and the stamps: whatever belongs to the ring and not to the CPU.
-    pub(super) fn counters(&self) -> [&LocalU64; 8] {
+    pub(super) fn counters(&self) -> [&LocalU64; 9] {
         [
             &self.committed,
             &self.overrun,
             &self.commit_overrun,
             &self.dropped,
+            &self.turned_away,
             &self.pages_lost,
             &self.pages_touched,
             &self.before_stamp,
@@ -370,6 +373,35 @@ impl<P: Platform> CpuBuffer<P> {
         });
     }
 
+    /// Calls `f` with each page's position before which a full ring has refused events, and how many (I11). While nobody writes.
+    fn refusals(&self, reader: &mut Reader, ring: &Ring, mut f: impl FnMut(u32, u64)) {
+        let commit = ring.commit.load(Ordering::Acquire);
+        let mut before = reader.last_turned_away;
+        let mut position = 1;
+        if commit != reader.page
+            && let Some((mut at, _)) = self.find_head(reader, ring)
+        {
+            for _ in 1..ring.pages.len() {
+                let turned_away = ring.pages[at].turned_away.get();
+                let missing = missing(before, turned_away);
+                if missing > 0 {
+                    f(position, missing);
+                }
+                before = turned_away;
+                position += 1;
+                if at == commit {
+                    break;
+                }
+                at = ring.next(at);
+            }
+        }
+        // Before the next page.
+        let missing = missing(before, self.turned_away.get());
+        if missing > 0 {
+            f(position, missing);
+        }
+    }
+
     /// Describes the buffer. Its lists have room for what [`describe`](Self::describe) will write later.
     ///
     /// # Errors
@@ -377,7 +409,13 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`], [`TraceError::Busy`].
     pub fn shape(&self) -> Result<Shape, TraceError> {
         let pages = self.pages();
-        let gaps = self.locked(|reader, _| reader.gaps.len() + 1);
+        // What was not told yet, what stands before the page that is begun next, and one such page that is begun before
+        // `describe` is called again: no second one, for a full ring stays full while nobody reads.
+        let gaps = self.locked(|reader, ring| {
+            let mut gaps = reader.gaps.len() + 3;
+            self.refusals(reader, ring, |_, _| gaps += 1);
+            gaps
+        });
         let mut shape = Shape {
             ring: reserved(pages)?,
             gaps: reserved(gaps)?,
@@ -417,31 +455,27 @@ impl<P: Platform> CpuBuffer<P> {
                 }
                 at = ring.next(at);
             }
-            // What was lost before the reader page and not told yet. Always there, so that the size stays.
-            let untold = match reader.lost {
-                Missed::None => 0,
-                Missed::Count(n) => n,
-                Missed::Unknown => u64::MAX,
+            let room = shape.gaps.capacity();
+            let gaps = &mut shape.gaps;
+            let mut put = |position, lost| {
+                if gaps.len() < room {
+                    gaps.push(Gap { position, lost });
+                } else if let Some(last) = gaps.last_mut() {
+                    last.lost = last.lost.saturating_add(lost);
+                }
             };
-            if shape.gaps.len() < shape.gaps.capacity() {
-                shape.gaps.push(Gap {
-                    position: 0,
-                    lost: untold,
-                });
-            }
+            // What was lost before the reader page and not told yet.
+            put(0, gap_size(reader.lost));
+            self.refusals(reader, ring, &mut put);
             let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
             for (seq, lost) in &reader.gaps {
                 let position = (seq + 1).saturating_sub(first);
-                if position <= u64::from(shape.used) && shape.gaps.len() < shape.gaps.capacity() {
-                    shape.gaps.push(Gap {
-                        position: position as u32,
-                        lost: match lost {
-                            Missed::Count(n) => *n,
-                            _ => u64::MAX,
-                        },
-                    });
+                if position <= u64::from(shape.used) {
+                    put(position as u32, gap_size(*lost));
                 }
             }
+            // So that the size stays.
+            shape.gaps.resize(room, Gap::default());
             shape.committed = self.committed.get();
             shape.overrun = self.lost(reader);
             shape.commit_overrun = self.commit_overrun.get();
@@ -454,6 +488,15 @@ impl<P: Platform> CpuBuffer<P> {
             shape.overwrite = self.overwrite.load(Ordering::Relaxed);
             Ok(())
         })?
+    }
+}
+
+/// As [`Gap`] encodes it.
+fn gap_size(lost: Missed) -> u64 {
+    match lost {
+        Missed::None => 0,
+        Missed::Count(n) => n,
+        Missed::Unknown => u64::MAX,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::link::{HEAD, Link, UPDATE};
 use super::reserve::Try;
-use super::{BufPage, COUNT_MASK, CpuBuffer, RECYCLED_ONE, Ring};
+use super::{BEGUN_PAGE_ONE, BufPage, COUNT_MASK, CpuBuffer, RECYCLED_ONE, Ring, TURNED_AWAY_MASK};
+use crate::local::LocalU64;
 use crate::page::{self, EVENT_HEADER_SIZE, MIN_EVENT_SIZE};
 use crate::platform::Platform;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -25,10 +26,7 @@ impl<P: Platform> CpuBuffer<P> {
         self.platform.may_interrupt();
         if next == commit {
             // Nested writes have come all the way around (I3).
-            self.commit_overrun.add(1);
-            self.platform.may_interrupt();
-            self.reset_tail(ring, page, start, size);
-            return Try::Full;
+            return self.refuse(&self.commit_overrun, ring, index, start, size);
         }
         if to_next.flags() != 0 {
             let taking = ring.taking.load(Ordering::SeqCst);
@@ -36,16 +34,10 @@ impl<P: Platform> CpuBuffer<P> {
             if commit == taking && commit != index {
                 // The commit page is out of the ring, with the reader; the head page holds what comes right after it. (The
                 // tail page itself is in the ring, whatever a reader tries to take: its link has a flag.)
-                self.commit_overrun.add(1);
-                self.platform.may_interrupt();
-                self.reset_tail(ring, page, start, size);
-                return Try::Full;
+                return self.refuse(&self.commit_overrun, ring, index, start, size);
             }
             if !self.overwrite.load(Ordering::Relaxed) {
-                self.dropped.add(1);
-                self.platform.may_interrupt();
-                self.reset_tail(ring, page, start, size);
-                return Try::Full;
+                return self.refuse(&self.dropped, ring, index, start, size);
             }
             if !self.move_head(ring, index, to_next) {
                 return self.start_over(ring, page, start, size);
@@ -53,6 +45,37 @@ impl<P: Platform> CpuBuffer<P> {
         }
         self.advance_tail(ring, index, next);
         self.start_over(ring, page, start, size)
+    }
+
+    /// There is no room for the event, and none in the rest of page `index` for any other: so this loss stands before the page that
+    /// will be begun next (I11), or else is none.
+    fn refuse<'b>(
+        &self,
+        counter: &LocalU64,
+        ring: &'b Ring,
+        index: usize,
+        start: usize,
+        size: usize,
+    ) -> Try<'b> {
+        let page = &ring.pages[index];
+        loop {
+            let now = self.turned_away.get();
+            self.barrier();
+            if ring.tail.load(Ordering::Relaxed) != index {
+                // An interrupt's write has found room meanwhile, and begun the next page.
+                return self.start_over(ring, page, start, size);
+            }
+            self.platform.may_interrupt();
+            // Fails if one does it now.
+            if self.turned_away.cmpxchg(now, now.wrapping_add(1)) {
+                break;
+            }
+        }
+        self.platform.may_interrupt();
+        counter.add(1);
+        self.platform.may_interrupt();
+        self.reset_tail(ring, page, start, size);
+        Try::Full
     }
 
     fn start_over<'b>(&self, ring: &'b Ring, page: &BufPage, start: usize, size: usize) -> Try<'b> {
@@ -117,8 +140,15 @@ impl<P: Platform> CpuBuffer<P> {
         let write = new.write.add_return(RECYCLED_ONE);
         self.platform.may_interrupt();
         let entries = new.entries.add_return(RECYCLED_ONE);
+        self.platform.may_interrupt();
+        // I11. The count only grows, so that the exchange below changes nothing where a writer came between who began the page.
+        let turned_away = new.turned_away.get();
+        self.platform.may_interrupt();
+        let turned_away_now = self.turned_away.add_return(BEGUN_PAGE_ONE) & TURNED_AWAY_MASK;
         self.barrier();
         if ring.tail.load(Ordering::Relaxed) == index {
+            self.platform.may_interrupt();
+            new.turned_away.cmpxchg(turned_away, turned_away_now);
             self.platform.may_interrupt();
             new.write.cmpxchg(write, write & !COUNT_MASK);
             self.platform.may_interrupt();

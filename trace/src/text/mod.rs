@@ -11,7 +11,7 @@ pub(crate) use line::Times as LineTimes;
 
 use crate::event::{
     self, EventDesc, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes, write_fields,
-    write_known, write_unknown,
+    write_foreign, write_known,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
@@ -251,10 +251,7 @@ pub(crate) fn write_entry<P: Platform>(
             write!(out, "{}: ", desc.name)?;
             write_known(desc, payload, out)?;
         }
-        Some(Known::Foreign(event)) => {
-            write!(out, "{}:", event.name)?;
-            write_unknown(event, payload, out)?;
-        }
+        Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
         None => write!(out, "Unknown type {}", common.id)?,
     }
     out.write_char('\n')

@@ -340,7 +340,8 @@ impl<P: Platform> Instance<P> {
     ///
     /// That of `out`.
     pub fn print_hist(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
-        self.triggers_of(event).write_hist(out)
+        let names = |address, out: &mut dyn Write| self.platform.function(address, out);
+        self.triggers_of(event).write_hist_with(&names, out)
     }
 
     /// Whether a trigger has to do with the recording of `event`: its own, or one that switches it. Its `enable` file

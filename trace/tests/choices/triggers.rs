@@ -196,3 +196,25 @@ fn histograms_are_switched_by_other_events() {
     assert_eq!(m.read(&switch), "disable_hist:test:number:count=0\n");
     assert_eq!(m.try_put(&switch, "enable_hist:x:y"), Err(Errno::EINVAL));
 }
+
+/// `.sym` and `.sym-offset`: what the machine calls the address; this one here knows no names.
+#[test]
+fn addresses_by_name() {
+    let m = machine(1);
+    let print = "events/ftrace/print";
+    m.put(&format!("{print}/trigger"), "hist:keys=ip.sym:sort=ip.sym");
+    m.add(&format!("{print}/trigger"), "hist:keys=ip.sym-offset")
+        .unwrap();
+    m.put("trace_marker", "hello");
+    let text = m.read(&format!("{print}/hist"));
+    for (key, sort, width) in [("ip.sym", "ip.sym", 45), ("ip.sym-offset", "hitcount", 55)] {
+        let info = format!("hist:keys={key}:vals=hitcount:sort={sort}:size=2048 [active]");
+        assert!(text.contains(&info), "{text}");
+        let line = format!("{{ ip: [0] {:<width$} }} hitcount:          1\n", "0x0");
+        assert!(text.contains(&line), "{text}");
+    }
+    assert_eq!(
+        m.add(&format!("{print}/trigger"), "hist:keys=buf.sym"),
+        Err(Errno::EINVAL)
+    );
+}

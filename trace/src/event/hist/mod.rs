@@ -5,12 +5,12 @@
 //!     [:nohitcount][:pause|:continue|:clear] [if FILTER]
 //! ```
 //!
-//! Modifiers of a key: `.hex`, `.log2`, `.buckets=N`; `.execname` for `common_pid`; `.usecs` for `common_timestamp`. A key is a
+//! Modifiers of a key: `.hex`, `.log2`, `.buckets=N`, `.sym` and `.sym-offset` (an address as a function's name); `.execname` for `common_pid`; `.usecs` for `common_timestamp`. A key is a
 //! field of the event, a common one, `common_cpu` or `common_timestamp`. At most 3 keys, 3 values, 2 sort fields.
 //!
 //! Source of grammar, sentences and layout: Linux's `trace_events_hist.c`. Where Baton differs: string keys are compared and
 //! shown by their first [`TEXT_BYTES`] bytes (Linux: 256); histograms share their counts by name within an instance (Linux:
-//! over all); there are no variables, expressions, actions, stack traces or symbols.
+//! over all); there are no variables, expressions, actions or stack traces.
 //!
 //! A kexec takes the counts along. Their description has its final size before the last records are counted, so it has room
 //! for [`SPARE_ENTRIES`] keys that come after it, of every kind (text too is kept at a fixed width); the records of still later
@@ -81,7 +81,14 @@ enum Form {
     Buckets(u64),
     Execname,
     Usecs,
+    /// The function's name.
+    Sym,
+    /// With the place in it.
+    SymOffset,
 }
+
+/// Writes the name of an address, and where in it that is: as [`Platform::function`](crate::platform::Platform::function).
+pub type Names<'n> = &'n dyn Fn(u64, &mut dyn core::fmt::Write) -> core::fmt::Result;
 
 /// What a histogram sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]

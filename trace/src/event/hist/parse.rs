@@ -178,6 +178,8 @@ impl Parser<'_> {
             None => Form::Plain,
             Some("hex") if number => Form::Hex,
             Some("log2") if number => Form::Log2,
+            Some("sym") if number => Form::Sym,
+            Some("sym-offset") if number => Form::SymOffset,
             Some("usecs") if source == Source::Timestamp => Form::Usecs,
             Some("execname") if name == "common_pid" => Form::Execname,
             Some(text) => match text.strip_prefix("buckets=").map(str::parse::<u64>) {
@@ -259,7 +261,8 @@ impl Parser<'_> {
                 return Err(self.wrong(part, "Sort field must be a key or a val"));
             };
             if let Some((_, modifier)) = field.split_once('.') {
-                let known = ["hex", "log2", "execname", "usecs"].contains(&modifier)
+                let known = ["hex", "log2", "sym", "sym-offset", "execname", "usecs"]
+                    .contains(&modifier)
                     || modifier.starts_with("buckets=");
                 if !known {
                     return Err(self.wrong(modifier, "Invalid sort modifier"));

@@ -1,7 +1,8 @@
 //! A histogram as text: the `hist` file, and the line of the `trigger` file.
 
-use super::{By, Form, Hist, Key, Sort, Source, Spec, unpack};
+use super::{By, Form, Hist, Key, Names, Sort, Source, Spec, unpack};
 use crate::event::write_bytes;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt::{self, Write};
@@ -18,10 +19,18 @@ impl Key {
             Form::Buckets(each) => write!(out, ".buckets={each}"),
             Form::Execname => out.write_str(".execname"),
             Form::Usecs => out.write_str(".usecs"),
+            Form::Sym => out.write_str(".sym"),
+            Form::SymOffset => out.write_str(".sym-offset"),
         }
     }
 
-    fn write_value(&self, words: &[u64], notes: &[u64], out: &mut dyn Write) -> fmt::Result {
+    fn write_value(
+        &self,
+        words: &[u64],
+        notes: &[u64],
+        names: Names<'_>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
         let name = &self.name;
         if self.source.is_text() {
             let text = unpack(words);
@@ -44,6 +53,15 @@ impl Key {
                 write_bytes(out, &comm)?;
                 let fill = 16usize.saturating_sub(comm.len());
                 write!(out, "{:fill$}[{value:10}]", "")
+            }
+            Form::Sym | Form::SymOffset => {
+                let mut symbol = String::new();
+                names(value, &mut symbol)?;
+                let (text, fill) = match self.form {
+                    Form::Sym => (symbol.split('+').next().unwrap_or(""), 45),
+                    _ => (&*symbol, 55),
+                };
+                write!(out, "{name}: [{value:x}] {text:<fill$}")
             }
             Form::Plain | Form::Usecs => write!(out, "{name}: {value:10}"),
         }
@@ -174,12 +192,17 @@ impl Hist {
         })
     }
 
-    /// Writes what the `hist` file shows of it.
+    /// Writes what the `hist` file shows of it; `names` those of functions.
     ///
     /// # Errors
     ///
     /// That of `out`.
-    pub fn write(&self, filter: Option<&str>, out: &mut dyn Write) -> fmt::Result {
+    pub fn write(
+        &self,
+        filter: Option<&str>,
+        names: Names<'_>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
         out.write_str("# event histogram\n#\n# trigger info: ")?;
         self.write_trigger(filter, out)?;
         out.write_str("#\n\n")?;
@@ -188,7 +211,7 @@ impl Hist {
             out.write_str("{ ")?;
             for (i, key) in self.spec.keys.iter().enumerate() {
                 out.write_str(if i > 0 { ", " } else { "" })?;
-                key.write_value(self.spec.key_of(i, entry), &entry.notes, out)?;
+                key.write_value(self.spec.key_of(i, entry), &entry.notes, names, out)?;
             }
             out.write_str(" }")?;
             let mut sums = entry.sums.iter();

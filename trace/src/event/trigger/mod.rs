@@ -36,7 +36,7 @@ pub use cross::SavedTrigger;
 use super::FieldDesc;
 use super::complaint::Complaint;
 use super::filter::{Filter, Recorder};
-use super::hist::{Counts, Hist, Spec};
+use super::hist::{Counts, Hist, Names, Spec};
 use crate::errno::Errno;
 use crate::sync::{AtomicU64, Ordering};
 use alloc::string::String;
@@ -345,12 +345,21 @@ impl TriggerList {
     ///
     /// That of `out`.
     pub fn write_hist(&self, out: &mut dyn Write) -> fmt::Result {
+        self.write_hist_with(&|address, out| write!(out, "0x{address:x}"), out)
+    }
+
+    /// The same with the names of functions.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn write_hist_with(&self, names: Names<'_>, out: &mut dyn Write) -> fmt::Result {
         let mut first = true;
         for trigger in &self.triggers {
             if let Action::Hist(hist) = &trigger.action {
                 out.write_str(if first { "" } else { "\n\n" })?;
                 first = false;
-                hist.write(trigger.filter_text(), out)?;
+                hist.write(trigger.filter_text(), names, out)?;
             }
         }
         Ok(())
