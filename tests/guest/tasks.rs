@@ -221,6 +221,25 @@ fn busy_tasks_are_preempted() {
     guest.poweroff();
 }
 
+/// An idle CPU that records an event on its way out of the halt gives itself away only when it has its ticks again: who came by
+/// then would never be preempted.
+#[test]
+fn busy_tasks_are_preempted_with_all_events_on() {
+    let mut guest = Setup::new().smp(2).boot();
+    guest.ok(&format!("echo 1 > {TRACING}/events/enable"));
+    for _ in 0..3 {
+        let pid = job(&mut guest, "stress --cpu 2 &");
+        for _ in 0..3 {
+            let output = guest.ok("run hello");
+            if !output.contains("hello, world") {
+                guest.fail("a program should run beside it");
+            }
+        }
+        guest.ok(&format!("kill {pid}"));
+    }
+    guest.poweroff();
+}
+
 #[test]
 fn switches_chain_and_wakeups_have_their_cause() {
     let mut guest = Setup::new().smp(4).boot();

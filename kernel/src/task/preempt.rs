@@ -42,11 +42,17 @@ pub fn preempt_check() {
 fn check_slow() {
     if interrupts::are_enabled() {
         interrupts::disable();
-        if percpu::this().need_resched.load(Relaxed) {
+        if percpu::this().need_resched.load(Relaxed) && !is_idle() {
             queue::switch_task(true);
         }
         interrupts::enable();
     }
+}
+
+/// Whether the idle task runs. It gives the CPU away by itself only: before that it has to tell the trace that it is idle no more, and
+/// to let the CPU have its ticks again.
+fn is_idle() -> bool {
+    super::record::current().is_none_or(|task| task.is_idle())
 }
 
 /// Makes the CPU's count that of the task that has just come. Interrupts are off.
@@ -59,11 +65,7 @@ pub(super) fn restore(count: u32) {
 /// interrupts that were asked for run, and then another task, if one should and may.
 pub fn on_interrupt_exit(_frame: &mut Frame) {
     softirq::run();
-    if percpu::preempt_count() == 0
-        && percpu::this().need_resched.load(Relaxed)
-        // The idle task looks by itself, when it has told the trace that it is idle no more.
-        && super::record::current().is_some_and(|task| !task.is_idle())
-    {
+    if percpu::preempt_count() == 0 && percpu::this().need_resched.load(Relaxed) && !is_idle() {
         queue::switch_task(true);
     }
 }
