@@ -18,11 +18,11 @@
 //! # Mutations tried
 //!
 //! Each stands as a patch in `tests/mutations`, with the test that fails of it; `scripts/mutations.sh` applies each to a copy of the
-//! sources, runs the test, and prints the table. A few survive, and their patches say why; a few are
-//! marked `Open`, for their test was not run to its end on the final code.
+//! sources, runs the test, and prints the table. Two survive, and their patches say why: nothing can tell them from the code as it is.
 //!
-//! Of the mapped reader, fails under loom: it keeps the time that a page had before its first event (as it was). Survives: its `show`
-//! looks whether the page is written to after its bytes, or not at all (that takes a loss, and two switches more).
+//! What loom hides, and how the tests get around it: a thread that yields ([`core::hint::spin_loop`]) goes on after all others have, so a
+//! wait looks first, and yields then; and an end of an inner write, or the beginning of the next one, publishes what came before, so
+//! that some tests have one write alone.
 
 #[path = "mapped/page.rs"]
 mod mapped;
