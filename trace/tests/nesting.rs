@@ -406,6 +406,26 @@ fn explore_all(overwrite: bool, choice: &'static [Interrupt]) {
     eprintln!("{runs} runs");
 }
 
+#[test]
+fn writes_in_writes_that_overwrite() {
+    explore_all(true, &[Interrupt::Write, Interrupt::Burst]);
+}
+
+#[test]
+fn writes_in_writes_of_a_full_buffer() {
+    explore_all(false, &[Interrupt::Write, Interrupt::ConsumeAll]);
+}
+
+#[test]
+fn discarded_writes_in_writes() {
+    explore_all(true, &[Interrupt::WriteUnsaid, Interrupt::Discard]);
+}
+
+#[test]
+fn readers_within_writes() {
+    explore_all(true, &[Interrupt::Burst, Interrupt::Consume]);
+}
+
 /// Runs with one interrupt, in a ring of `pages` pages that is full, or has room for one or two events. `per_page` events stand on a page.
 fn explore_full(overwrite: bool, pages: usize, per_page: usize, choice: &'static [Interrupt]) {
     let platform = TestPlatform::new(4);
