@@ -18,7 +18,7 @@
 //! # Mutations tried
 //!
 //! Each stands as a patch in `tests/mutations`, with the test that fails of it; `scripts/mutations.sh` applies each to a copy of the
-//! sources, runs the test, and prints the table. Two survive, and their patches say why: nothing can tell them from the code as it is.
+//! sources, runs the test, and prints the table. Two survive; their patches say why.
 //!
 //! What loom hides, and how the tests get around it: a thread that yields ([`core::hint::spin_loop`]) goes on after all others have, so a
 //! wait looks first, and yields then; and an end of an inner write, or the beginning of the next one, publishes what came before, so
