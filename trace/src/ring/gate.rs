@@ -156,8 +156,11 @@ impl<P: Platform> CpuBuffer<P> {
             self.shut();
             self.barrier_all();
             let quiet = (0..WAIT_LIMIT).any(|_| {
-                spin_loop();
-                self.is_quiet()
+                let quiet = self.is_quiet();
+                if !quiet {
+                    spin_loop();
+                }
+                quiet
             });
             let result = if quiet {
                 // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
