@@ -59,27 +59,43 @@ impl Built {
 /// host's, so that neither waits for the other's lock. All share it: what they depend on is compiled once.
 pub fn build(workspace: &Path) -> Result<Built> {
     let target_dir = target_dir(workspace).join("kernel");
+    fs::create_dir_all(&target_dir)
+        .with_context(|| format!("{} cannot be made", target_dir.display()))?;
+    // Cargo gives all kernels the same place, so that who builds at the same time would take one for another.
+    let lock = target_dir.join("build.lock");
+    let lock = fs::File::create(&lock)
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("{} cannot be locked", lock.display()))?;
     let mut others = Vec::new();
     for (feature, name) in VARIANTS {
         let features = format!("machine,{feature}");
         run_cargo(workspace, &target_dir, KERNEL, &features)?;
-        let built = elf(&target_dir, BATON)?;
-        // Cargo gives all of them the same place.
-        let kept = built.with_file_name(format!("baton-{feature}"));
-        fs::copy(&built, &kept)
-            .with_context(|| format!("{} could not be copied", built.display()))?;
-        others.push((name, kept));
+        others.push((name, keep(&target_dir, BATON, feature)?));
     }
     let all = [KERNEL, USER].concat();
     run_cargo(workspace, &target_dir, &all, "kernel/machine,user/ring3")?;
     let programs = program_names(workspace)?.into_iter();
-    Ok(Built {
-        kernel: elf(&target_dir, BATON)?,
+    let built = Built {
+        kernel: keep(&target_dir, BATON, "plain")?,
         others,
         programs: programs
-            .map(|name| Ok((name.clone(), elf(&target_dir, &name)?)))
+            .map(|name| Ok((name.clone(), keep(&target_dir, &name, "plain")?)))
             .collect::<Result<_>>()?,
-    })
+    };
+    drop(lock);
+    Ok(built)
+}
+
+/// Puts a file that was built where no other build overwrites it, and where at any time all of it is there.
+fn keep(target_dir: &Path, name: &str, build: &str) -> Result<PathBuf> {
+    let built = elf(target_dir, name)?;
+    let folder = target_dir.join("built").join(build);
+    let (new, kept) = (folder.join(format!("{name}.new")), folder.join(name));
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::copy(&built, &new))
+        .and_then(|_| fs::rename(&new, &kept))
+        .with_context(|| format!("{} could not be copied", built.display()))?;
+    Ok(kept)
 }
 
 /// Has cargo build these with these features.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod fault;
+mod hold;
 mod run;
 mod stress;
 mod tasks;
@@ -45,6 +46,14 @@ static MACHINE: &[Command] = &[
         "show what memory is used for, in KiB",
         "",
         free,
+    )
+    .completing(Complete::Nothing),
+    Command::new(
+        "hold-interrupts",
+        "hold-interrupts MICROSECONDS",
+        "keep interrupts off on this CPU",
+        hold::HELP,
+        hold::run,
     )
     .completing(Complete::Nothing),
     Command::new(

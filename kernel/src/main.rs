@@ -22,6 +22,7 @@ mod files;
 mod handing;
 mod kexec;
 mod kho_test;
+mod latency;
 mod machine;
 mod memory;
 mod power;

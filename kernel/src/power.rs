@@ -119,6 +119,7 @@ const BUSY: u32 = u32::MAX;
 pub fn halt_until_interrupt() {
     events::cpu_idle(HALTED, cpu::index() as u32);
     // `sti` takes effect after the next instruction, so no interrupt gets between the look and the halt.
+    crate::latency::irqs_on();
     interrupts::enable_and_hlt();
     events::cpu_idle(BUSY, cpu::index() as u32);
 }

@@ -3,7 +3,7 @@
 use crate::handing::{Outcome, generation, outcome, take_phases};
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
-use crate::{boot, events, task};
+use crate::{boot, events, latency, task};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -121,6 +121,14 @@ impl Platform for Phys {
 
     fn function(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         crate::report::write_function_at(address, address, out)
+    }
+
+    fn priority(&self) -> i32 {
+        task::current().map_or(120, |task| i32::from(task.prio()))
+    }
+
+    fn measure(&self, measured: trace::tracer::Measured) {
+        latency::measure(measured);
     }
 
     fn marker_ip(&self) -> u64 {
@@ -280,15 +288,18 @@ impl Subsystem for State {
                 "{strays} of its sub-buffers could not be preserved; a smaller buffer_size_kb gives them back"
             ));
         }
-        let state = tracer()
-            .map(Tracer::state)
-            .transpose()
-            .map_err(|error| error.to_string())?;
+        latency::hold(true);
+        let state = tracer().map(Tracer::state).transpose();
+        let state = state.map_err(|error| {
+            latency::hold(false);
+            error.to_string()
+        })?;
         *SAVED.lock() = state;
         Ok(())
     }
 
     fn thaw(&self) {
+        latency::hold(false);
         *SAVED.lock() = None;
     }
 

@@ -12,6 +12,7 @@ mod pressure;
 mod smp;
 mod switch;
 mod tasks;
+mod tracers;
 mod tracing;
 mod typing;
 mod user;

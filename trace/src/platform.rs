@@ -154,6 +154,17 @@ pub trait Platform: Memory + Send + Sync + 'static {
         write!(out, "0x{address:x}")
     }
 
+    /// The running task's priority in Linux's numbers: 0 to 139, less is more urgent; 120 is nice 0.
+    fn priority(&self) -> i32 {
+        120
+    }
+
+    /// From now on the tracer wants to be told of what `measured` names, and of nothing else: see
+    /// [`Tracer::irqs_off`](crate::Tracer::irqs_off) and the functions after it. Called also while a tracer is adopted.
+    fn measure(&self, measured: crate::tracer::Measured) {
+        let _ = measured;
+    }
+
     /// The address that stands as `ip` in the events of `trace_marker`.
     fn marker_ip(&self) -> u64 {
         0

@@ -5,11 +5,12 @@ use super::apic::{
     UART_VECTOR,
 };
 use super::{cpu, ipi, percpu, uart};
-use crate::{events, report, user};
+use crate::{events, latency, report, user};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
+use x86_64::registers::rflags::RFlags;
 use x86_64::structures::DescriptorTablePointer;
 
 /// What the stub and the CPU pushed. Intel SDM vol. 3, "Stack Usage with Privilege Level Change" in 64-bit mode.
@@ -149,6 +150,8 @@ core::arch::global_asm!(
 
 /// The vector of NMIs.
 pub const NMI: u8 = 2;
+const DOUBLE_FAULT: u8 = 8;
+const MACHINE_CHECK: u8 = 18;
 
 /// The MSR with the base of GS.
 const IA32_GS_BASE: u32 = 0xc000_0101;
@@ -216,6 +219,12 @@ extern "C" fn trap(frame: &mut Frame) {
     // It may have come in the middle of a copy from or to a process.
     user::copy::close();
     let vector = frame.vector as u8;
+    // Those that are no part of what the CPU does are not measured.
+    let measured = frame.rflags & RFlags::INTERRUPT_FLAG.bits() != 0
+        && !matches!(vector, NMI | DOUBLE_FAULT | MACHINE_CHECK);
+    if measured {
+        latency::irqs_off();
+    }
     let count = &COUNTS[cpu::index()][vector as usize];
     // Its own CPU alone changes it, with interrupts off.
     count.store(count.load(Relaxed) + 1, Relaxed);
@@ -240,6 +249,9 @@ extern "C" fn trap(frame: &mut Frame) {
     }
     if frame.cs & 3 != 0 && vector != NMI {
         user::return_to_user();
+    }
+    if measured {
+        latency::irqs_on();
     }
 }
 

@@ -1,7 +1,7 @@
 //! A lock for data that interrupt handlers use too: interrupts are off on this CPU while it is held.
 
-use crate::events;
 use crate::machine::ipi;
+use crate::{events, latency};
 use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
 use x86_64::instructions::interrupts;
@@ -39,6 +39,9 @@ impl<T> IrqMutex<T> {
     pub fn try_lock(&self) -> Option<IrqGuard<'_, T>> {
         let were_on = interrupts::are_enabled();
         interrupts::disable();
+        if were_on {
+            latency::irqs_off();
+        }
         match self.0.try_lock() {
             Some(guard) => Some(IrqGuard {
                 guard: core::mem::ManuallyDrop::new(guard),
@@ -46,7 +49,7 @@ impl<T> IrqMutex<T> {
             }),
             None => {
                 if were_on {
-                    interrupts::enable();
+                    latency::enable_interrupts();
                 }
                 None
             }
@@ -85,7 +88,7 @@ impl<T> Drop for IrqGuard<'_, T> {
         // SAFETY: dropped once, here.
         unsafe { core::mem::ManuallyDrop::drop(&mut self.guard) };
         if self.were_on {
-            interrupts::enable();
+            latency::enable_interrupts();
         }
     }
 }
@@ -104,6 +107,13 @@ impl<T> DerefMut for IrqGuard<'_, T> {
 }
 
 /// Runs `f` with interrupts off.
+#[inline]
 pub fn without_interrupts<R>(f: impl FnOnce() -> R) -> R {
-    interrupts::without_interrupts(f)
+    if !interrupts::are_enabled() {
+        return f();
+    }
+    latency::disable_interrupts();
+    let result = f();
+    latency::enable_interrupts();
+    result
 }

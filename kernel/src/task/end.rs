@@ -5,14 +5,13 @@ use super::record::{Kind, Task, current};
 use super::wait::WaitQueue;
 use super::{table, timer};
 use crate::boot::stacks;
-use crate::events;
 use crate::machine::percpu;
 use crate::machine::traps::Frame;
 use crate::terminal;
+use crate::{events, latency};
 use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use kernel::sched::state::{DEAD, INTERRUPTIBLE};
-use x86_64::instructions::interrupts;
 
 /// Ends the running task. What is on its stack is not dropped.
 pub fn exit() -> ! {
@@ -26,7 +25,7 @@ pub fn exit() -> ! {
         events::sched_process_exit(task.comm(), task.pid, i32::from(task.prio()), true);
         task.ended.store(true, Release);
         task.end.wake_all();
-        interrupts::disable();
+        latency::disable_interrupts();
         task.state.sleep(DEAD);
         queue::switch_task(false);
     }

@@ -2,9 +2,8 @@
 
 use super::{freeze, queue, stat, timer};
 use crate::machine::{apic, cpu, found, percpu, uart};
-use crate::{events, power};
+use crate::{events, latency, power};
 use core::sync::atomic::Ordering::Relaxed;
-use x86_64::instructions::interrupts;
 
 /// Linux's `TICK_DEP_MASK_NONE`: nothing needs the tick.
 const NO_DEPENDENCY: i32 = 0;
@@ -14,13 +13,13 @@ pub fn idle_loop() -> ! {
     let cpu = cpu::index();
     queue::go_active(cpu);
     loop {
-        interrupts::disable();
+        latency::disable_interrupts();
         freeze::last_words(cpu);
         if percpu::this().need_resched.load(Relaxed)
             || (queue::load(cpu) > 0 && !freeze::is_frozen())
         {
             queue::switch_task(false);
-            interrupts::enable();
+            latency::enable_interrupts();
         } else {
             rest(cpu);
         }
@@ -39,9 +38,9 @@ fn rest(cpu: usize) {
     apic::stop_tick(found(), free);
     events::tick_stop(1, NO_DEPENDENCY);
     power::halt_until_interrupt();
-    interrupts::disable();
+    latency::disable_interrupts();
     apic::resume_tick(found());
     // The tick that came for a timer has counted itself.
     stat::idle_for((timer::jiffies() - now).saturating_sub(1));
-    interrupts::enable();
+    latency::enable_interrupts();
 }

@@ -1,6 +1,7 @@
 //! Preemption: off and on, at the end of an interrupt, at the tick.
 
 use super::{queue, softirq, stat, timer};
+use crate::latency;
 use crate::machine::percpu;
 use crate::machine::traps::Frame;
 use core::sync::atomic::Ordering::Relaxed;
@@ -41,11 +42,11 @@ pub fn preempt_check() {
 #[inline(never)]
 fn check_slow() {
     if interrupts::are_enabled() {
-        interrupts::disable();
+        latency::disable_interrupts();
         if percpu::this().need_resched.load(Relaxed) && !is_idle() {
             queue::switch_task(true);
         }
-        interrupts::enable();
+        latency::enable_interrupts();
     }
 }
 

@@ -6,10 +6,10 @@
 
 use super::record::{Kind, Task, current};
 use super::{freeze, preempt, switch, table, timer, work};
-use crate::events;
 use crate::machine::cpu::MAX_CPUS;
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::without_interrupts;
+use crate::{events, latency};
 use alloc::sync::Arc;
 use core::sync::atomic::{
     AtomicU16, AtomicU32, AtomicU64,
@@ -183,6 +183,7 @@ pub(super) fn switch_task(preempted: bool) {
         next.pid,
         i32::from(next.prio())
     ));
+    latency::task_runs(next.pid);
     let count = percpu::preempt_count() - percpu::PREEMPT_OFFSET;
     prev.preempt_count.store(count, Relaxed);
     percpu::this()
@@ -305,7 +306,7 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
             // Before its equals: they have used more of their slices. Its own goes on to count.
             queue.enqueue(task, cpu, true);
             queue.publish(cpu);
-            ask_for_switch(cpu, task.prio());
+            expect_switch(cpu, task);
         }
         trace::event!(events::sched_wakeup(
             task.comm(),
@@ -328,6 +329,15 @@ fn lock_of(task: &Task) -> (MutexGuard<'static, Queue>, usize) {
     }
 }
 
+/// A task that has woken up waits on a CPU: it runs at once if it is more urgent than what runs there, and how long that takes is
+/// what the tracer `wakeup` measures.
+fn expect_switch(cpu: usize, task: &Task) {
+    if prio::rank(task.prio(), false) < RUNNING[cpu].load(Relaxed) {
+        latency::task_wakes(task.pid, i32::from(task.prio()), cpu);
+        ipi::reschedule(cpu);
+    }
+}
+
 /// A task of this priority waits on a CPU: whether it runs at once is decided there.
 fn ask_for_switch(cpu: usize, prio: u8) {
     if prio::rank(prio, false) < RUNNING[cpu].load(Relaxed) {
@@ -347,13 +357,13 @@ pub(super) fn wake_up_new(task: &Arc<Task>) {
         let mut queue = QUEUES[cpu].lock();
         queue.enqueue(task, cpu, false);
         queue.publish(cpu);
+        expect_switch(cpu, task);
         trace::event!(events::sched_wakeup_new(
             task.comm(),
             task.pid,
             i32::from(task.prio()),
             cpu as i32
         ));
-        ask_for_switch(cpu, task.prio());
     });
     preempt::preempt_check();
 }

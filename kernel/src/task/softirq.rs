@@ -4,10 +4,9 @@
 //! not preempted meanwhile. They must not sleep.
 
 use super::{queue, timer};
-use crate::events;
 use crate::machine::{cpu, percpu};
+use crate::{events, latency};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use x86_64::instructions::interrupts;
 
 /// Kernel timers.
 pub const TIMER: u32 = 1;
@@ -49,7 +48,7 @@ pub fn run() {
         if now == 0 {
             break;
         }
-        interrupts::enable();
+        latency::enable_interrupts();
         for vec in (0..COUNT as u32).filter(|vec| now >> vec & 1 != 0) {
             RUNS[vec as usize].fetch_add(1, Relaxed);
             events::softirq_entry(vec);
@@ -60,7 +59,7 @@ pub fn run() {
             }
             events::softirq_exit(vec);
         }
-        interrupts::disable();
+        latency::disable_interrupts();
     }
     percpu::sub_preempt_count::<{ percpu::SOFTIRQ_OFFSET }>();
 }

@@ -2,9 +2,9 @@
 
 use super::queue;
 use super::record::Task;
+use crate::latency;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::Relaxed;
-use x86_64::instructions::interrupts;
 
 /// Saves the registers that a call preserves (System V ABI, 3.2.1) on this stack and its pointer in `save`, and goes on where the
 /// stack `load` was left in the same way. The kernel is built without floating point, so there is nothing else to save.
@@ -49,7 +49,7 @@ pub unsafe fn first_frame(top: u64) -> u64 {
 /// Where a new task starts, interrupts off.
 extern "C" fn begin() -> ! {
     queue::finish_switch();
-    interrupts::enable();
+    latency::enable_interrupts();
     if let Some(entry) = super::record::current().and_then(|task| task.entry.lock().take()) {
         entry();
     }

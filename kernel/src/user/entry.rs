@@ -9,7 +9,7 @@ use super::{copy, syscall};
 use crate::machine::cpu::{KERNEL_CODE, USER_CODE, USER_DATA};
 use crate::machine::percpu::{KERNEL_STACK_TOP, USER_RSP};
 use crate::machine::traps::Frame;
-use crate::task;
+use crate::{latency, task};
 use core::mem::offset_of;
 use kernel::ring3::abi::USER_END;
 use x86_64::VirtAddr;
@@ -114,7 +114,7 @@ pub fn return_to_user() {
         .and_then(|task| task.process().map(|process| process.ends()))
         .unwrap_or(false);
     if ends {
-        interrupts::enable();
+        latency::enable_interrupts();
         task::exit();
     }
 }

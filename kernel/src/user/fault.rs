@@ -2,13 +2,12 @@
 
 use super::copy;
 use super::process::{Process, with_current};
-use crate::events;
 use crate::machine::percpu;
 use crate::machine::traps::Frame;
+use crate::{events, latency};
 use core::fmt;
 use kernel::ring3::abi::{USER_END, signal};
 use kernel::ring3::space::{Access, Refused};
-use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::rflags::RFlags;
 
@@ -113,7 +112,7 @@ fn user_page_fault(frame: &mut Frame) -> bool {
         return false;
     }
     let access = access(frame.error);
-    interrupts::enable();
+    latency::enable_interrupts();
     let brought = with_current(|process| {
         process.count_fault();
         process.fault(addr, access, frame.error & PRESENT != 0)
@@ -123,7 +122,7 @@ fn user_page_fault(frame: &mut Frame) -> bool {
         Some(Err(refused)) => refuse(frame, addr, access, refused),
         None => false,
     };
-    interrupts::disable();
+    latency::disable_interrupts();
     handled
 }
 
@@ -174,11 +173,11 @@ fn kernel_page_fault(frame: &mut Frame) -> bool {
         frame.rflags & RFlags::INTERRUPT_FLAG.bits() != 0 && percpu::preempt_count() == 0;
     let access = access(frame.error);
     let brought = may_sleep && {
-        interrupts::enable();
+        latency::enable_interrupts();
         let result = with_current(|process: &Process| {
             process.fault(addr, access, frame.error & PRESENT != 0)
         });
-        interrupts::disable();
+        latency::disable_interrupts();
         result == Some(Ok(()))
     };
     if !brought {

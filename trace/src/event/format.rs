@@ -90,6 +90,14 @@ pub(crate) fn write_stack_format(out: &mut dyn Write) -> fmt::Result {
     out.write_str("\nprint fmt: \"\\t=> %ps\\n\", (void *)REC->caller[0]\n")
 }
 
+/// The format file of `ftrace:function`.
+pub(crate) fn write_function_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "function", super::FUNCTION_ID)?;
+    write_own(out, "unsigned long", "ip", None, COMMON_SIZE, 8)?;
+    write_own(out, "unsigned long", "parent_ip", None, COMMON_SIZE + 8, 8)?;
+    out.write_str("\nprint fmt: \" %ps <-- %ps\", (void *)REC->ip, (void *)REC->parent_ip\n")
+}
+
 /// A field of an event that no kernel declares.
 fn write_own(
     out: &mut dyn Write,

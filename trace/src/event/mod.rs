@@ -28,7 +28,8 @@ pub use field::{
 };
 pub(crate) use foreign::write_foreign;
 pub(crate) use format::{
-    write_bytes, write_known, write_marker_format, write_raw_marker_format, write_stack_format,
+    write_bytes, write_function_format, write_known, write_marker_format, write_raw_marker_format,
+    write_stack_format,
 };
 pub use format::{write_format, write_print_format};
 pub(crate) use plain::{write_fields, write_unknown};
@@ -47,6 +48,8 @@ pub mod __private {
 
 /// Bytes of the fields that every record begins with.
 pub const COMMON_SIZE: usize = 8;
+/// The number of `ftrace:function`, what a tracer of latencies records of its own.
+pub const FUNCTION_ID: u16 = 1;
 /// The number of `ftrace:kernel_stack`, what the trigger `stacktrace` records.
 pub const STACK_ID: u16 = 4;
 /// The number of `ftrace:print`, the events of `trace_marker`.

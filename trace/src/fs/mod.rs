@@ -15,6 +15,7 @@
 //! | `buffer` | sizes, `stats` |
 //! | `choose` | `set_event_pid`, `set_event_notrace_pid`, `tracing_cpumask` |
 //! | `events` | `set_event`, `events/**` |
+//! | `latency` | `current_tracer`, `available_tracers`, `tracing_max_latency`, `tracing_thresh` |
 //! | `marker` | `trace_marker`, `trace_marker_raw` |
 //! | `options` | `options/*`, `trace_options` |
 //! | [`pipe`] | `trace_pipe`, `trace_pipe_raw` |
@@ -24,6 +25,7 @@
 mod buffer;
 mod choose;
 mod events;
+mod latency;
 mod marker;
 mod node;
 mod options;
@@ -44,15 +46,13 @@ use crate::options::TraceOption;
 use crate::page;
 use crate::platform::Platform;
 use crate::text;
-use crate::tracer::{Instance, NOP, Tracer};
+use crate::tracer::{Instance, Tracer};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use node::{Dir, Node, Own, Place};
 use parse::{command, number, switch, word};
 
-/// Bytes of a tracer's name that are looked at: Linux's `MAX_TRACER_SIZE`.
-const MAX_TRACER_NAME: usize = 100;
 /// A clock and an option have fewer bytes.
 const MAX_WORD: usize = 64;
 /// The most names in `saved_cmdlines`: Linux's `PID_MAX_DEFAULT`.
@@ -185,7 +185,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// # Errors
     ///
-    /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be read, or is read by a [`pipe`](TraceFs::pipe).
+    /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be read, or is read by a [`pipe`](TraceFs::pipe); `EBUSY` for
+    /// `snapshot` while a tracer keeps its longest latency there.
     pub fn read(&self, path: &str, out: &mut dyn Write) -> Result<(), Errno> {
         let place = self.resolve(path)?;
         if place.node.kind() == Kind::Dir {
@@ -193,6 +194,9 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         }
         if !place.node.readable() || matches!(place.node, Node::Pipe(_) | Node::PipeRaw(_)) {
             return Err(Errno::EINVAL);
+        }
+        if matches!(place.node, Node::Snapshot(_)) && place.instance.keeps_max() {
+            return Err(Errno::EBUSY);
         }
         // See above for what an error means.
         let _ = self.print(&place, out);
@@ -204,8 +208,10 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         let instance = &*place.instance;
         match place.node {
             Node::TracingOn => writeln!(out, "{}", u8::from(instance.tracing_on())),
-            Node::CurrentTracer => writeln!(out, "{}", tracer.current_tracer()),
-            Node::AvailableTracers => writeln!(out, "{NOP}"),
+            Node::CurrentTracer => latency::print_current(tracer, instance, out),
+            Node::AvailableTracers => latency::print_available(instance, out),
+            Node::MaxLatency => latency::print_ns(tracer.max_latency_ns(), out),
+            Node::Thresh => latency::print_ns(tracer.latency_thresh_ns(), out),
             Node::AvailableEvents => events::list(tracer, |_| true, out),
             Node::SetEvent => events::list(tracer, |event| instance.event_enabled(event), out),
             Node::TraceClock => print_clocks(instance, out),
@@ -243,6 +249,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::ErrorLog => instance.write_error_log(out),
             Node::EventFormat(event) => event::write_format(event, out),
             Node::EventId(event) => writeln!(out, "{}", event.id()),
+            Node::OwnFormat(Own::Function) => event::write_function_format(out),
+            Node::OwnId(Own::Function) => writeln!(out, "{}", event::FUNCTION_ID),
             Node::OwnFormat(Own::Print) => event::write_marker_format(out),
             Node::OwnFormat(Own::RawData) => event::write_raw_marker_format(out),
             Node::OwnFormat(Own::Stack) => event::write_stack_format(out),
@@ -280,10 +288,15 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 instance.set_tracing_on(number(data)? != 0);
                 Ok(())
             }
-            Node::CurrentTracer => match word(&data[..data.len().min(MAX_TRACER_NAME)])? {
-                NOP => Ok(()),
-                _ => Err(Errno::EINVAL),
-            },
+            Node::CurrentTracer => latency::choose(tracer, instance, data),
+            Node::MaxLatency => {
+                tracer.set_max_latency_ns(latency::nanoseconds(data)?);
+                Ok(())
+            }
+            Node::Thresh => {
+                tracer.set_latency_thresh_ns(latency::nanoseconds(data)?);
+                Ok(())
+            }
             Node::TraceClock => {
                 if data.len() >= MAX_WORD {
                     return Err(Errno::EINVAL);
@@ -300,12 +313,9 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::BufferSize(cpu) => Ok(instance.resize(cpu, number(data)?)?),
             Node::BufferPercent => buffer::set_percent(instance, data),
             Node::SubBufSize => buffer::set_sub_buffer(instance, data),
-            Node::Trace(cpu) => {
-                if truncate {
-                    instance.clear(cpu)?;
-                }
-                Ok(())
-            }
+            Node::Trace(cpu) if truncate => latency::clear(instance, cpu),
+            Node::Trace(_) => Ok(()),
+            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY),
             Node::Snapshot(cpu) => snapshot::write(instance, cpu, data),
             Node::TraceMarker => marker::mark(instance, data),
             Node::TraceMarkerRaw => marker::mark_raw(instance, data),
@@ -346,7 +356,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         match node {
             Node::SetEvent => events::set(tracer, instance, b"", true),
             Node::Pids(list) => choose::set_pids(instance, list, b"", true),
-            Node::Trace(cpu) => Ok(instance.clear(cpu)?),
+            Node::Trace(cpu) => latency::clear(instance, cpu),
+            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY),
             Node::ErrorLog => {
                 instance.clear_error_log();
                 Ok(())

@@ -26,6 +26,8 @@ pub(super) enum Node {
     TracingOn,
     CurrentTracer,
     AvailableTracers,
+    MaxLatency,
+    Thresh,
     AvailableEvents,
     SetEvent,
     TraceMarker,
@@ -85,13 +87,15 @@ pub(super) enum Dir {
 /// The events of `events/ftrace`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Own {
+    Function,
     Print,
     RawData,
     Stack,
 }
 
 impl Own {
-    const ALL: [(&'static str, Own); 3] = [
+    const ALL: [(&'static str, Own); 4] = [
+        ("function", Own::Function),
         ("kernel_stack", Own::Stack),
         ("print", Own::Print),
         ("raw_data", Own::RawData),
@@ -117,6 +121,8 @@ impl Node {
             Node::Dir(Dir::Instances)
                 | Node::TracingOn
                 | Node::CurrentTracer
+                | Node::MaxLatency
+                | Node::Thresh
                 | Node::SetEvent
                 | Node::TraceMarker
                 | Node::TraceMarkerRaw
@@ -171,13 +177,15 @@ const ROOT: [(&str, Node); 23] = [
 ];
 
 /// What only the top directory has.
-const TOP: [(&str, Node); 6] = [
+const TOP: [(&str, Node); 8] = [
     ("README", Node::Readme),
     ("available_events", Node::AvailableEvents),
     ("instances", Node::Dir(Dir::Instances)),
     ("printk_formats", Node::PrintkFormats),
     ("saved_cmdlines", Node::SavedCmdlines),
     ("saved_cmdlines_size", Node::CmdlinesSize),
+    ("tracing_max_latency", Node::MaxLatency),
+    ("tracing_thresh", Node::Thresh),
 ];
 
 const EVENTS: [(&str, Node); 3] = [

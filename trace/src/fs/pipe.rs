@@ -227,6 +227,7 @@ impl Text {
             let times = text::LineTimes {
                 ts,
                 next: self.coming(instance, cpus),
+                start: instance.cleared_at(),
             };
             let _ = text::write_entry(tracer, instance, cpu, times, &self.payload, &mut line);
             self.last = Some(ts);

@@ -17,7 +17,7 @@ tracing mini-HOWTO of Baton: the files work as in Linux's tracefs.
  files:
   README                    this text
   available_events          the events that there are
-  available_tracers         the tracers that there are: nop
+  available_tracers         the tracers that there are
   buffer_percent            how full a buffer is when a reader of trace_pipe_raw that waits goes on (0: at once, 100: full)
   buffer_size_kb            KiB of each CPU's buffer
   buffer_subbuf_size_kb     KiB of a sub-buffer, the piece in which a buffer is read; a change empties the buffers
@@ -43,5 +43,7 @@ tracing mini-HOWTO of Baton: the files work as in Linux's tracefs.
   trace_options             all options; a name switches one on, with `no` before it off
   trace_pipe                the buffers as text, used up
   tracing_cpumask           the CPUs whose events are recorded, as hexadecimal digits
+  tracing_max_latency       the longest latency that the tracer has found, in microseconds; 0 begins anew
   tracing_on                0 or 1
+  tracing_thresh            microseconds from which on each latency is kept; 0: the longest so far
 ";

@@ -6,7 +6,7 @@
 use crate::event::{Common, flags};
 use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::tracer::{Instance, Tracer};
+use crate::tracer::{Instance, Longest, Tracer};
 use core::fmt::{self, Write};
 
 /// When an event happened, in units of the clock, and when the one that is shown after it did.
@@ -14,6 +14,8 @@ use core::fmt::{self, Write};
 pub(crate) struct Times {
     pub(crate) ts: u64,
     pub(crate) next: Option<u64>,
+    /// From when on `latency-format` counts.
+    pub(crate) start: u64,
 }
 
 /// `print_func_help_header_irq`: with the column of flags.
@@ -62,6 +64,7 @@ pub(super) fn write_header<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     cpu: Option<usize>,
+    longest: Option<&Longest>,
     (entries, written): (u64, u64),
     out: &mut dyn Write,
 ) -> fmt::Result {
@@ -75,7 +78,13 @@ pub(super) fn write_header<P: Platform>(
         }
         let release = env!("CARGO_PKG_VERSION");
         let line = "-".repeat(68);
-        // No tracer here measures a latency, or has a task that it belongs to: 0 and none, as Linux's `nop` prints.
+        // Where no latency was measured, there is no task that it belongs to: 0 and none, as Linux's `nop` prints.
+        let none = Longest {
+            cpu: cpu.unwrap_or(0) as u32,
+            prio: DEFAULT_PRIO,
+            ..Longest::default()
+        };
+        let longest = longest.unwrap_or(&none);
         writeln!(
             out,
             "# {} latency trace v1.1.5 on {release}\n# {line}",
@@ -83,12 +92,19 @@ pub(super) fn write_header<P: Platform>(
         )?;
         writeln!(
             out,
-            "# latency: 0 us, #{entries}/{written}, CPU#{} | (M:server VP:0, KP:0, SP:0 HP:0 #P:{cpus})",
-            cpu.unwrap_or(0)
+            "# latency: {} us, #{entries}/{written}, CPU#{} | (M:server VP:0, KP:0, SP:0 HP:0 #P:{cpus})",
+            in_usecs(longest.ns),
+            longest.cpu,
         )?;
-        out.write_str(
-            "#    -----------------\n#    | task: -0 (uid:0 nice:0 policy:0 rt_prio:0)\n#    -----------------\n#\n",
-        )?;
+        write_task(longest, out)?;
+        if let Some((from, to)) = &longest.between {
+            out.write_str("#  => started at: ")?;
+            from.write(tracer.platform(), out)?;
+            out.write_str("\n#  => ended at:   ")?;
+            to.write(tracer.platform(), out)?;
+            out.write_str("\n#\n")?;
+        }
+        out.write_str("#\n")?;
         return out.write_str(HEADER_LATENCY);
     }
     writeln!(
@@ -99,6 +115,29 @@ pub(super) fn write_header<P: Platform>(
         true => HEADER_FLAGS,
         false => HEADER,
     })
+}
+
+/// Whole microseconds, rounded as Linux's `nsecs_to_usecs` does.
+pub(crate) fn in_usecs(ns: u64) -> u64 {
+    ns.saturating_add(500) / 1000
+}
+
+/// Linux's priority of nice 0, and how many are for real-time tasks (`MAX_RT_PRIO`); those have policy 1, `SCHED_FIFO`.
+const DEFAULT_PRIO: i32 = 120;
+const RT_PRIOS: i32 = 100;
+
+fn write_task(longest: &Longest, out: &mut dyn Write) -> fmt::Result {
+    let real_time = longest.prio < RT_PRIOS;
+    let (nice, policy, rt_prio) = match real_time {
+        true => (0, 1, RT_PRIOS - 1 - longest.prio),
+        false => (longest.prio - DEFAULT_PRIO, 0, 0),
+    };
+    writeln!(
+        out,
+        "#    -----------------\n#    | task: {}-{} (uid:0 nice:{nice} policy:{policy} rt_prio:{rt_prio})\n#    -----------------",
+        longest.task.as_str(),
+        longest.pid
+    )
 }
 
 /// What stands before the event's own text.
@@ -136,7 +175,7 @@ fn write_delay<P: Platform>(
     times: Times,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let since = times.ts.saturating_sub(instance.cleared_at());
+    let since = times.ts.saturating_sub(times.start);
     if !instance.clock().in_ns() {
         return write!(out, " {since:4}: ");
     }

@@ -7,17 +7,17 @@
 
 mod line;
 
-pub(crate) use line::Times as LineTimes;
+pub(crate) use line::{Times as LineTimes, in_usecs};
 
 use crate::event::{
-    self, EventDesc, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes, write_fields,
-    write_foreign, write_known,
+    self, EventDesc, FUNCTION_ID, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes,
+    write_fields, write_foreign, write_known,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::ring::{CpuBuffer, CpuIter};
-use crate::tracer::{Boundary, Instance, STACK_AT, Tracer, split};
+use crate::tracer::{Boundary, Instance, Longest, STACK_AT, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use line::{Times, write_context, write_header};
@@ -71,7 +71,16 @@ pub fn write_trace<P: Platform>(
     cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    write_buffers(tracer, instance, cpu, Instance::buffer, out)
+    if instance.keeps_max() {
+        let longest = tracer.longest();
+        let shown = Shown {
+            start: longest.as_ref().map(|longest| longest.start),
+            longest,
+        };
+        return write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out);
+    }
+    let shown = Shown::default();
+    write_buffers(tracer, instance, cpu, shown, Instance::buffer, out)
 }
 
 /// The same of the instance's snapshot.
@@ -85,13 +94,24 @@ pub fn write_snapshot<P: Platform>(
     cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    write_buffers(tracer, instance, cpu, Instance::snapshot_buffer, out)
+    let shown = Shown::default();
+    write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out)
+}
+
+/// What of the buffers is shown.
+#[derive(Default)]
+struct Shown {
+    /// The events from then on, in units of the clock.
+    start: Option<u64>,
+    /// The latency that the head tells of.
+    longest: Option<Longest>,
 }
 
 fn write_buffers<'t, P: Platform>(
     tracer: &Tracer<P>,
     instance: &'t Instance<P>,
     cpu: Option<usize>,
+    shown: Shown,
     buffer_of: impl Fn(&'t Instance<P>, usize) -> Option<&'t CpuBuffer<P>>,
     out: &mut dyn Write,
 ) -> fmt::Result {
@@ -102,6 +122,7 @@ fn write_buffers<'t, P: Platform>(
     let mut entries = 0;
     let mut written = 0;
     let mut overrun = 0;
+    let mut skipped = false;
     let mut sources = Vec::new();
     for cpu in chosen {
         let Some(buffer) = buffer_of(instance, cpu) else {
@@ -126,10 +147,27 @@ fn write_buffers<'t, P: Platform>(
         });
     }
     write!(out, "# tracer: {}\n#\n", tracer.current_tracer())?;
-    write_header(tracer, instance, cpu, (entries, written), out)?;
     for source in &mut sources {
         source.advance();
+        let start = shown.start.unwrap_or(0);
+        while source.next.as_ref().is_some_and(|next| next.ts < start) {
+            source.advance();
+            entries = entries.saturating_sub(1);
+            skipped = true;
+        }
     }
+    if skipped {
+        // As in Linux (`get_total_entries`).
+        written = entries;
+    }
+    write_header(
+        tracer,
+        instance,
+        cpu,
+        shown.longest.as_ref(),
+        (entries, written),
+        out,
+    )?;
     // Linux tells where a buffer begins only if any has lost events, and not for the first line of all.
     let annotate = overrun > 0 && instance.option(TraceOption::Annotate);
     let boundaries = instance.boundaries();
@@ -166,6 +204,7 @@ fn write_buffers<'t, P: Platform>(
         let times = Times {
             ts: next.ts,
             next: coming.map(|next| next.ts).min(),
+            start: shown.start.unwrap_or_else(|| instance.cleared_at()),
         };
         write_entry(tracer, instance, cpu, times, &next.payload, out)?;
         if let Some(source) = sources.iter_mut().find(|source| source.cpu == cpu) {
@@ -237,6 +276,13 @@ pub(crate) fn write_entry<P: Platform>(
             for caller in callers.as_chunks().0 {
                 out.write_str("\n => ")?;
                 tracer.platform().symbol(u64::from_ne_bytes(*caller), out)?;
+            }
+        }
+        _ if common.id == FUNCTION_ID => {
+            let places = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
+            for (i, place) in places.as_chunks().0.iter().take(2).enumerate() {
+                out.write_str(if i > 0 { " <-" } else { "" })?;
+                tracer.platform().symbol(u64::from_ne_bytes(*place), out)?;
             }
         }
         _ if common.id == RAW_DATA_ID => {

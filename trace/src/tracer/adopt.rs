@@ -2,6 +2,7 @@
 
 use super::instance::{Cpu, Parts, TOP, fresh_cpus};
 use super::instances::{MAX_INSTANCES, check_name, no_slots, shared};
+use super::latency::Latencies;
 use super::pids::PidList;
 use super::state::{CpuState, ExtraState, InstanceState};
 use super::{
@@ -308,6 +309,7 @@ impl<P: Platform> Tracer<P> {
             desc.clear_masks();
             desc.set_enabled(on);
         }
+        let latency = core::mem::take(&mut chosen.extra.latency);
         let top_extra = chosen.extra.clone();
         let top = top.adopt(
             &platform,
@@ -321,6 +323,7 @@ impl<P: Platform> Tracer<P> {
             platform,
             generation,
             events: table,
+            latencies: Latencies::new(top.nr_cpus()),
             top,
             shared,
             slots: no_slots(),
@@ -349,6 +352,7 @@ impl<P: Platform> Tracer<P> {
             instance.attach(events, &extra, &mut troubles);
         }
         *tracer.named.lock() = named;
+        tracer.restore_latency(latency, &mut troubles);
         tracer.report = report;
         tracer.troubles = troubles;
         Ok(tracer)

@@ -73,6 +73,8 @@ pub struct Instance<P: Platform> {
     newest: AtomicU64,
     /// When the buffers were cleared last, in units of the clock: what `latency-format` counts from.
     pub(super) cleared: AtomicU64,
+    /// A tracer keeps the trace of its longest latency in the snapshot's buffers.
+    pub(super) keeps_max: AtomicBool,
     /// Snapshots of single CPUs that had to wait for the end of a write.
     pub(super) deferred: AtomicU64,
     /// The declared events.
@@ -205,6 +207,7 @@ impl<P: Platform> Instance<P> {
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
+            keeps_max: AtomicBool::new(false),
             deferred: AtomicU64::new(0),
             declared: parts.declared,
             events: (parts.declared.iter())

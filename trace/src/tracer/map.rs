@@ -2,7 +2,7 @@
 //! `kernel/trace/trace.c`).
 //!
 //! While any buffer of an instance is mapped, none of them changes its size, no snapshot is taken, and no trigger that would take one
-//! is set. While such a trigger is set, none is mapped. Both are looked at under the lock of whoever changes the instance. (A
+//! is set. While such a trigger is set, or a tracer of latencies, none is mapped. Both are looked at under the lock of whoever changes the instance. (A
 //! snapshot that was taken before, or its empty buffers, are in nobody's way.)
 
 use super::instance::{Cpu, Instance};
@@ -23,7 +23,7 @@ impl<P: Platform> Instance<P> {
     /// has mapped it.
     pub(crate) fn map(&self, cpu: usize, offset: u64, pages: u64) -> Result<Vec<u64>, TraceError> {
         let _control = self.control.lock();
-        if self.snapshot_armed() {
+        if self.snapshot_armed() || self.keeps_max() {
             return Err(TraceError::SnapshotArmed);
         }
         self.one(cpu)?.buffer.map(offset, pages)

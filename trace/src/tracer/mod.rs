@@ -11,6 +11,7 @@
 //! | `record` | the way of an event into the buffers |
 //! | `conditions` | filters and triggers, as files set and show them |
 //! | `named` | histograms that count together |
+//! | `latency` | the tracers that measure latencies |
 //! | `refusals` | what was wrong: `error_log` |
 //! | `snapshot` | the second set of buffers |
 //! | `choices` | options |
@@ -27,6 +28,7 @@ mod conditions;
 mod cpumask;
 mod instance;
 mod instances;
+mod latency;
 mod map;
 mod named;
 mod pids;
@@ -43,6 +45,8 @@ pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
+pub(crate) use latency::Longest;
+pub use latency::{LatencyState, Measured, SavedLatency, Site};
 pub use pids::PidList;
 pub use refusals::{SavedComplaint, SavedRefusal};
 pub use state::{Boundary, CpuState, ExtraState, InstanceState, SavedOption, TracerState};
@@ -66,7 +70,7 @@ pub const MAX_CPUS: usize = 1024;
 const MAX_BOUNDARIES: usize = 64;
 /// KiB of each CPU's buffer where nobody says otherwise: Linux's default.
 pub const DEFAULT_KB: u64 = 1408;
-/// The only tracer.
+/// The tracer that does nothing of its own.
 pub const NOP: &str = "nop";
 
 /// What a new tracer begins with.
@@ -87,6 +91,7 @@ pub struct Tracer<P: Platform> {
     generation: u32,
     events: Table,
     top: Instance<P>,
+    latencies: latency::Latencies,
     shared: Arc<Shared>,
     /// All others, as the slow path finds them: the one of slot `i` at `i - 1`.
     slots: Box<[Place<Instance<P>>]>,
@@ -147,6 +152,7 @@ impl<P: Platform> Tracer<P> {
             platform,
             generation,
             events,
+            latencies: latency::Latencies::new(nr_cpus),
             top,
             shared,
             slots: instances::no_slots(),
@@ -200,11 +206,6 @@ impl<P: Platform> Tracer<P> {
 
     pub(crate) fn event_by_id(&self, id: u16) -> Option<&Known> {
         self.events.get(id)
-    }
-
-    /// The name of the current tracer.
-    pub fn current_tracer(&self) -> &'static str {
-        NOP
     }
 }
 

@@ -78,11 +78,49 @@ impl<P: Platform> Instance<P> {
 
     /// Takes a snapshot of all CPUs from any context, without waiting. Where a write is under way on a CPU, that one's is taken
     /// as soon as the write has ended, and counted as [deferred](Self::deferred_snapshots). Without allocated buffers
-    /// nothing happens, nor on a CPU whose buffer is mapped.
+    /// nothing happens, nor on a CPU whose buffer is mapped, nor while a tracer [keeps](Self::keeps_max) its own there.
     pub fn snapshot_now(&self) {
-        for cpu in &self.cpus {
+        if !self.keeps_max() {
+            self.swap_now(None);
+        }
+    }
+
+    /// The same for one CPU or all, also for the tracer itself.
+    pub(super) fn swap_now(&self, cpu: Option<usize>) {
+        let chosen = match cpu {
+            Some(cpu) => self.cpus.get(cpu..=cpu).unwrap_or_default(),
+            None => &self.cpus[..],
+        };
+        for cpu in chosen {
             cpu.snapshot_or_defer(&self.deferred);
         }
+    }
+
+    /// Whether a tracer keeps the trace of its longest latency in the snapshot's buffers, as it does in Linux: then they are no
+    /// snapshot.
+    pub fn keeps_max(&self) -> bool {
+        self.keeps_max.load(Ordering::Relaxed)
+    }
+
+    /// Allocates the snapshot's buffers for a tracer.
+    pub(super) fn keep_max(&self) -> Result<(), TraceError> {
+        let _control = self.control.lock();
+        none_mapped(&self.cpus)?;
+        self.allocate_locked()?;
+        self.keeps_max.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends that, and frees them, unless a trigger needs them.
+    pub(super) fn keep_no_max(&self) {
+        let _control = self.control.lock();
+        self.keeps_max.store(false, Ordering::Relaxed);
+        let done = match self.snapshot_armed() {
+            true => self.clear_locked(&self.cpus),
+            false => self.free_locked(),
+        };
+        // Where a write does not end, what the tracer has kept stays as a snapshot, until somebody clears it.
+        let _ = done;
     }
 
     /// How many snapshots of single CPUs had to wait for the end of a write.
@@ -97,6 +135,10 @@ impl<P: Platform> Instance<P> {
     /// [`TraceError::Busy`] if a write does not end.
     pub fn free_snapshot(&self) -> Result<(), TraceError> {
         let _control = self.control.lock();
+        self.free_locked()
+    }
+
+    fn free_locked(&self) -> Result<(), TraceError> {
         for cpu in &self.cpus {
             cpu.pending.store(false, Ordering::Relaxed);
             cpu.snapshot.retire()?;
@@ -115,6 +157,10 @@ impl<P: Platform> Instance<P> {
             Some(cpu) => core::slice::from_ref(self.one(cpu)?),
             None => &self.cpus[..],
         };
+        self.clear_locked(chosen)
+    }
+
+    fn clear_locked(&self, chosen: &[Cpu<P>]) -> Result<(), TraceError> {
         for cpu in chosen {
             if !cpu.snapshot.is_retired() {
                 cpu.snapshot.clear()?;

@@ -5,14 +5,15 @@
 //! knows version 1 only refuses version 2 by its number.
 //!
 //! An instance's choices have a history of their own: their version 2 adds which tasks and CPUs are recorded, and what was
-//! refused. A kernel that knows version 1 of them reads version 2, and leaves that out.
+//! refused; version 3 the tracer of latencies. A kernel that knows version 1 of them reads the others, and leaves that out.
 
 use super::cmdlines::{Cmdlines, SavedName};
 use super::conditions::SavedConditions;
 use super::instance::Instance;
+use super::latency::LatencyState;
 use super::pids::PidList;
 use super::refusals::{SavedComplaint, SavedRefusal};
-use super::{DEFAULT_KB, Tracer};
+use super::{DEFAULT_KB, NOP, Tracer};
 use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{EventDesc, SavedEvent};
@@ -33,7 +34,7 @@ pub struct TracerState {
     pub generation: u32,
     /// `tracing_on`, of the top instance, as all up to `boundaries`.
     pub tracing_on: bool,
-    /// `current_tracer`.
+    /// The tracer that a kernel without those of [`LatencyState`] goes on with: `nop`.
     pub current_tracer: String,
     /// `trace_clock`.
     pub clock: ClockId,
@@ -81,7 +82,7 @@ pub struct InstanceState {
 
 /// What is chosen in an instance beside its buffers, and its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
-#[kstate(nested, version = 2, min_version = 1, readable_by = 1)]
+#[kstate(nested, version = 3, min_version = 1, readable_by = 1)]
 pub struct ExtraState {
     /// The options, each by its name: what this kernel does not know is left out, what is not there has its default.
     pub options: Vec<SavedOption>,
@@ -113,6 +114,9 @@ pub struct ExtraState {
     /// What the `filter` files show of refused filters.
     #[kstate(since = 2, default)]
     pub refused: Vec<SavedRefusal>,
+    /// The tracer of latencies; of the top instance alone.
+    #[kstate(since = 3, default)]
+    pub latency: LatencyState,
 }
 
 /// An option.
@@ -174,7 +178,7 @@ impl<P: Platform> Tracer<P> {
         Ok(TracerState {
             generation: self.generation,
             tracing_on: self.tracing_on(),
-            current_tracer: self.current_tracer().into(),
+            current_tracer: NOP.into(),
             clock: self.clock(),
             counter: self.counter.load(Ordering::Relaxed),
             cpus: self.top.save_cpus()?,
@@ -280,6 +284,10 @@ impl<P: Platform> Instance<P> {
             cleared: self.cleared_at(),
             error_log: self.save_log(),
             refused: self.save_refused(),
+            latency: match self.is_top() {
+                true => tracer.save_latency(),
+                false => LatencyState::default(),
+            },
         })
     }
 

@@ -1,0 +1,337 @@
+//! The tracers `irqsoff` and `wakeup`: what they keep, what their files show and take, and that they cross a kexec.
+
+mod crossed;
+
+use crossed::{alone, arrive, leave, machine};
+use std::fmt::Write as _;
+use trace::fs::TraceFs;
+use trace::fs::raw::Access;
+use trace::options::TraceOption;
+use trace::testing::TestPlatform;
+use trace::tracer::{Measured, Site};
+use trace::{Config, Errno, Tracer};
+
+const READ: Access = Access {
+    write: false,
+    exec: false,
+    shared: true,
+};
+const ON: Site = Site {
+    ip: 0x10,
+    parent: 0x11,
+};
+const OFF: Site = Site {
+    ip: 0x20,
+    parent: 0x21,
+};
+
+fn tracer() -> (Tracer<TestPlatform>, TestPlatform) {
+    let platform = machine(8);
+    platform.set_step(0);
+    let config = Config {
+        nr_cpus: 2,
+        buffer_kb_per_cpu: 16,
+        generation: 0,
+    };
+    (Tracer::new(platform, config, &[]).unwrap(), platform)
+}
+
+fn read(t: &Tracer<TestPlatform>, path: &str) -> String {
+    let mut text = String::new();
+    TraceFs(t).read(path, &mut text).unwrap();
+    text
+}
+
+fn write(t: &Tracer<TestPlatform>, path: &str, text: &str) -> Result<(), Errno> {
+    TraceFs(t).write(path, text.as_bytes(), true)
+}
+
+/// Interrupts are off for so long, with a mark in the middle.
+fn section(t: &Tracer<TestPlatform>, p: &TestPlatform, ns: u64, mark: &str) {
+    t.irqs_off(OFF);
+    p.set_ns(p.ns() + ns / 2);
+    t.mark(mark.as_bytes()).unwrap();
+    p.set_ns(p.ns() + ns.div_ceil(2));
+    t.irqs_on(ON);
+    p.set_ns(p.ns() + 1_000_000);
+}
+
+/// A task waits so long, marked in the middle.
+fn wait(t: &Tracer<TestPlatform>, p: &TestPlatform, pid: i32, prio: i32, ns: u64) {
+    t.task_wakes(OFF, pid, prio, 1);
+    p.set_ns(p.ns() + ns);
+    t.mark(format!("waited {ns}").as_bytes()).unwrap();
+    t.task_runs(ON, pid);
+    p.set_ns(p.ns() + 1_000_000);
+}
+
+#[test]
+fn the_longest_section_is_kept_with_its_trace() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    t.mark(b"before").unwrap();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
+    assert_eq!(read(&t, "available_tracers"), "wakeup irqsoff nop\n");
+    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
+    section(&t, &p, 20_000, "shorter");
+    section(&t, &p, 42_000, "longest");
+    section(&t, &p, 30_000, "later");
+    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
+    let trace = read(&t, "trace");
+    let head = trace.split("cmd     pid").next().unwrap();
+    let mut expected = String::from("# tracer: irqsoff\n#\n# irqsoff latency trace v1.1.5 on ");
+    let _ = writeln!(
+        expected,
+        "{}\n# {}",
+        env!("CARGO_PKG_VERSION"),
+        "-".repeat(68)
+    );
+    expected += "\
+# latency: 42 us, #4/4, CPU#0 | (M:server VP:0, KP:0, SP:0 HP:0 #P:2)
+#    -----------------
+#    | task: <idle>-0 (uid:0 nice:0 policy:0 rt_prio:0)
+#    -----------------
+#  => started at: 0x20
+#  => ended at:   0x10
+#
+#
+";
+    assert!(head.starts_with(&expected), "{trace}\n{expected}");
+    // Only what happened from its begin on, counted from there.
+    let body = trace.split("|    /       \n").nth(1).unwrap();
+    assert_eq!(
+        body,
+        "  <idle>-0         0.....    0us+: 0x20 <-0x21
+  <idle>-0         0.....   21us+: tracing_mark_write: longest
+  <idle>-0         0.....   42us : 0x10 <-0x11
+  <idle>-0         0.....   42us : <stack trace>
+ => 0x1000
+ => 0x2000
+"
+    );
+}
+
+#[test]
+fn a_threshold_keeps_each_that_is_as_long_and_0_begins_anew() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    section(&t, &p, 50_000, "long");
+    write(&t, "tracing_thresh", "10").unwrap();
+    assert_eq!(read(&t, "tracing_thresh"), "10\n");
+    section(&t, &p, 9_999, "below");
+    assert!(read(&t, "trace").contains("long\n"));
+    section(&t, &p, 10_000, "as long");
+    assert!(read(&t, "trace").contains("as long\n"));
+    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    write(&t, "tracing_thresh", "0").unwrap();
+    section(&t, &p, 10_000, "no longer");
+    assert!(read(&t, "trace").contains("as long\n"));
+    write(&t, "tracing_max_latency", "0").unwrap();
+    section(&t, &p, 5_000, "anew");
+    assert!(read(&t, "trace").contains("anew\n"));
+    assert_eq!(read(&t, "tracing_max_latency"), "5\n");
+    // While nothing is recorded nothing is measured.
+    write(&t, "tracing_on", "0").unwrap();
+    t.irqs_off(OFF);
+    p.set_ns(p.ns() + 1_000_000);
+    write(&t, "tracing_on", "1").unwrap();
+    t.irqs_on(ON);
+    assert_eq!(read(&t, "tracing_max_latency"), "5\n");
+}
+
+#[test]
+fn the_most_urgent_that_wakes_up_is_waited_for() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "wakeup").unwrap();
+    wait(&t, &p, 7, 120, 30_000);
+    wait(&t, &p, 8, 120, 20_000);
+    let trace = read(&t, "trace");
+    assert!(trace.contains("# wakeup latency trace v1.1.5 on "));
+    assert!(trace.contains("# latency: 30 us, #4/4, CPU#1 |"), "{trace}");
+    assert!(trace.contains("| task: <...>-7 (uid:0 nice:0 policy:0 rt_prio:0)"));
+    assert!(!trace.contains("started at"));
+    // An equal does not come first, one that is more urgent does; and both wait on.
+    t.task_wakes(OFF, 9, 110, 0);
+    p.set_ns(p.ns() + 40_000);
+    t.task_wakes(OFF, 10, 110, 0);
+    t.task_wakes(OFF, 11, 98, 1);
+    p.set_ns(p.ns() + 50_000);
+    t.task_runs(ON, 9);
+    t.task_runs(ON, 10);
+    assert_eq!(read(&t, "tracing_max_latency"), "30\n");
+    t.task_runs(ON, 11);
+    assert_eq!(read(&t, "tracing_max_latency"), "50\n");
+    let trace = read(&t, "trace");
+    assert!(trace.contains("| task: <...>-11 (uid:0 nice:0 policy:1 rt_prio:1)"));
+}
+
+/// All CPUs' events of the time are shown, not those of the CPU alone.
+#[test]
+fn the_trace_of_a_wakeup_is_that_of_all_cpus() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "wakeup").unwrap();
+    t.mark(b"earlier").unwrap();
+    p.set_ns(p.ns() + 1);
+    t.task_wakes(OFF, 7, 120, 1);
+    p.set_ns(p.ns() + 1000);
+    t.mark(b"on cpu 0").unwrap();
+    p.set_cpu(1);
+    t.mark(b"on cpu 1").unwrap();
+    t.task_runs(ON, 7);
+    p.set_cpu(0);
+    let trace = read(&t, "trace");
+    assert!(trace.contains("on cpu 0") && trace.contains("on cpu 1"));
+    assert!(!trace.contains("earlier"), "{trace}");
+}
+
+#[test]
+fn a_tracer_has_the_snapshot_and_puts_options_back() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    t.set_option(TraceOption::Overwrite, false);
+    let free = p.owned().len();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    assert!(t.option(TraceOption::LatencyFormat) && t.option(TraceOption::Overwrite));
+    assert_eq!(write(&t, "snapshot", "1"), Err(Errno::EBUSY));
+    assert_eq!(write(&t, "snapshot", ""), Err(Errno::EBUSY));
+    let mut out = String::new();
+    assert_eq!(TraceFs(&t).read("snapshot", &mut out), Err(Errno::EBUSY));
+    assert_eq!(
+        TraceFs(&t).read("per_cpu/cpu0/snapshot", &mut out),
+        Err(Errno::EBUSY)
+    );
+    let raw = TraceFs(&t).raw("per_cpu/cpu0/trace_pipe_raw").unwrap();
+    assert_eq!(raw.unwrap().map(0, 1, READ).err(), Some(Errno::EBUSY));
+    section(&t, &p, 10_000, "kept");
+    // A trigger's snapshot would take the place of what is kept.
+    t.snapshot_now();
+    assert!(read(&t, "trace").contains("kept"));
+    write(&t, "trace", "").unwrap();
+    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
+    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    for bad in ["function", "irqsof", "", "irqsoff nop", "hwlat"] {
+        assert_eq!(
+            TraceFs(&t).write("current_tracer", bad.as_bytes(), false),
+            Err(Errno::EINVAL),
+            "{bad}"
+        );
+    }
+    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
+    write(&t, "current_tracer", "wakeup").unwrap();
+    write(&t, "current_tracer", "nop").unwrap();
+    assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
+    assert_eq!(p.owned().len(), free);
+    for file in ["tracing_thresh", "tracing_max_latency"] {
+        assert_eq!(write(&t, file, "many"), Err(Errno::EINVAL));
+        assert_eq!(write(&t, file, "18446744073709551615"), Err(Errno::ERANGE));
+    }
+    // What is told of now, by who has not heard yet, is not recorded.
+    let before = t.stats(0).unwrap().entries;
+    section(&t, &p, 99_000, "nop");
+    wait(&t, &p, 7, 1, 99_000);
+    assert_eq!(t.stats(0).unwrap().entries, before + 2);
+}
+
+#[test]
+fn a_buffer_that_is_mapped_has_no_tracer_of_latencies() {
+    let _alone = alone();
+    let (t, _) = tracer();
+    let fs = TraceFs(&t);
+    let raw = fs.raw("per_cpu/cpu1/trace_pipe_raw").unwrap().unwrap();
+    let mapping = raw.map(0, 1, READ).unwrap();
+    assert_eq!(write(&t, "current_tracer", "irqsoff"), Err(Errno::EBUSY));
+    assert_eq!(read(&t, "current_tracer"), "nop\n");
+    assert!(!t.option(TraceOption::LatencyFormat) && !t.snapshot_allocated());
+    write(&t, "current_tracer", "nop").unwrap();
+    assert_eq!(t.measured(), Measured::Nothing);
+    drop(mapping);
+    write(&t, "current_tracer", "irqsoff").unwrap();
+}
+
+#[test]
+fn an_instance_has_nop_alone() {
+    let _alone = alone();
+    let (t, _) = tracer();
+    TraceFs(&t).mkdir("instances/mine").unwrap();
+    assert_eq!(read(&t, "instances/mine/available_tracers"), "nop\n");
+    write(&t, "current_tracer", "wakeup").unwrap();
+    assert_eq!(read(&t, "instances/mine/current_tracer"), "nop\n");
+    write(&t, "instances/mine/current_tracer", "nop").unwrap();
+    assert_eq!(
+        write(&t, "instances/mine/current_tracer", "irqsoff"),
+        Err(Errno::EINVAL)
+    );
+    write(&t, "instances/mine/snapshot", "1").unwrap();
+}
+
+/// A section that is told of in the middle of a write: the buffers change places when that has ended.
+#[test]
+fn a_section_within_a_write_is_kept_when_that_ends() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    let once = std::cell::Cell::new(false);
+    p.interrupted(
+        &|_| {
+            if !once.replace(true) {
+                t.irqs_off(OFF);
+                p.set_ns(p.ns() + 7_000);
+                t.irqs_on(ON);
+            }
+        },
+        || t.mark(b"interrupted").unwrap(),
+    );
+    assert!(once.get());
+    let trace = read(&t, "trace");
+    assert!(trace.contains("latency: 7 us"), "{trace}");
+    assert!(trace.contains("0x20 <-0x21") && trace.contains("0x10 <-0x11"));
+}
+
+#[test]
+fn the_tracer_and_what_it_has_kept_cross() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    t.set_option(TraceOption::Overwrite, false);
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    section(&t, &p, 42_000, "kept");
+    write(&t, "tracing_thresh", "40").unwrap();
+    let before = read(&t, "trace");
+    let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
+    let t = arrive(&stream, next, 1, &[]).unwrap();
+    assert!(t.troubles().is_empty(), "{:?}", t.troubles());
+    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
+    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
+    assert_eq!(read(&t, "tracing_thresh"), "40\n");
+    // A life that has begun is told of; the rest is the same.
+    let after = read(&t, "trace");
+    assert_eq!(after.split("####").next().unwrap(), before);
+    next.set_step(0);
+    section(&t, &next, 41_000, "of the next life");
+    assert!(read(&t, "trace").contains("of the next life"));
+    assert!(!read(&t, "trace").contains("kept"));
+    write(&t, "current_tracer", "nop").unwrap();
+    assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
+}
+
+#[test]
+fn a_tracer_that_is_not_known_ends_at_the_crossing_and_nothing_else_is_lost() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    t.mark(b"stays").unwrap();
+    write(&t, "tracing_thresh", "40").unwrap();
+    let mut state = t.state().unwrap();
+    state.extra.latency.tracer = "hwlat".into();
+    let mut pages = Vec::new();
+    t.for_each_page(|page| pages.push(page));
+    let next = p.kexec(&pages);
+    std::mem::forget(t);
+    let t = Tracer::adopt(next, 2, 1, state, &[]).unwrap();
+    assert_eq!(t.troubles().len(), 1);
+    assert!(t.troubles()[0].contains("hwlat"), "{:?}", t.troubles());
+    assert_eq!(read(&t, "current_tracer"), "nop\n");
+    assert!(read(&t, "trace").contains("stays"));
+}
