@@ -45,6 +45,7 @@ pub(super) enum Node {
     Readme,
     HeaderPage,
     HeaderEvent,
+    ForeignFormats,
     /// `None`: of all CPUs.
     BufferSize(Option<usize>),
     Trace(Option<usize>),
@@ -180,8 +181,9 @@ const TOP: [(&str, Node); 6] = [
     ("saved_cmdlines_size", Node::CmdlinesSize),
 ];
 
-const EVENTS: [(&str, Node); 3] = [
+const EVENTS: [(&str, Node); 4] = [
     ("enable", Node::Enable(None)),
+    ("foreign_formats", Node::ForeignFormats),
     ("header_event", Node::HeaderEvent),
     ("header_page", Node::HeaderPage),
 ];
