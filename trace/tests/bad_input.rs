@@ -210,6 +210,7 @@ fn bad_input_is_answered_as_linux_does_and_changes_nothing() {
         ("saved_cmdlines", "1", EINVAL),
         ("printk_formats", "1", EINVAL),
         ("events/header_page", "1", EINVAL),
+        ("events/foreign_formats", "1", EINVAL),
         ("events/sched/fork/format", "1", EINVAL),
         ("events/sched/fork/id", "1", EINVAL),
         ("events/sched/fork/hist", "1", EINVAL),

@@ -149,7 +149,9 @@ fn a_wrong_filter_is_shown_and_has_no_effect() {
     files.put(&filter, "child == 1");
     assert_eq!(files.try_put(&filter, "parent == 1"), Err(Errno::EINVAL));
     let caret = "parent == 1\n       ^\nparse_error: Field not found\n";
-    assert_eq!(files.read(&filter), caret);
+    // What is in force stays visible.
+    let both = format!("{caret}# in force: child == 1\n");
+    assert_eq!(files.read(&filter), both);
     let log = files.read("error_log");
     let (_, log) = log.split_once("] ").unwrap();
     assert_eq!(
@@ -161,6 +163,9 @@ fn a_wrong_filter_is_shown_and_has_no_effect() {
     assert_eq!(files.trace(), ["fork: child=1 comm=a"]);
     files.put(&filter, "child == 2");
     assert_eq!(files.read(&filter), "child == 2\n");
+    files.put(&filter, "0");
+    files.try_put(&filter, "parent == 1").unwrap_err();
+    assert_eq!(files.read(&filter), caret);
     for _ in 0..20 {
         files.try_put(&filter, "(").unwrap_err();
     }

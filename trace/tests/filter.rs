@@ -158,7 +158,7 @@ fn wrong_ones_as_linux_says() {
     use FilterErrorKind::*;
     for (text, kind, position) in [
         ("", NoFilter, 0),
-        ("()", Malformed, 0),
+        ("()", MissingField, 1),
         ("nothing == 1", FieldNotFound, 8),
         ("a = 1", InvalidOp, 3),
         ("a", InvalidOp, 2),
@@ -178,11 +178,26 @@ fn wrong_ones_as_linux_says() {
         ("a == 000000000000000000000001", OperandTooLong, 30),
         ("a == 1 b == 2", TooManyPreds, 7),
         ("a == 1 & b == 2", TooManyPreds, 7),
-        ("a == 1 &&", Malformed, 9),
-        ("a == 1 && && b == 2", Malformed, 0),
+        ("a == 1 &&", MissingField, 9),
+        ("a == 1 ||", MissingField, 9),
+        ("a == 1 && !", MissingField, 11),
+        ("a == 1 && ()", MissingField, 11),
+        ("&&", MissingField, 0),
+        ("|| a == 1", MissingField, 0),
+        ("== 1", MissingField, 0),
+        ("$a == 1", MissingField, 0),
+        ("(", TooManyOpen, 0),
+        ("!", NoFilter, 1),
+        ("a ==", InvalidValue, 5),
+        ("a == 1 && && b == 2", MissingField, 10),
     ] {
         let e = Filter::parse(DESC.fields, text).unwrap_err();
         assert_eq!((e.kind, e.position), (kind, position), "{text}");
+        let mut shown = String::new();
+        e.write_file(&mut shown).unwrap();
+        let at = position.min(text.trim().len());
+        let caret = format!("{}\n{:at$}^\nparse_error: ", text.trim(), "");
+        assert!(shown.starts_with(&caret), "{shown}");
     }
     let long = format!("name == '{}'", "x".repeat(256));
     let e = Filter::parse(DESC.fields, &long).unwrap_err();

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use trace::errno::Errno;
 use trace::event::EventDesc;
 use trace::event::hist::SPARE_ENTRIES;
+use trace::fs::TraceFs;
+use trace::mapped::format::{Format, FormatError};
 use trace::options::TraceOption;
 use trace::ring::CpuBuffer;
 use trace::testing::TestPlatform;
@@ -256,6 +258,41 @@ fn what_has_no_field_any_more_is_told_and_all_else_kept() {
     assert_eq!(triggers(&a, desc), "traceoff:unlimited if a == 7\n");
     number(&t, desc, 7);
     assert!(!a.tracing_on() && t.tracing_on());
+}
+
+/// User programs find the layout of what an earlier kernel recorded, by its number.
+#[test]
+fn formats_of_earlier_kernels_are_there() {
+    let _alone = alone();
+    let t = tracer();
+    let path = "events/foreign_formats";
+    let read = |t: &Tracer<TestPlatform>, path: &str| {
+        let mut text = String::new();
+        TraceFs(t).read(path, &mut text).unwrap();
+        text
+    };
+    assert_eq!(read(&t, path), "");
+    let theirs = read(&t, "events/test/shrinks/format");
+    let (stream, next) = leave(t, |_| {});
+    let t = arrive(&stream, next, 1, new::ALL);
+    let shown = read(&t, path);
+    assert_eq!(shown, format!("system: test\n{theirs}"));
+    let [format] = &Format::parse_all(&shown).unwrap()[..] else {
+        panic!("{shown}");
+    };
+    assert_eq!(format, &Format::parse(&theirs).unwrap());
+    let ours = Format::parse(&read(&t, "events/test/shrinks/format")).unwrap();
+    assert!(format.field("b").is_some() && ours.field("b").is_none());
+    assert_ne!(format.id, ours.id);
+    // Several stand after each other; what is wrong is told by its line.
+    let two = shown.repeat(2);
+    assert_eq!(Format::parse_all(&two).unwrap().len(), 2);
+    let lines = shown.lines().count();
+    let bad = two.clone() + &shown.replace("ID: ", "ID: x");
+    assert_eq!(Format::parse_all(&bad), Err(FormatError(2 * lines + 3)));
+    assert_eq!(Format::parse_all(&theirs), Err(FormatError(1)));
+    assert_eq!(Format::parse_all("system: test\n"), Err(FormatError(0)));
+    assert_eq!(Format::parse_all(""), Ok(Vec::new()));
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn events_are_chosen_for_each_instance() {
     assert_eq!(put(&fs, filter, "b > 3"), Err(Errno::EINVAL));
     assert_eq!(
         read(&fs, filter),
-        "b > 3\n  ^\nparse_error: Field not found\n"
+        "b > 3\n  ^\nparse_error: Field not found\n# in force: a > 3\n"
     );
     assert!(read(&fs, "error_log").contains(" event filter parse error: error: Field not found\n"));
     assert_eq!(read(&fs, "instances/foo/error_log"), "");

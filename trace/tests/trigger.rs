@@ -226,6 +226,63 @@ fn wrong_ones() {
     );
 }
 
+/// Each has a reason in `error_log`, with its place.
+#[test]
+fn what_is_wrong_is_told() {
+    let list = TriggerList::default();
+    for (command, location, why) in [
+        ("^bogus", "trigger", "Unknown trigger"),
+        ("!^bogus:1", "trigger", "Unknown trigger"),
+        ("traceoff:^abc", "trigger", "Invalid count"),
+        ("snapshot:^1x if x == 1", "trigger", "Invalid count"),
+        ("traceoff ^x == 1", "trigger", "Expected 'if FILTER'"),
+        ("traceoff:1 ^if", "trigger", "Expected 'if FILTER'"),
+        ("enable_event:^sched", "trigger", "Expected SYSTEM:EVENT"),
+        (
+            "enable_event:^sched:nothing:1",
+            "trigger",
+            "Event not found",
+        ),
+        ("enable_event:sched:switch:^", "trigger", "Invalid count"),
+        ("enable_event:sched:switch:^no", "trigger", "Invalid count"),
+        ("hist:^vals=x", "hist", "Missing keys"),
+        ("hist:^if x == 1", "hist", "Malformed assignment"),
+        (
+            "hist:keys=x:size=^abc",
+            "hist",
+            "Invalid size (a number, 128 to 131072)",
+        ),
+        (
+            "hist:keys=x:size=^1",
+            "hist",
+            "Invalid size (a number, 128 to 131072)",
+        ),
+        (
+            "hist:keys=x:size=^4294967295",
+            "hist",
+            "Invalid size (a number, 128 to 131072)",
+        ),
+        ("hist:keys=x:^bogus", "hist", "Unknown attribute"),
+        ("hist:keys=x,x,x,^x", "hist", "Too many keys (Max = 3)"),
+        (
+            "hist:keys=x:vals=x,x,x,^x",
+            "hist",
+            "Too many vals (Max = 3)",
+        ),
+        ("hist^", "hist", "Missing keys"),
+    ] {
+        let (at, text) = (command.find('^').unwrap(), command.replace('^', ""));
+        let complaint = refused(&list, &text);
+        assert_eq!(complaint.errno, Errno::EINVAL, "{text}");
+        let entry = complaint
+            .entry
+            .unwrap_or_else(|| panic!("{text}: no reason"));
+        let by = entry.location.split(':').next().unwrap();
+        assert_eq!((by, &*entry.text), (location, why), "{text}");
+        assert_eq!((&*entry.command, entry.position), (&*text, at), "{text}");
+    }
+}
+
 #[test]
 fn counts_go_down_where_something_is_done() {
     let instance = Instance::new();

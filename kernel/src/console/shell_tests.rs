@@ -212,6 +212,17 @@ fn lines_and_what_they_print() {
         ("grep -o 'e*n$' /rom/ten", "en\nen\n", 0),
         ("grep 'no new' /rom/open", "no newline\n", 0),
         ("grep nothing /rom/ten", "", 1),
+        (
+            "grep -n -A 1 ^t /rom/ten",
+            "2:two\n3:three\n4-four\n--\n10:ten\n",
+            0,
+        ),
+        (
+            "grep -B 1 ne /rom/ten /rom/open",
+            "/rom/ten:one\n--\n/rom/ten-eight\n/rom/ten:nine\n--\n/rom/open:no newline\n",
+            0,
+        ),
+        ("grep -q -A 1 two /rom/ten && echo yes", "yes\n", 0),
         ("grep -q two /rom/ten && echo yes", "yes\n", 0),
         ("grep nothing /rom/ten | wc -l", "0\n", 0),
         ("cat /rom/ten | grep -E '^(one|ten)$'", "one\nten\n", 0),
@@ -222,7 +233,7 @@ fn lines_and_what_they_print() {
         ),
         (
             "grep x",
-            "grep: nothing to read: name a file, or put it behind a `|`; usage: grep [-v] [-i] [-c] [-n] [-o] [-q] [-w] [-x] [-E | -F] PATTERN [FILE...]\n",
+            "grep: nothing to read: name a file, or put it behind a `|`; usage: grep [-v] [-i] [-c] [-n] [-o] [-q] [-w] [-x] [-A NUM] [-B NUM] [-C NUM] [-E | -F] PATTERN [FILE...]\n",
             2,
         ),
         (
@@ -635,6 +646,20 @@ fn grep_takes_long_and_binary_lines() {
     let (printed, _) = run(&["echo -e 'a\\0b' | grep a"]);
     assert_eq!(printed, "grep: (standard input): binary file matches\n");
     assert_eq!(run(&["seq -f '%0200g ' 1 1000 | grep -c 7"]).0, "271\n");
+    let (printed, _) = run(&["echo -e 'a\\0b\nc' | grep -B 1 c"]);
+    assert_eq!(printed, "grep: (standard input): binary file matches\n");
+    // What is kept of the lines before has an end, and that is told.
+    let (printed, status) = run(&["seq -f '%0200g' 6000 | grep -B 6000 6000$ | head -n 1"]);
+    assert_eq!(status, 0);
+    assert_eq!(
+        printed,
+        "grep: 757 lines before are not kept: they are too long\n"
+    );
+    let (printed, _) = run(&["echo a | grep -A x a"]);
+    assert!(
+        printed.starts_with("grep: x: this is no number of lines"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -47,6 +47,29 @@ impl LogEntry {
 }
 
 impl Complaint {
+    /// About the part `part` of `command`.
+    pub(crate) fn at(
+        errno: Errno,
+        location: String,
+        command: &str,
+        part: &str,
+        text: &'static str,
+    ) -> Complaint {
+        Complaint {
+            errno,
+            entry: Some(LogEntry {
+                location,
+                text: text.into(),
+                command: command.into(),
+                // `part` is a piece of `command` as a rule; where it is not, Linux points at the start.
+                position: (part.as_ptr() as usize)
+                    .checked_sub(command.as_ptr() as usize)
+                    .filter(|at| *at <= command.len())
+                    .unwrap_or(0),
+            }),
+        }
+    }
+
     /// An answer without an entry.
     pub fn quiet(errno: Errno) -> Complaint {
         Complaint { errno, entry: None }

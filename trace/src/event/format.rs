@@ -66,6 +66,16 @@ pub fn write_format(desc: &EventDesc, out: &mut dyn Write) -> fmt::Result {
     out.write_char('\n')
 }
 
+/// Writes the format file that an event of an earlier life had, with its group before it.
+pub(crate) fn write_saved_format(event: &super::SavedEvent, out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "system: {}", event.system)?;
+    write_common(out, &event.name, event.id)?;
+    for field in &event.fields {
+        write_field(out, &field.view())?;
+    }
+    writeln!(out, "\nprint fmt: {}", event.print)
+}
+
 /// The format file of `ftrace:print`, the event of `trace_marker`.
 pub(crate) fn write_marker_format(out: &mut dyn Write) -> fmt::Result {
     write_common(out, "print", super::PRINT_ID)?;

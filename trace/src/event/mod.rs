@@ -29,7 +29,7 @@ pub use field::{
 pub(crate) use foreign::write_foreign;
 pub(crate) use format::{
     write_bytes, write_function_format, write_known, write_marker_format, write_raw_marker_format,
-    write_stack_format,
+    write_saved_format, write_stack_format,
 };
 pub use format::{write_format, write_print_format};
 pub(crate) use plain::{write_fields, write_unknown};

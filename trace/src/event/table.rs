@@ -182,6 +182,14 @@ impl Table {
         self.declared
     }
 
+    /// The events of earlier lives that this kernel does not declare, or declares otherwise, by their numbers.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &SavedEvent> {
+        self.entries.iter().filter_map(|(_, known)| match known {
+            Known::Foreign(event) => Some(event),
+            Known::Declared(_) => None,
+        })
+    }
+
     /// The table as it crosses.
     pub(crate) fn save(&self) -> Vec<SavedEvent> {
         self.entries

@@ -248,6 +248,10 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::EventHist(event) => instance.print_hist(event, out),
             Node::ErrorLog => instance.write_error_log(out),
             Node::EventFormat(event) => event::write_format(event, out),
+            Node::ForeignFormats => {
+                let mut events = tracer.foreign_events();
+                events.try_for_each(|event| event::write_saved_format(event, out))
+            }
             Node::EventId(event) => writeln!(out, "{}", event.id()),
             Node::OwnFormat(Own::Function) => event::write_function_format(out),
             Node::OwnId(Own::Function) => writeln!(out, "{}", event::FUNCTION_ID),

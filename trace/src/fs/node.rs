@@ -47,6 +47,7 @@ pub(super) enum Node {
     Readme,
     HeaderPage,
     HeaderEvent,
+    ForeignFormats,
     /// `None`: of all CPUs.
     BufferSize(Option<usize>),
     Trace(Option<usize>),
@@ -188,8 +189,9 @@ const TOP: [(&str, Node); 8] = [
     ("tracing_thresh", Node::Thresh),
 ];
 
-const EVENTS: [(&str, Node); 3] = [
+const EVENTS: [(&str, Node); 4] = [
     ("enable", Node::Enable(None)),
+    ("foreign_formats", Node::ForeignFormats),
     ("header_event", Node::HeaderEvent),
     ("header_page", Node::HeaderPage),
 ];

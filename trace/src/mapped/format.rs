@@ -92,6 +92,41 @@ impl Format {
         })
     }
 
+    /// Reads `events/foreign_formats`: the format files of earlier kernels' events, a line `system: NAME` before each.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`], with the line counted from the beginning of `text`, or 0.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, FormatError> {
+        let mut formats = Vec::new();
+        // How many lines and bytes are behind.
+        let (mut line, mut at, mut begun) = (0, 0, None);
+        let mut one = |text: &str, before: usize| {
+            let format = Format::parse(text).map_err(|FormatError(n)| match n {
+                0 => FormatError(0),
+                n => FormatError(before + n),
+            })?;
+            formats.push(format);
+            Ok(())
+        };
+        for whole in text.split_inclusive('\n') {
+            if whole.starts_with("system: ") {
+                if let Some((from, before)) = begun {
+                    one(&text[from..at], before)?;
+                }
+                begun = Some((at, line));
+            } else if begun.is_none() {
+                return Err(FormatError(line + 1));
+            }
+            line += 1;
+            at += whole.len();
+        }
+        if let Some((from, before)) = begun {
+            one(&text[from..], before)?;
+        }
+        Ok(formats)
+    }
+
     /// The field `name`.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)

@@ -20,14 +20,6 @@ use handover::KState;
 /// Callers that `stacktrace` records at most.
 const MAX_CALLERS: usize = 32;
 
-/// What a system's `filter` file shows while nothing went wrong.
-const SYSTEM_FILTER: &str = "\
-### global filter ###
-# Use this to set filters for multiple events.
-# Only events with the given fields will be affected.
-# If no events are modified, an error message will be displayed here
-";
-
 /// What is attached to an event in one instance.
 #[derive(Default)]
 pub(super) struct EventState {
@@ -206,22 +198,6 @@ impl<P: Platform> Instance<P> {
         Ok(())
     }
 
-    /// What the `filter` file of `event` shows.
-    ///
-    /// # Errors
-    ///
-    /// That of `out`.
-    pub fn print_filter(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
-        let state = self.state_of(event);
-        if let Some(refused) = state.and_then(|state| state.refused.lock().clone()) {
-            return out.write_str(&refused);
-        }
-        match self.filter_text(event) {
-            Some(text) => writeln!(out, "{text}"),
-            None => out.write_str("none\n"),
-        }
-    }
-
     /// What is written to the `filter` file of a system: a filter for each of its events that has the fields. The others keep
     /// what they have.
     ///
@@ -256,16 +232,6 @@ impl<P: Platform> Instance<P> {
         };
         self.refusals.note(system, shown(&e));
         Err(self.complain(e.into()))
-    }
-
-    /// What the `filter` file of a system shows.
-    ///
-    /// # Errors
-    ///
-    /// That of `out`.
-    pub fn print_system_filter(&self, system: &str, out: &mut dyn Write) -> fmt::Result {
-        let refused = self.refusals.of(system);
-        out.write_str(refused.as_deref().unwrap_or(SYSTEM_FILTER))
     }
 
     /// What is written to the `trigger` file of `event`. `truncate` as by `>`: then the histograms that are there go first.

@@ -204,6 +204,11 @@ impl<P: Platform> Tracer<P> {
         self.events.declared()
     }
 
+    /// The events of earlier lives that this kernel does not declare, or declares otherwise.
+    pub(crate) fn foreign_events(&self) -> impl Iterator<Item = &crate::event::SavedEvent> {
+        self.events.foreign()
+    }
+
     pub(crate) fn event_by_id(&self, id: u16) -> Option<&Known> {
         self.events.get(id)
     }

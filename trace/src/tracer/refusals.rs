@@ -2,6 +2,7 @@
 
 use super::instance::Instance;
 use crate::errno::Errno;
+use crate::event::EventDesc;
 use crate::event::complaint::{Complaint, LogEntry};
 use crate::platform::Platform;
 use crate::sync::Mutex;
@@ -15,6 +16,14 @@ use handover::KState;
 const MAX_LOG: usize = 8;
 /// Filters that systems may have been refused, of those that crossed.
 const MAX_SYSTEMS: usize = 1024;
+
+/// What a system's `filter` file shows while nothing went wrong.
+const SYSTEM_FILTER: &str = "\
+### global filter ###
+# Use this to set filters for multiple events.
+# Only events with the given fields will be affected.
+# If no events are modified, an error message will be displayed here
+";
 
 /// See the head of the module.
 #[derive(Default)]
@@ -82,6 +91,36 @@ impl<P: Platform> Instance<P> {
             log.push_back((self.platform.nanos(), entry));
         }
         complaint.errno
+    }
+
+    /// What the `filter` file of `event` shows: its filter, or the one that was refused last, and then which one is in force.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_filter(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
+        let state = self.state_of(event);
+        if let Some(refused) = state.and_then(|state| state.refused.lock().clone()) {
+            out.write_str(&refused)?;
+            return match self.filter_text(event) {
+                Some(text) => writeln!(out, "# in force: {text}"),
+                None => Ok(()),
+            };
+        }
+        match self.filter_text(event) {
+            Some(text) => writeln!(out, "{text}"),
+            None => out.write_str("none\n"),
+        }
+    }
+
+    /// What the `filter` file of a system shows.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print_system_filter(&self, system: &str, out: &mut dyn Write) -> fmt::Result {
+        let refused = self.refusals.of(system);
+        out.write_str(refused.as_deref().unwrap_or(SYSTEM_FILTER))
     }
 
     /// Writes `error_log`: the last wrong commands.

@@ -279,6 +279,9 @@ fn all_of_it_crosses() {
     ];
     let before = files.map(|file| m.read(file));
     assert!(before[10].matches("Command:").count() == 2);
+    assert!(
+        before[6].contains("^\nparse_error: ") && before[6].ends_with("\n# in force: a == 1\n")
+    );
 
     let state = m.tracer.state().unwrap();
     let mut pages = Vec::new();

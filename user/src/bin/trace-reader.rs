@@ -71,7 +71,7 @@ fn asked(args: Args) -> Option<Asked> {
     Some(asked)
 }
 
-/// The formats of all events, by their numbers.
+/// The formats of all events that the buffers may hold, by their numbers.
 fn formats() -> Result<BTreeMap<u16, Format>, String> {
     let path = format!("{TRACING}/available_events");
     let list = files::read_text(&path).map_err(|e| format!("{path}: {e}"))?;
@@ -83,6 +83,12 @@ fn formats() -> Result<BTreeMap<u16, Format>, String> {
         let path = format!("{TRACING}/events/{system}/{event}/format");
         let text = files::read_text(&path).map_err(|e| format!("{path}: {e}"))?;
         let format = Format::parse(&text).map_err(|e| format!("{path}: {e}"))?;
+        formats.insert(format.id, format);
+    }
+    // Those of earlier lives that are others, or none, in this one.
+    let path = format!("{TRACING}/events/foreign_formats");
+    let text = files::read_text(&path).map_err(|e| format!("{path}: {e}"))?;
+    for format in Format::parse_all(&text).map_err(|e| format!("{path}: {e}"))? {
         formats.insert(format.id, format);
     }
     Ok(formats)
@@ -138,7 +144,6 @@ impl Seen {
             self.complain("it has no number");
             return;
         };
-        // Numbers of an earlier life's events that this kernel does not have are in no format file.
         let format = self.formats.get(&id);
         if let (Some(chains), Some(format)) = (&mut self.chains, format)
             && let Err(why) = chains.event(format, event.record)

@@ -136,6 +136,18 @@ fn text_commands_are_those_of_the_host() {
             ("grep", &["-E", "(quick|END)$"]),
             ("grep", &["-x", "THE END"]),
             ("grep", &["+ the"]),
+            ("grep", &["-A", "2", "quick"]),
+            ("grep", &["-n", "-A1", "lazy"]),
+            ("grep", &["-nB", "2", "over"]),
+            ("grep", &["-n", "-C", "1", "fox"]),
+            ("grep", &["-1", "-n", "END"]),
+            ("grep", &["-n", "-A", "0", "the"]),
+            ("grep", &["-n", "-B", "0", "the"]),
+            ("grep", &["-nv", "-A", "1", "e"]),
+            ("grep", &["-C", "1", "-A", "0", "-n", "over"]),
+            ("grep", &["-A", "99999999999999999999", "fox"]),
+            ("grep", &["-c", "-C", "1", "the"]),
+            ("grep", &["-on", "-A", "1", "[a-z]*o"]),
         ] {
             // What grep says of binary input differs from version to version.
             if program == "grep"

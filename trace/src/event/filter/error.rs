@@ -32,7 +32,10 @@ pub enum FilterErrorKind {
     TooManyPreds,
     /// What follows the operator is neither number nor quoted string.
     InvalidValue,
-    /// Nothing stands where a field should; or the text is longer than [`super::MAX_TEXT`].
+    /// Something else stands where a field should, or nothing. Linux 6 has no sentence for it (it shows `Error: (-22)`, and takes
+    /// a `&&` with nothing behind it); this is its own of 3.x.
+    MissingField,
+    /// The text is longer than [`super::MAX_TEXT`]. No place in it is wrong, so there is no caret.
     Malformed,
     /// The expression has no term.
     NoFilter,
@@ -56,6 +59,7 @@ impl FilterErrorKind {
             BadSubsysFilter => "Couldn't find or set field in one of a subsystem's events",
             TooManyPreds => "Too many terms in predicate expression",
             InvalidValue => "Invalid value (did you forget quotes)?",
+            MissingField => "Missing field name and/or value",
             Malformed => "Error",
             NoFilter => "No filter found",
         }

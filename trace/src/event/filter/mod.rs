@@ -16,6 +16,7 @@
 //! Source of the grammar, the sentences and the positions: Linux's `kernel/trace/trace_events_filter.c`. Where Baton differs:
 //!
 //! - every wrong expression is `EINVAL` (Linux gives `EPERM`, `ENOENT` or `ESRCH` for parentheses and quotes, by accident);
+//! - where a field is missing (`a == 1 &&`, `&& a == 1`, `()`), that is said, with a caret (Linux: `Error: (-22)`, or a filter without it);
 //! - a fixed array of integers cannot be compared (Linux takes the term and never matches it);
 //! - a pattern after `~` that begins with a digit is a pattern (Linux compares it literally).
 

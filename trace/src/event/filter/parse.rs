@@ -123,7 +123,7 @@ impl Parser<'_> {
                     let kind = match self.terms.is_empty() {
                         true => FilterErrorKind::NoFilter,
                         // `a == 1 &&`
-                        false => FilterErrorKind::Malformed,
+                        false => FilterErrorKind::MissingField,
                     };
                     return Err((kind, i));
                 }
@@ -260,7 +260,7 @@ impl Parser<'_> {
             i += 1;
         }
         if i == start {
-            return Err((FilterErrorKind::Malformed, 0));
+            return Err((FilterErrorKind::MissingField, start));
         }
         let name = core::str::from_utf8(&self.text[start..i]).unwrap_or("");
         let value =

@@ -2,7 +2,7 @@
 
 use super::{By, Form, Key, Sort, Source, Spec, Val};
 use crate::errno::Errno;
-use crate::event::complaint::{Complaint, LogEntry};
+use crate::event::complaint::Complaint;
 use crate::event::filter::find_field;
 use crate::event::{FieldDesc, Kind};
 use alloc::format;
@@ -45,19 +45,8 @@ pub(crate) fn complain(
     text: &'static str,
 ) -> Complaint {
     let (system, name) = event;
-    Complaint {
-        errno,
-        entry: Some(LogEntry {
-            location: format!("hist:{system}:{name}"),
-            text: text.into(),
-            command: command.into(),
-            // `part` is a piece of `command` as a rule; where it is not, Linux points at the start.
-            position: (part.as_ptr() as usize)
-                .checked_sub(command.as_ptr() as usize)
-                .filter(|at| *at <= command.len())
-                .unwrap_or(0),
-        }),
-    }
+    let location = format!("hist:{system}:{name}");
+    Complaint::at(errno, location, command, part, text)
 }
 
 struct Parser<'a> {
@@ -87,7 +76,9 @@ impl Parser<'_> {
     }
 
     fn run(&self, attributes: &str) -> Result<Attributes, Complaint> {
-        let quiet = || Complaint::quiet(Errno::EINVAL);
+        // Linux logs nothing of these three; `part` says where.
+        let no_size = |part| self.wrong(part, "Invalid size (a number, 128 to 131072)");
+        let no_keys = || self.wrong(attributes, "Missing keys");
         let (mut keys, mut vals, mut sort, mut name) = (None, None, None, None);
         let mut bits = BITS.0;
         let mut order = Order::Add;
@@ -100,10 +91,11 @@ impl Parser<'_> {
                 Some(("sort", list)) => sort = Some((part, list)),
                 Some(("name", text)) => name = Some(String::from(text)),
                 Some(("size", text)) => {
-                    let size: u32 = text.parse().map_err(|_| quiet())?;
-                    bits = size.checked_next_power_of_two().ok_or_else(quiet)?.ilog2();
+                    let size: u32 = text.parse().map_err(|_| no_size(text))?;
+                    let entries = size.checked_next_power_of_two();
+                    bits = entries.ok_or_else(|| no_size(text))?.ilog2();
                     if !(BITS.1..=BITS.2).contains(&bits) {
-                        return Err(quiet());
+                        return Err(no_size(text));
                     }
                 }
                 Some(_) => return Err(self.wrong(part, "Malformed assignment")),
@@ -112,11 +104,11 @@ impl Parser<'_> {
                     "continue" | "cont" => order = Order::Continue,
                     "clear" => order = Order::Clear,
                     "nohitcount" | "NOHC" => no_hitcount = true,
-                    _ => return Err(quiet()),
+                    _ => return Err(self.wrong(part, "Unknown attribute")),
                 },
             }
         }
-        let keys = self.keys(keys.ok_or_else(quiet)?)?;
+        let keys = self.keys(keys.ok_or_else(no_keys)?)?;
         let vals = self.vals(vals.unwrap_or("hitcount"))?;
         if no_hitcount && vals.is_empty() {
             let text = "Need at least one value for hist if hitcount is suppressed";
@@ -138,7 +130,7 @@ impl Parser<'_> {
         let mut keys = Vec::new();
         for part in list.split(',') {
             if keys.len() == MAX_KEYS {
-                return Err(Complaint::quiet(Errno::EINVAL));
+                return Err(self.wrong(part, "Too many keys (Max = 3)"));
             }
             keys.push(self.key(part)?);
         }
@@ -205,7 +197,7 @@ impl Parser<'_> {
                 continue;
             }
             if vals.len() == MAX_VALS {
-                return Err(Complaint::quiet(Errno::EINVAL));
+                return Err(self.wrong(part, "Too many vals (Max = 3)"));
             }
             let (name, hex) = match part.split_once('.') {
                 None => (part, false),

@@ -9,8 +9,19 @@ use crate::sync::AtomicU64;
 use alloc::format;
 use alloc::string::String;
 
-fn invalid() -> Complaint {
-    Complaint::quiet(Errno::EINVAL)
+/// A command, and the event that it is for.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    subject: &'a Subject<'a>,
+    text: &'a str,
+}
+
+impl Given<'_> {
+    /// What is wrong with its part `part`. Linux logs nothing of what is not a filter's or a histogram's.
+    fn wrong(&self, part: &str, text: &'static str) -> Complaint {
+        let location = format!("trigger:{}:{}", self.subject.system, self.subject.name);
+        Complaint::at(Errno::EINVAL, location, self.text, part, text)
+    }
 }
 
 fn blank(c: char) -> bool {
@@ -23,12 +34,14 @@ pub(super) fn command(
     text: &str,
 ) -> Result<TriggerList, Complaint> {
     let text = text.trim();
+    let given = Given { subject, text };
     if text.len() > MAX_COMMAND {
-        return Err(invalid());
+        // The log does not take what is no command.
+        return Err(Complaint::quiet(Errno::EINVAL));
     }
     let (word, rest) = match text.find(|c| c == ':' || blank(c)) {
         Some(at) => (&text[..at], text[at + 1..].trim_start()),
-        None => (text, ""),
+        None => text.split_at(text.len()),
     };
     let (remove, name) = match word.strip_prefix('!') {
         Some(name) => (true, name),
@@ -39,15 +52,22 @@ pub(super) fn command(
         "traceoff" => Action::TraceOff,
         "snapshot" => Action::Snapshot,
         "stacktrace" => Action::StackTrace,
-        "enable_event" => return event(list, subject, (Action::Event, true), remove, rest),
-        "disable_event" => return event(list, subject, (Action::Event, false), remove, rest),
-        "enable_hist" => return event(list, subject, (Action::Hists, true), remove, rest),
-        "disable_hist" => return event(list, subject, (Action::Hists, false), remove, rest),
-        "hist" => return histogram(list, subject, remove, text, rest),
-        _ => return Err(invalid()),
+        "enable_event" => return event(list, given, (Action::Event, true), remove, rest),
+        "disable_event" => return event(list, given, (Action::Event, false), remove, rest),
+        "enable_hist" => return event(list, given, (Action::Hists, true), remove, rest),
+        "disable_hist" => return event(list, given, (Action::Hists, false), remove, rest),
+        "hist" => return histogram(list, given, remove, rest),
+        _ => return Err(given.wrong(name, "Unknown trigger")),
     };
     if remove {
         return Ok(list.only(|t| !t.action.clashes(&action)));
+    }
+    if text[word.len()..].starts_with(':')
+        && !rest.is_empty()
+        && !rest.starts_with(|c: char| c.is_ascii_digit())
+        && !rest.starts_with("if")
+    {
+        return Err(given.wrong(rest, "Invalid count"));
     }
     let (count, filter) = match rest.starts_with(|c: char| c.is_ascii_digit()) {
         true => rest.split_once(blank).unwrap_or((rest, "")),
@@ -55,18 +75,19 @@ pub(super) fn command(
     };
     let count = match count.split(':').next() {
         None | Some("") => UNLIMITED,
-        Some(digits) => number(digits)?,
+        Some(digits) => number(given, digits)?,
     };
-    add(list, subject, action, count, filter, String::from(name))
+    add(list, given, action, count, filter, String::from(name))
 }
 
 /// A count as `kstrtoul` reads it with base 0.
-fn number(text: &str) -> Result<u64, Complaint> {
+fn number(given: Given<'_>, text: &str) -> Result<u64, Complaint> {
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (&text[2..], 16),
         [b'0', _, ..] => (&text[1..], 8),
         _ => (text, 10),
     };
+    let invalid = || given.wrong(text, "Invalid count");
     if !digits.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(invalid());
     }
@@ -75,13 +96,13 @@ fn number(text: &str) -> Result<u64, Complaint> {
 
 fn add(
     list: &TriggerList,
-    subject: &Subject<'_>,
+    given: Given<'_>,
     action: Action,
     count: u64,
     filter: &str,
     mut command: String,
 ) -> Result<TriggerList, Complaint> {
-    let filter = parse_filter(subject, filter)?;
+    let filter = parse_filter(given, filter)?;
     if list.triggers.iter().any(|t| t.action.clashes(&action)) {
         return Err(Complaint::quiet(Errno::EEXIST));
     }
@@ -98,7 +119,7 @@ fn add(
 }
 
 /// `if EXPRESSION`, or nothing.
-fn parse_filter(subject: &Subject<'_>, text: &str) -> Result<Option<Filter>, Complaint> {
+fn parse_filter(given: Given<'_>, text: &str) -> Result<Option<Filter>, Complaint> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -106,13 +127,13 @@ fn parse_filter(subject: &Subject<'_>, text: &str) -> Result<Option<Filter>, Com
     let expression = text
         .strip_prefix("if")
         .filter(|rest| rest.starts_with(blank))
-        .ok_or_else(invalid)?;
-    Ok(Some(Filter::parse(subject.fields, expression)?))
+        .ok_or_else(|| given.wrong(text, "Expected 'if FILTER'"))?;
+    Ok(Some(Filter::parse(given.subject.fields, expression)?))
 }
 
 fn event(
     list: &TriggerList,
-    subject: &Subject<'_>,
+    given: Given<'_>,
     (make, on): (fn(Target) -> Action, bool),
     remove: bool,
     rest: &str,
@@ -120,9 +141,10 @@ fn event(
     let (param, filter) = rest.split_once(blank).unwrap_or((rest, ""));
     let mut parts = param.splitn(3, ':');
     let (Some(system), Some(name)) = (parts.next(), parts.next()) else {
-        return Err(invalid());
+        return Err(given.wrong(param, "Expected SYSTEM:EVENT"));
     };
-    let index = (subject.find)(system, name).ok_or_else(invalid)?;
+    let index = (given.subject.find)(system, name);
+    let index = index.ok_or_else(|| given.wrong(param, "Event not found"))?;
     let action = make(Target {
         on,
         system: system.into(),
@@ -134,11 +156,11 @@ fn event(
     }
     let count = match parts.next() {
         None => UNLIMITED,
-        Some(digits) if !digits.is_empty() => number(digits)?,
-        Some(_) => return Err(invalid()),
+        Some(digits) if !digits.is_empty() => number(given, digits)?,
+        Some(digits) => return Err(given.wrong(digits, "Invalid count")),
     };
     let command = format!("{}:{system}:{name}", action.switch());
-    add(list, subject, action, count, filter, command)
+    add(list, given, action, count, filter, command)
 }
 
 /// Splits `keys=... if EXPRESSION` before the `if`.
@@ -155,19 +177,21 @@ fn split_filter(text: &str) -> (&str, &str) {
 
 fn histogram(
     list: &TriggerList,
-    subject: &Subject<'_>,
+    given: Given<'_>,
     remove: bool,
-    command: &str,
     rest: &str,
 ) -> Result<TriggerList, Complaint> {
+    let subject = given.subject;
     let event = (subject.system, subject.name);
+    let command = given.text;
     let (attributes, filter) = split_filter(rest);
     if attributes.is_empty() {
-        return Err(invalid());
+        let text = "Missing keys";
+        return Err(hist::complain(Errno::EINVAL, event, command, rest, text));
     }
     let command = command.strip_prefix('!').unwrap_or(command);
     let wanted = hist::parse(event, subject.fields, command, attributes)?;
-    let filter = parse_filter(subject, filter)?;
+    let filter = parse_filter(given, filter)?;
     let text = filter.as_ref().map(Filter::text);
     let here = list.triggers.iter().find(|t| match &t.action {
         // What is taken away is named by what it counts alone.
@@ -184,7 +208,7 @@ fn histogram(
     let no_memory = || Complaint::quiet(Errno::ENOMEM);
     if let Some(here) = here {
         let Action::Hist(hist) = &here.action else {
-            return Err(invalid());
+            return Err(Complaint::quiet(Errno::EINVAL));
         };
         match wanted.order {
             Order::Add => return Err(wrong(Errno::EEXIST, "Hist trigger already exists")),
