@@ -21,6 +21,8 @@ use kernel::scattered::{self, Request};
 
 /// Pages that stay free in any case: for the heap, and for what is described at a kexec.
 const LEAST_FREE: u64 = 256;
+/// Bytes of heap for the seals of a list, and for what else is allocated while it is read.
+const ROOM_BESIDE: usize = 64 << 10;
 /// Damaged pages that are named one by one.
 const NAMED: usize = 8;
 
@@ -81,14 +83,14 @@ impl Subsystem for State {
     /// The predecessor's list is taken over where it is.
     fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
         let state: Preserved = from.get(0)?;
-        let mut pages = match state.total_pages {
-            0 => Vec::new(),
+        let (mut pages, chunks) = match state.total_pages {
+            0 => Default::default(),
             _ => take_over(&state).map_err(Refusal::Rejected)?,
         };
         // By address, neighbours are one claim.
         pages.sort_unstable();
         Ok(Prepared::new(move |takeover| {
-            for page in &pages {
+            for page in pages.iter().chain(&chunks) {
                 takeover.claim(page.range());
             }
             if !pages.is_empty() {
@@ -98,10 +100,10 @@ impl Subsystem for State {
     }
 }
 
-/// Checks the list, and nothing of what its pages hold: that would take long. All pages, those of the list among them.
-fn take_over(state: &Preserved) -> Result<Vec<PageRef>, String> {
+/// Checks the list, and nothing of what its pages hold: that would take long. Its blocks, and the pages of the list itself.
+fn take_over(state: &Preserved) -> Result<(Vec<PageRef>, Vec<PageRef>), String> {
     let seals = Seals::decode(&state.seals).map_err(|e| e.to_string())?;
-    let (mut pages, chunks) = memory::with_preserved(|map| {
+    let (pages, chunks) = memory::with_preserved(|map| {
         for seal in seals.iter() {
             // SAFETY: nobody writes to what a predecessor left before it has been taken over.
             unsafe { seal.verify(map) }?;
@@ -112,8 +114,7 @@ fn take_over(state: &Preserved) -> Result<Vec<PageRef>, String> {
     if !sealed.eq(chunks.iter().map(PageRef::range)) {
         return Err("the seals of the list are not those of its pages".into());
     }
-    pages.extend(chunks);
-    Ok(pages)
+    Ok((pages, chunks))
 }
 
 /// Preserves what is asked for.
@@ -133,8 +134,8 @@ pub fn preserve(text: &str) -> Result<(), String> {
     if wanted == 0 {
         return Err("so much is preserved already".into());
     }
-    let draw = |blocks: &mut Vec<u64>| {
-        let count = request
+    let to_draw = || {
+        request
             .to_draw_from(wanted, memory::free_pages(), LEAST_FREE)
             .map_err(|(wanted, had)| {
                 format!(
@@ -142,8 +143,17 @@ pub fn preserve(text: &str) -> Result<(), String> {
                     wanted.saturating_mul(PAGE / 1024),
                     had * (PAGE / 1024)
                 )
-            })?;
-        // This may make the heap grow, and so is done first.
+            })
+    };
+    let mut room: Vec<u8> = Vec::new();
+    let mut draw = |blocks: &mut Vec<u64>| {
+        // What may make the heap grow is done first. To read the list, now or at its release, takes heap as well, and when
+        // nearly all memory is gone there is none to be had: let it have grown by then.
+        to_draw()?;
+        let to_read = PageList::heap_to_read(wanted as usize) + ROOM_BESIDE;
+        room.try_reserve_exact(to_read)
+            .map_err(|_| "there is no memory for reading a list of the pages")?;
+        let count = to_draw()?;
         blocks
             .try_reserve_exact(count as usize)
             .map_err(|_| "there is no memory for a list of the pages")?;
@@ -175,6 +185,8 @@ pub fn preserve(text: &str) -> Result<(), String> {
             scattered::fill(page_at(pa), pa, request.seed);
         }
     }
+    // The heap keeps what it has grown by.
+    drop(room);
     *preserved = Some(list(blocks, &request).inspect_err(|_| free(blocks, request.order))?);
     Ok(())
 }
@@ -183,7 +195,7 @@ pub fn preserve(text: &str) -> Result<(), String> {
 fn list(blocks: &[u64], request: &Request) -> Result<Preserved, String> {
     let (list, seals) = memory::with_preserved(|map| {
         let list = PageList::preserve(map, blocks, request.order, 0)?;
-        let sealed = list.blocks_and_chunks(map).and_then(|(_, chunks)| {
+        let sealed = list.chunks(map).and_then(|chunks| {
             let mut seals = Seals::new();
             for chunk in chunks {
                 // SAFETY: the list is written, and changes no more.
@@ -197,7 +209,7 @@ fn list(blocks: &[u64], request: &Request) -> Result<Preserved, String> {
             Ok(seals) => Ok((list, seals)),
             Err(error) => {
                 // The blocks are the caller's again.
-                list.restore(map)?;
+                list.withdraw(map, blocks);
                 Err(error)
             }
         }

@@ -67,6 +67,25 @@ fn nearly_all_memory_in_random_pages_crosses_ten_times() {
     ten_hops_under_pressure(256, "95%", 95);
 }
 
+/// On the machine that `run-qemu.sh` starts, from its first kernel on, with what the boot loader took still taken: nearly all
+/// memory is preserved, crosses, and is given back; refused requests leave nothing preserved.
+#[test]
+fn nearly_all_memory_of_the_default_machine_crosses_from_its_first_kernel_on() {
+    let mut guest = Setup::new().smp(2).mem(256).boot();
+    let preserved_before = row(&mut guest, "preserved")[0];
+    guest.refused(&format!("echo preserve 99% > {KHO}/test"));
+    assert_eq!(row(&mut guest, "preserved")[0], preserved_before);
+    for hop in 1..=3 {
+        guest.ok(&format!("echo preserve 95% > {KHO}/test"));
+        let before = test_memory(&mut guest);
+        guest.kexec_to(hop);
+        assert_eq!(test_memory(&mut guest), before, "hop {hop}");
+        guest.ok(&format!("echo release > {KHO}/test"));
+        assert_eq!(guest.ok(&format!("cat {KHO}/test")).trim(), "pages: 0");
+    }
+    guest.poweroff();
+}
+
 #[test]
 fn nearly_all_of_128_mib_in_random_pages_crosses_ten_times() {
     ten_hops_under_pressure(128, "95%", 95);
