@@ -192,6 +192,34 @@ fn a_damaged_page_of_the_initrd_is_named_and_no_kernel_is_loaded_from_it() {
     guest.poweroff();
 }
 
+/// The archive's first page names its first file: with it broken, files are missing, and it is said why.
+#[test]
+fn a_file_that_is_missing_from_a_damaged_initrd_is_missing_for_a_named_reason() {
+    let mut guest = Setup::new().boot();
+    guest.kexec_to(1);
+    let said = guest.refused("cat /boot/nothing");
+    assert!(said.contains("No such file"), "{said}");
+    let (page, _) = last_range(&mut guest, "initrd");
+    guest.ok(&format!("echo page {page:#x} 3 > {KHO}/out/damage"));
+    guest.kexec_to(2);
+    // When the console is idle; it must not come in the middle of the next command.
+    guest.expect("but was sealed with");
+    for command in ["kexec -l", "cat /boot/kernel"] {
+        let said = guest.refused(command);
+        for part in [
+            "the initrd is damaged",
+            &format!("[{page:#x}, "),
+            "since it was sealed",
+        ] {
+            assert!(said.contains(part), "{command}: no {part:?} in {said}");
+        }
+    }
+    let report = guest.ok(&format!("cat {KHO}/in/report"));
+    assert!(report.contains("cannot be trusted"), "{report}");
+    assert!(!report.contains("it is not restored"), "{report}");
+    guest.poweroff();
+}
+
 #[test]
 fn a_damaged_page_of_the_test_memory_is_named() {
     let mut guest = Setup::new().boot();
