@@ -124,12 +124,13 @@ impl PageList {
         }
     }
 
-    /// Bytes of heap that reading a list of so many blocks takes at most: it is had once, for all of them.
-    pub fn heap_to_read(blocks: usize) -> usize {
+    /// Bytes of the large pieces of heap that reading a list of so many blocks takes, which it has at the same time.
+    pub fn heap_to_read(blocks: usize) -> [usize; 2] {
         let chunks = blocks / PER_CHUNK + 1;
-        blocks * size_of::<PageRef>()
-            + chunks * size_of::<u64>()
-            + (blocks + chunks) * size_of::<u64>()
+        [
+            blocks * size_of::<PageRef>(),
+            (blocks + chunks) * size_of::<u64>(),
+        ]
     }
 
     /// The pages of the chain itself, in its order. The blocks are not looked at.

@@ -21,8 +21,8 @@ use kernel::scattered::{self, Request};
 
 /// Pages that stay free in any case: for the heap, and for what is described at a kexec.
 const LEAST_FREE: u64 = 256;
-/// Bytes of heap for the seals of a list, and for what else is allocated while it is read.
-const ROOM_BESIDE: usize = 64 << 10;
+/// The same once the heap has grown by what reading the list takes.
+const LEAST_FREE_BESIDE_HEAP: u64 = 192;
 /// Damaged pages that are named one by one.
 const NAMED: usize = 8;
 
@@ -134,9 +134,9 @@ pub fn preserve(text: &str) -> Result<(), String> {
     if wanted == 0 {
         return Err("so much is preserved already".into());
     }
-    let to_draw = || {
+    let to_draw = |least| {
         request
-            .to_draw_from(wanted, memory::free_pages(), LEAST_FREE)
+            .to_draw_from(wanted, memory::free_pages(), least)
             .map_err(|(wanted, had)| {
                 format!(
                     "{} KiB are to be drawn from, and {} KiB are free for that",
@@ -145,19 +145,15 @@ pub fn preserve(text: &str) -> Result<(), String> {
                 )
             })
     };
-    let mut room: Vec<u8> = Vec::new();
-    let mut draw = |blocks: &mut Vec<u64>| {
-        // What may make the heap grow is done first. To read the list, now or at its release, takes heap as well, and when
-        // nearly all memory is gone there is none to be had: let it have grown by then.
-        to_draw()?;
-        let to_read = PageList::heap_to_read(wanted as usize) + ROOM_BESIDE;
-        room.try_reserve_exact(to_read)
-            .map_err(|_| "there is no memory for reading a list of the pages")?;
-        let count = to_draw()?;
+    let draw = |blocks: &mut Vec<u64>| {
+        to_draw(LEAST_FREE)?;
+        grow_heap_to_read(wanted as usize)?;
+        let count = to_draw(LEAST_FREE_BESIDE_HEAP)?;
+        // This may make the heap grow as well, and so is done before.
         blocks
             .try_reserve_exact(count as usize)
             .map_err(|_| "there is no memory for a list of the pages")?;
-        while (blocks.len() as u64) < count && memory::free_pages() > LEAST_FREE {
+        while (blocks.len() as u64) < count && memory::free_pages() > LEAST_FREE_BESIDE_HEAP {
             let Some(pa) = Phys.alloc_pages(u32::from(request.order)) else {
                 break;
             };
@@ -185,10 +181,18 @@ pub fn preserve(text: &str) -> Result<(), String> {
             scattered::fill(page_at(pa), pa, request.seed);
         }
     }
-    // The heap keeps what it has grown by.
-    drop(room);
     *preserved = Some(list(blocks, &request).inspect_err(|_| free(blocks, request.order))?);
     Ok(())
+}
+
+/// To read a list, at its release or to check it, takes heap, and when nearly all memory is gone there is none to be had: so
+/// the heap grows before. It keeps what it has grown by.
+fn grow_heap_to_read(blocks: usize) -> Result<(), String> {
+    let [mut one, mut other] = [Vec::<u8>::new(), Vec::new()];
+    let [first, second] = PageList::heap_to_read(blocks);
+    one.try_reserve_exact(first)
+        .and_then(|()| other.try_reserve_exact(second))
+        .map_err(|_| "there is no memory for reading a list of the pages".into())
 }
 
 /// Preserves the blocks as a list, and seals it. All, or nothing where it fails.
