@@ -21,11 +21,16 @@ impl FileSystem for BootFiles {
         self.0.stat(path)
     }
 
+    fn why(&self, errno: Errno) -> FsError {
+        let missing = match errno {
+            Errno::ENOENT => missing(),
+            _ => None,
+        };
+        missing.unwrap_or(errno.into())
+    }
+
     fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
-        self.0.read(path, out).map_err(|error| match error.errno() {
-            Errno::ENOENT => missing().unwrap_or(error),
-            _ => error,
-        })
+        self.0.read(path, out)
     }
 
     fn write(&self, path: &str, data: &[u8], mode: WriteMode) -> Result<(), FsError> {
