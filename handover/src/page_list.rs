@@ -105,6 +105,49 @@ impl PageList {
         Ok(blocks)
     }
 
+    /// Takes a list back that [`preserve`](PageList::preserve) has made of these blocks in this life: the way back for a
+    /// caller whose next step failed. Nothing of it needs the heap, so that it cannot fail for want of it.
+    pub fn withdraw<M: Memory>(&self, map: &mut PreservedMap<M>, blocks: &[u64]) {
+        let mut at = self.first;
+        while let Some(chunk) = Node::at(map.memory(), at).filter(|_| at != 0) {
+            let next = chunk.get(0);
+            // SAFETY: as in `free_chunks`. A page that has left the map is refused, so that a chain in a circle ends.
+            if unsafe { map.free_preserved(PageRef { pa: at, order: 0 }) }.is_err() {
+                break;
+            }
+            at = next;
+        }
+        let order = self.order as u8;
+        for &pa in blocks {
+            // Preserved by the list; there is nothing that could refuse.
+            let _ = map.unpreserve(PageRef { pa, order });
+        }
+    }
+
+    /// Bytes of the large pieces of heap that reading a list of so many blocks takes, which it has at the same time.
+    pub fn heap_to_read(blocks: usize) -> [usize; 2] {
+        let chunks = blocks / PER_CHUNK + 1;
+        [
+            blocks * size_of::<PageRef>(),
+            (blocks + chunks) * size_of::<u64>(),
+        ]
+    }
+
+    /// The pages of the chain itself, in its order. The blocks are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ListHead`], [`Error::ListChunk`]; [`Error::NoHeap`].
+    pub fn chunks<M: Memory>(&self, map: &PreservedMap<M>) -> Result<Vec<PageRef>, Error> {
+        let mut chunks = Vec::new();
+        self.walk(map, |pa, _| {
+            chunks.try_reserve(1).map_err(|_| NO_HEAP)?;
+            chunks.push(PageRef { pa, order: 0 });
+            Ok(())
+        })?;
+        Ok(chunks)
+    }
+
     /// The blocks of a list, in their order, without taking anything: each was found to be preserved as the list says.
     ///
     /// # Errors
@@ -170,37 +213,65 @@ impl PageList {
         Ok(())
     }
 
-    /// Reads the chain, and doubts all of it. Changes nothing.
-    fn read<M: Memory>(&self, map: &PreservedMap<M>) -> Result<(Vec<PageRef>, Vec<u64>), Error> {
+    /// Calls `f` with each chunk of the chain, and its address, as far as the chain can be followed.
+    fn walk<M: Memory>(
+        &self,
+        map: &PreservedMap<M>,
+        mut f: impl FnMut(u64, Node) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.check()?;
-        let (mut blocks, mut chunks) = (Vec::new(), Vec::new());
         // Linux begins a new chunk when one is full, so that the last may be empty.
         let most = self.len() / PER_CHUNK + 1;
+        let mut met = 0;
         let mut at = self.first;
         while at != 0 {
             let fault = |why| Error::ListChunk { chunk: at, why };
-            if chunks.len() == most {
+            if met == most {
                 return Err(fault(ListFault::TooLong));
             }
             let chunk = Node::at(map.memory(), at).ok_or(fault(ListFault::NotAPage))?;
             if map.block_at(at) != Some(PageRef { pa: at, order: 0 }) {
                 return Err(fault(ListFault::NotPreserved));
             }
+            f(at, chunk)?;
+            met += 1;
+            at = chunk.get(0);
+        }
+        Ok(())
+    }
+
+    /// Reads the chain, and doubts all of it. Changes nothing.
+    fn read<M: Memory>(&self, map: &PreservedMap<M>) -> Result<(Vec<PageRef>, Vec<u64>), Error> {
+        self.check()?;
+        let (mut blocks, mut chunks) = (Vec::new(), Vec::new());
+        // The head may say anything, but no list is longer than what is preserved.
+        let most = map.preserved_pages().try_into().unwrap_or(usize::MAX);
+        let most = self.len().min(most);
+        blocks.try_reserve_exact(most).map_err(|_| NO_HEAP)?;
+        chunks
+            .try_reserve_exact(most / PER_CHUNK + 1)
+            .map_err(|_| NO_HEAP)?;
+        self.walk(map, |at, chunk| {
             let named = (1..SLOTS).map(|i| chunk.get(i)).take_while(|&pa| pa != 0);
-            blocks.try_reserve(PER_CHUNK).map_err(|_| NO_HEAP)?;
-            blocks.extend(named.map(|pa| PageRef {
+            let named = named.map(|pa| PageRef {
                 pa,
                 order: self.order as u8,
-            }));
+            });
+            // There is room, but for a chain that names more than the head says.
+            blocks
+                .try_reserve(named.clone().count())
+                .map_err(|_| NO_HEAP)?;
+            blocks.extend(named);
             chunks.try_reserve(1).map_err(|_| NO_HEAP)?;
             chunks.push(at);
             // The head's number is no bound for a chain in a circle: it may be anything.
             let named = ((blocks.len() as u64) << self.order) + chunks.len() as u64;
             if named > map.preserved_pages() {
-                return Err(fault(ListFault::NotSoMany));
+                let why = ListFault::NotSoMany;
+                return Err(Error::ListChunk { chunk: at, why });
             }
-            at = chunk.get(0);
-        }
+            Ok(())
+        })?;
         if blocks.len() != self.len() {
             return Err(Error::ListCount {
                 said: self.total_pages,

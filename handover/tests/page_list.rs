@@ -119,6 +119,14 @@ fn all_is_preserved_or_nothing() {
         }
         assert_eq!((map.block_count(), mem.free_pages_left()), (0, free));
     }
+    // What is made of them can be taken back without reading it, and leaves nothing behind either.
+    let list = PageList::preserve(&mut map, &pages, 0, 0).unwrap();
+    let page = |pa| PageRef { pa, order: 0 };
+    let second = word(mem, list.first);
+    assert_eq!(list.chunks(&map), Ok(vec![page(list.first), page(second)]));
+    list.withdraw(&mut map, &pages);
+    assert_eq!((map.block_count(), mem.free_pages_left()), (0, free));
+    assert!(list.chunks(&map).is_err());
     pages.push(pages[3]);
     assert!(matches!(
         PageList::preserve(&mut map, &pages, 0, 0),

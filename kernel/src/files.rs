@@ -1,5 +1,6 @@
 //! The kernel's own files: the initrd under `/boot`, `/proc`, `/sys/kernel/tracing`, `/sys/kernel/debug/kho`, `/tmp`.
 
+mod boot_files;
 mod cpus;
 mod kho;
 mod pids;
@@ -14,6 +15,7 @@ use crate::handing::{self, Outcome, outcome};
 use crate::memory;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use boot_files::BootFiles;
 use handover::error::Error;
 use handover::range::PhysRange;
 use handover::seal::PageSeals;
@@ -43,7 +45,7 @@ struct Initrd {
 static INITRD: Once<Initrd> = Once::new();
 static SEALS: Once<PageSeals> = Once::new();
 static CRC32: Once<u32> = Once::new();
-static BOOT_FILES: Once<RomFs<'static>> = Once::new();
+static BOOT_FILES: Once<BootFiles> = Once::new();
 static PROC: pids::ProcFs = pids::ProcFs::new(GenFs::new(proc::FILES));
 static CPUS: GenFs = GenFs::new(cpus::FILES);
 static TMP: Once<tmp::Shared> = Once::new();
@@ -209,7 +211,7 @@ fn mount(initrd: Initrd, takeover: &mut Takeover<'_>) {
     takeover.claim(pages(&initrd));
     take_seals(&initrd, takeover);
     INITRD.call_once(|| initrd);
-    BOOT_FILES.call_once(|| RomFs::new(unpack()));
+    BOOT_FILES.call_once(|| BootFiles(RomFs::new(unpack())));
 }
 
 /// The files of the initrd. A damaged archive has as many as can be read.
@@ -228,7 +230,7 @@ fn unpack() -> Vec<(String, &'static [u8])> {
 
 /// A file of the initrd, in place.
 pub fn boot_file(name: &str) -> Option<&'static [u8]> {
-    BOOT_FILES.get()?.bytes(name)
+    BOOT_FILES.get()?.0.bytes(name)
 }
 
 /// The command line that stands in the initrd: that of a cold start.
@@ -251,7 +253,7 @@ fn tmp_limit() -> usize {
 /// Everything that is mounted: the same files, whoever asks.
 pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
-    let boot_files = BOOT_FILES.call_once(|| RomFs::new(Vec::new()));
+    let boot_files = BOOT_FILES.call_once(|| BootFiles(RomFs::new(Vec::new())));
     let tmp = TMP.call_once(|| tmp::Shared::new(TmpFs::new(tmp_limit())));
     let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 10] = [
         ("/boot", boot_files),

@@ -21,6 +21,8 @@ use kernel::scattered::{self, Request};
 
 /// Pages that stay free in any case: for the heap, and for what is described at a kexec.
 const LEAST_FREE: u64 = 256;
+/// The same once the heap has grown by what reading the list takes.
+const LEAST_FREE_BESIDE_HEAP: u64 = 192;
 /// Damaged pages that are named one by one.
 const NAMED: usize = 8;
 
@@ -81,14 +83,14 @@ impl Subsystem for State {
     /// The predecessor's list is taken over where it is.
     fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
         let state: Preserved = from.get(0)?;
-        let mut pages = match state.total_pages {
-            0 => Vec::new(),
+        let (mut pages, chunks) = match state.total_pages {
+            0 => Default::default(),
             _ => take_over(&state).map_err(Refusal::Rejected)?,
         };
         // By address, neighbours are one claim.
         pages.sort_unstable();
         Ok(Prepared::new(move |takeover| {
-            for page in &pages {
+            for page in pages.iter().chain(&chunks) {
                 takeover.claim(page.range());
             }
             if !pages.is_empty() {
@@ -98,10 +100,10 @@ impl Subsystem for State {
     }
 }
 
-/// Checks the list, and nothing of what its pages hold: that would take long. All pages, those of the list among them.
-fn take_over(state: &Preserved) -> Result<Vec<PageRef>, String> {
+/// Checks the list, and nothing of what its pages hold: that would take long. Its blocks, and the pages of the list itself.
+fn take_over(state: &Preserved) -> Result<(Vec<PageRef>, Vec<PageRef>), String> {
     let seals = Seals::decode(&state.seals).map_err(|e| e.to_string())?;
-    let (mut pages, chunks) = memory::with_preserved(|map| {
+    let (pages, chunks) = memory::with_preserved(|map| {
         for seal in seals.iter() {
             // SAFETY: nobody writes to what a predecessor left before it has been taken over.
             unsafe { seal.verify(map) }?;
@@ -112,8 +114,7 @@ fn take_over(state: &Preserved) -> Result<Vec<PageRef>, String> {
     if !sealed.eq(chunks.iter().map(PageRef::range)) {
         return Err("the seals of the list are not those of its pages".into());
     }
-    pages.extend(chunks);
-    Ok(pages)
+    Ok((pages, chunks))
 }
 
 /// Preserves what is asked for.
@@ -133,21 +134,26 @@ pub fn preserve(text: &str) -> Result<(), String> {
     if wanted == 0 {
         return Err("so much is preserved already".into());
     }
-    let draw = |blocks: &mut Vec<u64>| {
-        let count = request
-            .to_draw_from(wanted, memory::free_pages(), LEAST_FREE)
+    let to_draw = |least| {
+        request
+            .to_draw_from(wanted, memory::free_pages(), least)
             .map_err(|(wanted, had)| {
                 format!(
                     "{} KiB are to be drawn from, and {} KiB are free for that",
                     wanted.saturating_mul(PAGE / 1024),
                     had * (PAGE / 1024)
                 )
-            })?;
-        // This may make the heap grow, and so is done first.
+            })
+    };
+    let draw = |blocks: &mut Vec<u64>| {
+        to_draw(LEAST_FREE)?;
+        grow_heap_to_read(wanted as usize)?;
+        let count = to_draw(LEAST_FREE_BESIDE_HEAP)?;
+        // This may make the heap grow as well, and so is done before.
         blocks
             .try_reserve_exact(count as usize)
             .map_err(|_| "there is no memory for a list of the pages")?;
-        while (blocks.len() as u64) < count && memory::free_pages() > LEAST_FREE {
+        while (blocks.len() as u64) < count && memory::free_pages() > LEAST_FREE_BESIDE_HEAP {
             let Some(pa) = Phys.alloc_pages(u32::from(request.order)) else {
                 break;
             };
@@ -179,11 +185,21 @@ pub fn preserve(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// To read a list, at its release or to check it, takes heap, and when nearly all memory is gone there is none to be had: so
+/// the heap grows before. It keeps what it has grown by.
+fn grow_heap_to_read(blocks: usize) -> Result<(), String> {
+    let [mut one, mut other] = [Vec::<u8>::new(), Vec::new()];
+    let [first, second] = PageList::heap_to_read(blocks);
+    one.try_reserve_exact(first)
+        .and_then(|()| other.try_reserve_exact(second))
+        .map_err(|_| "there is no memory for reading a list of the pages".into())
+}
+
 /// Preserves the blocks as a list, and seals it. All, or nothing where it fails.
 fn list(blocks: &[u64], request: &Request) -> Result<Preserved, String> {
     let (list, seals) = memory::with_preserved(|map| {
         let list = PageList::preserve(map, blocks, request.order, 0)?;
-        let sealed = list.blocks_and_chunks(map).and_then(|(_, chunks)| {
+        let sealed = list.chunks(map).and_then(|chunks| {
             let mut seals = Seals::new();
             for chunk in chunks {
                 // SAFETY: the list is written, and changes no more.
@@ -197,7 +213,7 @@ fn list(blocks: &[u64], request: &Request) -> Result<Preserved, String> {
             Ok(seals) => Ok((list, seals)),
             Err(error) => {
                 // The blocks are the caller's again.
-                list.restore(map)?;
+                list.withdraw(map, blocks);
                 Err(error)
             }
         }

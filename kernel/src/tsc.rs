@@ -4,6 +4,9 @@
 //! `answered`. Whatever the way took, the other looked at its counter between the two: it is ahead by at most
 //! `answer - asked` and at least `answer - answered`. All rounds together leave the narrowest of these.
 
+use alloc::format;
+use alloc::string::String;
+
 /// What the rounds so far leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
@@ -41,6 +44,26 @@ impl Comparison {
     }
 }
 
+/// Up to this width, in cycles, a comparison shows that two counters are in step.
+pub const NARROW: u64 = 2000;
+
+/// What a comparison says of a CPU's counter, as a clause: `offset` cycles ahead, from a comparison of `width` cycles, which
+/// take `width_ns`.
+pub fn verdict(offset: i64, width: u64, width_ns: u64) -> String {
+    let us = width_ns.div_ceil(1000);
+    match offset {
+        0 if width <= NARROW => {
+            format!("its TSC is in step with CPU 0's, to within {width} cycles")
+        }
+        0 => format!(
+            "its TSC cannot be told apart from CPU 0's, but the comparison was no more exact than {us} us (a busy host?)"
+        ),
+        _ => format!(
+            "its TSC is {offset} cycles ahead of CPU 0's, to within {us} us, which is taken off"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +86,21 @@ mod tests {
         let mut found = Comparison::default();
         found.add(900_000, 50, 900_100);
         assert_eq!(found.offset(), -900_000);
+    }
+
+    #[test]
+    fn a_wide_comparison_is_no_proof() {
+        assert_eq!(
+            verdict(0, NARROW, 700),
+            "its TSC is in step with CPU 0's, to within 2000 cycles"
+        );
+        let wide = verdict(0, 10_477_168, 3_492_389);
+        assert!(
+            wide.contains("cannot be told apart") && wide.contains("3493 us"),
+            "{wide}"
+        );
+        assert!(!wide.contains("in step"), "{wide}");
+        assert!(verdict(-7000, 90, 30).contains("-7000 cycles ahead"));
     }
 
     proptest! {

@@ -316,13 +316,33 @@ fn dtc_accepts_the_blob_of_both_sides() {
             assert!(dts.contains(part), "{side}/fdt has no {part}:\n{dts}");
         }
     }
-    // Scratch: the same regions in each life.
-    let scratch = |guest: &mut Guest| {
-        ["scratch_phys", "scratch_len"].map(|file| guest.ok(&format!("cat {KHO}/out/{file}")))
+    guest.poweroff();
+}
+
+/// The same regions in each life, and on both sides.
+#[test]
+fn scratch_is_inherited_as_it_was_handed_on() {
+    const KHO: &str = "/sys/kernel/debug/kho";
+    const FILES: [&str; 2] = ["scratch_phys", "scratch_len"];
+    let mut guest = Setup::new().boot();
+    for file in FILES {
+        let said = guest.refused(&format!("cat {KHO}/in/{file}"));
+        assert!(said.contains("nothing was handed over"), "{said}");
+    }
+    let scratch = |guest: &mut Guest, side: &str| {
+        FILES.map(|file| guest.ok(&format!("cat {KHO}/{side}/{file}")))
     };
-    let before = scratch(&mut guest);
-    guest.kexec_to(2);
-    assert_eq!(scratch(&mut guest), before);
+    let before = scratch(&mut guest, "out");
+    assert!(
+        before.iter().all(|text| text.starts_with("0x")),
+        "{before:?}"
+    );
+    for generation in 1..=2 {
+        guest.kexec_to(generation);
+        for side in ["in", "out"] {
+            assert_eq!(scratch(&mut guest, side), before, "{side}/");
+        }
+    }
     guest.poweroff();
 }
 

@@ -67,6 +67,25 @@ fn nearly_all_memory_in_random_pages_crosses_ten_times() {
     ten_hops_under_pressure(256, "95%", 95);
 }
 
+/// On the machine that `run-qemu.sh` starts, from its first kernel on, with what the boot loader took still taken: nearly all
+/// memory is preserved, crosses, and is given back; refused requests leave nothing preserved.
+#[test]
+fn nearly_all_memory_of_the_default_machine_crosses_from_its_first_kernel_on() {
+    let mut guest = Setup::new().smp(2).mem(256).boot();
+    let preserved_before = row(&mut guest, "preserved")[0];
+    guest.refused(&format!("echo preserve 99% > {KHO}/test"));
+    assert_eq!(row(&mut guest, "preserved")[0], preserved_before);
+    for hop in 1..=3 {
+        guest.ok(&format!("echo preserve 95% > {KHO}/test"));
+        let before = test_memory(&mut guest);
+        guest.kexec_to(hop);
+        assert_eq!(test_memory(&mut guest), before, "hop {hop}");
+        guest.ok(&format!("echo release > {KHO}/test"));
+        assert_eq!(guest.ok(&format!("cat {KHO}/test")).trim(), "pages: 0");
+    }
+    guest.poweroff();
+}
+
 #[test]
 fn nearly_all_of_128_mib_in_random_pages_crosses_ten_times() {
     ten_hops_under_pressure(128, "95%", 95);
@@ -170,6 +189,34 @@ fn a_damaged_page_of_the_initrd_is_named_and_no_kernel_is_loaded_from_it() {
         "{said}"
     );
     guest.refused("kexec -e");
+    guest.poweroff();
+}
+
+/// The archive's first page names its first file: with it broken, files are missing, and it is said why.
+#[test]
+fn a_file_that_is_missing_from_a_damaged_initrd_is_missing_for_a_named_reason() {
+    let mut guest = Setup::new().boot();
+    guest.kexec_to(1);
+    let said = guest.refused("cat /boot/nothing");
+    assert!(said.contains("No such file"), "{said}");
+    let (page, _) = last_range(&mut guest, "initrd");
+    guest.ok(&format!("echo page {page:#x} 3 > {KHO}/out/damage"));
+    guest.kexec_to(2);
+    // When the console is idle; it must not come in the middle of the next command.
+    guest.expect("but was sealed with");
+    for command in ["kexec -l", "cat /boot/kernel"] {
+        let said = guest.refused(command);
+        for part in [
+            "the initrd is damaged",
+            &format!("[{page:#x}, "),
+            "since it was sealed",
+        ] {
+            assert!(said.contains(part), "{command}: no {part:?} in {said}");
+        }
+    }
+    let report = guest.ok(&format!("cat {KHO}/in/report"));
+    assert!(report.contains("cannot be trusted"), "{report}");
+    assert!(!report.contains("it is not restored"), "{report}");
     guest.poweroff();
 }
 

@@ -195,7 +195,7 @@ fn ten_kexecs_with_four_cpus() {
         all_are_up(&mut guest, 4);
         let log = guest.ok("dmesg | grep smp:");
         assert_eq!(
-            log.matches("its TSC is in step with CPU 0's, as is known")
+            log.matches("its TSC is taken to be in step with CPU 0's, as it was found")
                 .count(),
             3,
             "what was measured is not measured again: {log}"

@@ -85,6 +85,11 @@ fn two_versions_back_and_forth_keep_what_both_know() {
         if next {
             let attic = became(&mut guest, "attic");
             assert!(attic.starts_with("missing"), "{attic}");
+            let log = guest.ok("dmesg | grep 'handover: attic'");
+            assert!(
+                log.contains("starts anew with 24 pages") && !log.contains("took over"),
+                "{log}"
+            );
             // What is new to the tracer is off, as all events are that nobody has asked for.
             guest.ok(&format!("echo 1 > {TRACING}/events/baton/demo_note/enable"));
             guest.ok(&format!("echo hello > {KHO}/demo"));
@@ -183,6 +188,7 @@ fn what_only_the_next_version_knows_crosses_to_its_like() {
     let claimed = guest.ok(&format!("cat {KHO}/in/preserved"));
     assert!(claimed.contains("total 96 KiB attic"), "{claimed}");
     let log = guest.ok("dmesg");
+    assert!(log.contains("handover: attic took over 24 pages"), "{log}");
     assert!(
         log.contains("attic: 2 lives have been in these 24 pages"),
         "{log}"

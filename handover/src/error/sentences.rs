@@ -106,7 +106,7 @@ impl fmt::Display for Error {
             } => write!(
                 f,
                 "preserved memory {range} has checksum {computed:#010x}, but was sealed with {stored:#010x}: it has \
-                 changed since; {NOT_RESTORED}"
+                 changed since, and what it holds cannot be trusted"
             ),
             SealList { size, why } => write!(
                 f,

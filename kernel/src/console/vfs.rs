@@ -300,6 +300,12 @@ pub trait FileSystem {
     /// What `path` is. `ENOENT`, `ENOTDIR`.
     fn stat(&self, path: &str) -> Result<Stat, Errno>;
 
+    /// What a person is told where a file cannot be read since [`FileSystem::stat`] failed: more than the number says, where
+    /// the file system knows more.
+    fn why(&self, errno: Errno) -> FsError {
+        errno.into()
+    }
+
     /// Streams the file's bytes into `out`. An `Err` of `out` goes back as [`FsError::Stopped`] (the `?` operator does it).
     fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError>;
 
@@ -439,7 +445,7 @@ impl<'a> Mounts<'a> {
         let Place::Fs(fs, rest) = self.find(&path)? else {
             return Err(Errno::EISDIR.into());
         };
-        let stat = fs.stat(rest)?;
+        let stat = fs.stat(rest).map_err(|errno| fs.why(errno))?;
         match stat.kind {
             Kind::Dir => Err(Errno::EISDIR.into()),
             Kind::File if !stat.readable => Err(Errno::EACCES.into()),

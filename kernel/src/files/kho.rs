@@ -1,5 +1,6 @@
 //! `/sys/kernel/debug/kho` and `/sys/kernel/kho`: what was handed over, what will be, and damage on purpose.
 
+use crate::boot;
 use crate::demo_state::BOOTS;
 use crate::handing::report;
 use crate::tracing::{self, tracer};
@@ -14,6 +15,7 @@ use handover::range::{self, PhysRange};
 use handover::state::for_each_page;
 use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, print};
+use kernel::params::Extent;
 use trace::errno::Errno;
 
 /// Blobs by name; `None` for one of which no copy was kept.
@@ -26,6 +28,10 @@ pub const FILES: &[GenFile] = &[
     GenFile::read_only("in/metadata", |out| show_metadata(incoming_blobs(), out)),
     GenFile::read_only("in/report", |out| Ok(out.write(report::text().as_bytes())?)),
     GenFile::read_only("in/preserved", came_preserved),
+    GenFile::read_only("in/scratch_phys", |out| {
+        each_inherited(out, |range| range.start)
+    }),
+    GenFile::read_only("in/scratch_len", |out| each_inherited(out, PhysRange::len)),
     GenFile::read_only("out/fdt", outgoing),
     GenFile::read_only("out/state", |out| show_state(outgoing_blobs(), out)),
     GenFile::read_only("out/metadata", |out| show_metadata(outgoing_blobs(), out)),
@@ -275,6 +281,15 @@ fn run_test(bytes: &[u8]) -> Result<(), FsError> {
 
 fn each_scratch(out: &mut dyn Sink, value: fn(&PhysRange) -> u64) -> Result<(), FsError> {
     for range in memory::with_scratch(|pool| pool.regions().to_vec()) {
+        print(out, format_args!("{:#x}\n", value(&range)))?;
+    }
+    Ok(())
+}
+
+/// Scratch as the predecessor handed it on: with a handover, what this life keeps as well.
+fn each_inherited(out: &mut dyn Sink, value: fn(&PhysRange) -> u64) -> Result<(), FsError> {
+    incoming_fdt()?;
+    for range in boot::info().scratch.iter().filter_map(Extent::range) {
         print(out, format_args!("{:#x}\n", value(&range)))?;
     }
     Ok(())

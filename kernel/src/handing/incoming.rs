@@ -173,7 +173,12 @@ fn give_back(claims: Claims, became: &Report) -> String {
         .map(|(name, outcome)| format!("{name}: {outcome}\n"))
         .collect();
     for (owner, pages) in claims.by_owner() {
-        crate::info!("handover: {owner} took over {pages} pages");
+        // Who starts anew claims what it has now, too, so that nobody gives it back.
+        let has = match became.restored(owner) {
+            true => "took over",
+            false => "starts anew with",
+        };
+        crate::info!("handover: {owner} {has} {pages} pages");
     }
     let mut blocks = Vec::new();
     match memory::with_preserved(|map| Ok(claims.discard(map, |block| blocks.push(block)))) {

@@ -11,7 +11,7 @@ use core::sync::atomic::{
     AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use kernel::tsc::Comparison;
+use kernel::tsc::{self, Comparison, NARROW};
 use x86_64::instructions::interrupts;
 
 /// How long after a start-up interrupt comes the second one, as Intel asks for (SDM vol. 3, 9.4.4), in ns.
@@ -137,18 +137,15 @@ fn start(cpu: usize, trampoline: &Trampoline) {
 
 /// Says how a CPU's clock goes: by a comparison of that many cycles' width, or as it is known from an earlier life.
 fn tell(cpu: usize, id: u32, width: Option<u64>) {
-    let how = match width {
-        Some(width) => alloc::format!("to within {width} cycles"),
-        None => "as is known".into(),
+    let offset = percpu::of(cpu).tsc_offset.load(Relaxed).cast_signed();
+    let verdict = match (width, offset) {
+        (Some(width), _) => tsc::verdict(offset, width, clock::nanos_at(width)),
+        (None, 0) => "its TSC is taken to be in step with CPU 0's, as it was found".into(),
+        (None, _) => alloc::format!(
+            "its TSC is taken to be {offset} cycles ahead of CPU 0's, as it was found, which is taken off"
+        ),
     };
-    match percpu::of(cpu).tsc_offset.load(Relaxed).cast_signed() {
-        0 => crate::info!(
-            "smp: CPU {cpu} (APIC id {id}) runs; its TSC is in step with CPU 0's, {how}"
-        ),
-        ahead => crate::info!(
-            "smp: CPU {cpu} (APIC id {id}) runs; its TSC is {ahead} cycles ahead of CPU 0's, {how}, which is taken off"
-        ),
-    }
+    crate::info!("smp: CPU {cpu} (APIC id {id}) runs; {verdict}");
 }
 
 /// Waits until something is so, for at most `limit` ns.
@@ -172,10 +169,9 @@ static QUESTION: AtomicU64 = AtomicU64::new(0);
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 static ANSWER: AtomicU64 = AtomicU64::new(0);
 
-/// A comparison has at least so many rounds, and ends when it is this narrow (in cycles) or has taken this long (in ns): two
+/// A comparison has at least so many rounds, and ends when it is [`NARROW`] or has taken this long (in ns): two
 /// emulated CPUs on one of the host's wait for each other's time slices.
 const ROUNDS: u32 = 8;
-const NARROW: u64 = 2000;
 const COMPARE_NS: u64 = 20_000_000;
 
 /// This CPU's counter, read after all before it and before all after it.

@@ -177,12 +177,7 @@ fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<Phys
         }
         None => default.plan(usable, needed, &[]),
     };
-    let scratch = planned.unwrap_or_else(|error| {
-        crate::warning!(
-            "scratch: the default of {default_kib} KiB cannot be had: {error}; this kernel runs without scratch and cannot kexec"
-        );
-        Vec::new()
-    });
+    let scratch = planned.unwrap_or_else(|_| least_scratch(usable, needed, default_kib));
     let planned: u64 = scratch.iter().map(|r| r.end - r.start).sum();
     if !scratch.is_empty() && planned < needed {
         let whose = match is_default {
@@ -196,4 +191,27 @@ fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<Phys
         );
     }
     scratch
+}
+
+/// Scratch that is just enough, where there is no room for the default of so many KiB; none, where that is too much as well.
+fn least_scratch(usable: &[PhysRange], needed: u64, default_kib: u64) -> Vec<PhysRange> {
+    match ScratchSize::Bytes(needed).plan(usable, needed, &[]) {
+        Ok(scratch) => {
+            let bytes: u64 = scratch.iter().map(|r| r.end - r.start).sum();
+            crate::warning!(
+                "scratch: there is no room for the default of {default_kib} KiB; {} KiB are reserved, which is what two \
+                 kernels need",
+                bytes >> 10
+            );
+            scratch
+        }
+        Err(error) => {
+            crate::warning!(
+                "scratch: there is no room for the default of {default_kib} KiB, nor for the {} KiB that two kernels \
+                 need: {error}; this kernel runs without scratch and cannot kexec",
+                needed >> 10
+            );
+            Vec::new()
+        }
+    }
 }
