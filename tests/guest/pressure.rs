@@ -204,15 +204,13 @@ fn a_file_that_is_missing_from_a_damaged_initrd_is_missing_for_a_named_reason() 
     guest.kexec_to(2);
     // When the console is idle; it must not come in the middle of the next command.
     guest.expect("but was sealed with");
-    for command in ["kexec -l", "cat /boot/kernel"] {
-        let said = guest.refused(command);
-        for part in [
-            "the initrd is damaged",
-            &format!("[{page:#x}, "),
-            "since it was sealed",
-        ] {
-            assert!(said.contains(part), "{command}: no {part:?} in {said}");
-        }
+    let said = guest.refused("kexec -l");
+    for part in [
+        "the initrd is damaged",
+        &format!("[{page:#x}, "),
+        "since it was sealed",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
     }
     let report = guest.ok(&format!("cat {KHO}/in/report"));
     assert!(report.contains("cannot be trusted"), "{report}");
