@@ -63,7 +63,7 @@ source "$root/scripts/environment.sh"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
 quiet=(--quiet)
 if [[ ! -x $CARGO_TARGET_DIR/debug/boot ]]; then
-    echo "run-qemu.sh: building; the first time takes two to four minutes" >&2
+    echo "run-qemu.sh: building; the first time takes some minutes" >&2
     quiet=()
 fi
 # Cargo and rustup go by the current folder; --file and --kernel go by the caller's.
