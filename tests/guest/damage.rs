@@ -129,8 +129,7 @@ fn random_flips_and_cuts_are_refused_or_harmless() {
         "refused: FDT: the checksum",
         "refused: preserved map: ",
         "refused: the blob of subsystem",
-        "refused: state stream: the header says",
-        "told: the damaged page is named",
+        "told: ",
     ] {
         assert!(table.count(result) > 0, "no {result:?}:\n{table}");
     }

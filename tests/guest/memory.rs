@@ -15,8 +15,8 @@ fn free_memory(guest: &mut Guest) -> u64 {
 /// A list of all preserved pages does not fit the heap of a starting kernel: it must not need one.
 #[test]
 fn a_buffer_of_most_of_the_memory_crosses() {
-    let mut guest = Setup::new().mem(128).boot();
-    guest.ok(&format!("echo 90000 > {TRACING}/buffer_size_kb"));
+    let mut guest = Setup::new().smp(1).mem(128).boot();
+    guest.ok(&format!("echo 80000 > {TRACING}/buffer_size_kb"));
     guest.ok(&format!("seq 1 1000 > {TRACING}/trace_marker"));
     for generation in 1..=2 {
         guest.kexec_to(generation);
@@ -25,7 +25,7 @@ fn a_buffer_of_most_of_the_memory_crosses() {
         ));
         assert_eq!(count.trim(), "1000");
         let size = guest.ok(&format!("cat {TRACING}/buffer_size_kb"));
-        assert_eq!(size.trim(), "90000");
+        assert_eq!(size.trim(), "80000");
     }
     guest.poweroff();
 }
@@ -33,7 +33,7 @@ fn a_buffer_of_most_of_the_memory_crosses() {
 /// What cannot be given is refused, and takes nothing from those who come after it.
 #[test]
 fn a_request_beyond_the_memory_changes_nothing() {
-    let mut guest = Setup::new().mem(128).boot();
+    let mut guest = Setup::new().smp(1).mem(128).boot();
     let before = free_memory(&mut guest);
     for size in ["112000", "99999999999", "18446744073709551615"] {
         guest.refused(&format!("echo {size} > {TRACING}/buffer_size_kb"));
