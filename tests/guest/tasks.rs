@@ -227,15 +227,13 @@ fn busy_tasks_are_preempted() {
 fn busy_tasks_are_preempted_with_all_events_on() {
     let mut guest = Setup::new().smp(2).boot();
     guest.ok(&format!("echo 1 > {TRACING}/events/enable"));
-    for _ in 0..3 {
-        let pid = job(&mut guest, "stress --cpu 2 &");
-        for _ in 0..3 {
-            let output = guest.ok("run hello");
-            if !output.contains("hello, world") {
-                guest.fail("a program should run beside it");
-            }
+    // It runs to the end: what it says when it is killed would stand between what is typed.
+    job(&mut guest, "stress --cpu 2 &");
+    for _ in 0..9 {
+        let output = guest.ok("run hello");
+        if !output.contains("hello, world") {
+            guest.fail("a program should run beside it");
         }
-        guest.ok(&format!("kill {pid}"));
     }
     guest.poweroff();
 }
