@@ -49,6 +49,7 @@ impl<P: Platform> CpuBuffer<P> {
             last_seq: 0,
             last_commit: 0,
             turned_away: None,
+            gaps_from: 0,
             passed: None,
             pages_read: 0,
             newest: 0,
@@ -77,6 +78,7 @@ impl<P: Platform> CpuBuffer<P> {
             } else {
                 iter.done = true;
             }
+            iter.gaps_from = iter.next_seq;
         });
         Ok(iter)
     }
@@ -101,6 +103,8 @@ pub struct CpuIter<'b, P: Platform> {
     last_commit: usize,
     /// That of the page before, once there is one (I11).
     turned_away: Option<u64>,
+    /// Losses inside the buffer that stand before a page of this number, or a later one, are not told yet.
+    gaps_from: u64,
     /// Events that ever stood before the page to read next, where known: tells how many were lost if it is gone.
     passed: Option<u64>,
     /// Pages consumed by others when the iterator was made: what they take meanwhile is not lost.
@@ -268,15 +272,14 @@ impl<P: Platform> CpuIter<'_, P> {
             }
         }
         self.started = true;
+        // Also those before pages that are gone. `passed` has nothing of them: `overrun` counts what damage has cost from the start,
+        // and what was refused not at all.
         for (at, lost) in &reader.gaps {
-            if *at == want {
+            if (self.gaps_from..=want).contains(at) {
                 self.lost = self.lost.plus(*lost);
-                self.passed = match (self.passed, lost) {
-                    (Some(n), Missed::Count(lost)) => Some(n + lost),
-                    _ => None,
-                };
             }
         }
+        self.gaps_from = want + 1;
         self.next_seq = want + 1;
         self.next_index = next;
         Some(true)
