@@ -30,6 +30,8 @@ pub struct Plan<P: Platform> {
     oldest: Option<u64>,
     newest: Option<u64>,
     reader: Cursor,
+    /// Time of the last event consumed of the reader page.
+    reader_newest: u64,
     reader_events: u64,
     gaps: Vec<(u64, Missed)>,
     /// What was lost before the reader page and not told yet.
@@ -107,6 +109,7 @@ impl<P: Platform> Plan<P> {
 
         // The consumed part of the reader page has to end between two events.
         let mut reader = Cursor::new(0);
+        let mut reader_newest = 0;
         let mut reader_events = 0;
         if let Some(content) = contents[0] {
             let data = read_page(&kept[0].buf, order, &mut scratch);
@@ -114,7 +117,10 @@ impl<P: Platform> Plan<P> {
             reader = Cursor::new(kept[0].buf.time_stamp().load(Ordering::Relaxed));
             while reader.offset < shape.reader_read as usize {
                 match reader.next(data) {
-                    Ok(Some(_)) => reader_events += 1,
+                    Ok(Some(event)) => {
+                        reader_newest = event.ts;
+                        reader_events += 1;
+                    }
                     _ => break,
                 }
             }
@@ -215,6 +221,7 @@ impl<P: Platform> Plan<P> {
             oldest,
             newest,
             reader,
+            reader_newest,
             reader_events,
             gaps,
             untold,
@@ -280,7 +287,8 @@ impl<P: Platform> Plan<P> {
             let mut reader = buffer.reader.lock();
             reader.read = self.reader.offset;
             reader.stamp = self.reader.ts;
-            reader.newest = self.reader.ts;
+            // Not the cursor's time, to which padding may have added a unit.
+            reader.newest = self.reader_newest;
             reader.read_events = shape.read_events;
             reader.page_read_events = self.reader_events;
             reader.pages_read = shape.pages_read;

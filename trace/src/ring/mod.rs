@@ -373,6 +373,7 @@ pub struct CpuBuffer<P: Platform> {
     /// of the whole word fails if a write has come and gone. Against `disabled` it is ordered as
     /// [`Locality`](crate::platform::Locality) says, so that one side always sees the other.
     writers: LocalU64,
+    /// Never earlier than `write_stamp`, outside of a write.
     before_stamp: LocalU64,
     write_stamp: LocalU64,
 

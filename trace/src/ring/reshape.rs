@@ -359,9 +359,11 @@ impl<P: Platform> CpuBuffer<P> {
 
     /// No new event will be stamped earlier than `floor`. Before the first write only.
     pub(crate) fn set_floor(&self, floor: u64) {
-        // Different stamps make the next event take an absolute one.
-        self.before_stamp.set(0);
-        self.write_stamp.set(floor);
+        // Different stamps make the next event take an absolute one. `before_stamp` is the later one, as after any write: a time of
+        // the past is raised to the floor, and must not make them equal before the event is reserved, for who comes then would count
+        // its delta from there.
+        self.before_stamp.set(floor);
+        self.write_stamp.set(floor.saturating_sub(1));
     }
 
     /// Calls `f` with every page that the buffer owns.
