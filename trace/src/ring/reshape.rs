@@ -471,7 +471,8 @@ impl<P: Platform> CpuBuffer<P> {
             self.refusals(reader, ring, &mut put);
             let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
             for (seq, lost) in &reader.gaps {
-                let position = (seq + 1).saturating_sub(first);
+                // Where the page was overwritten since, it is missing before the head page; what stood before the reader page was taken.
+                let position = (seq + 1).saturating_sub(first).max(1);
                 if position <= u64::from(shape.used) {
                     put(position as u32, gap_size(*lost));
                 }
