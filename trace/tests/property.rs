@@ -261,6 +261,7 @@ impl Life<'_> {
         };
         let overrun = (!buffer.overwrite()).then(|| buffer.stats().overrun);
         let newest = world.queues[0].borrow().newest;
+        let refused = self.last_refused();
         // Within a step, a time of one's own could be that of the event which is interrupted, and not tell the order.
         self.reserving(depth, true);
         let reserved = if self.within.get() == 0 && world.one_in(20) {
@@ -284,7 +285,8 @@ impl Life<'_> {
                     early: self.interrupts.get() != interrupts,
                     refused: 0,
                 };
-                let place = self.put(ts, Done::Event(event));
+                // A time of the past may be earlier than that of a refusal which came before.
+                let place = self.put(ts.max(refused), Done::Event(event));
                 if depth == 0 {
                     // What came before the outermost's reservation may be visible from there on.
                     self.drain(place);
@@ -334,6 +336,15 @@ impl Life<'_> {
         if depth == 0 {
             self.drain(usize::MAX);
         }
+    }
+
+    /// When a write was refused last, of those that are pending.
+    fn last_refused(&self) -> u64 {
+        let pending = self.pending.borrow();
+        let refused = pending
+            .iter()
+            .filter(|pending| matches!(pending.what, Done::Refused));
+        refused.map(|pending| pending.ts).max().unwrap_or(0)
     }
 
     /// Puts it where it stands in the order of the buffer, which is that of time; says where.
