@@ -242,12 +242,15 @@ fn choose(queue: &mut Queue, cpu: usize, prev: &Task, preempted: bool) -> &'stat
 pub(super) fn finish_switch() {
     let cpu = cpu::index();
     let before = table::by_slot(BEFORE[cpu].load(Relaxed));
+    // Asked while the queue is locked: one that lives on may be woken on another CPU after that, and end, and be cleared away.
+    let dead = before.has_ended() && before.state.shown() == kernel::sched::state::DEAD;
     // SAFETY: locked by the task before, on this CPU, and handed over.
     unsafe { QUEUES[cpu].force_unlock() };
     if let Some(task) = current() {
         preempt::restore(task.preempt_count.load(Relaxed));
     }
-    if before.has_ended() && before.state.shown() == kernel::sched::state::DEAD {
+    if dead {
+        // A dead one stays until this mark is there.
         before.gone.store(true, Release);
         work::queue_work(&table::CLEAR_AWAY);
     }
