@@ -235,6 +235,12 @@ fn processes_are_seen_stopped_and_orphaned() {
     guest.send("\x03");
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
+    // One that has closed its output, and goes on.
+    guest.send("run misbehave close-output\r");
+    guest.expect("ended by SIGILL");
+    guest.send("\x03");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 130);
 
     let started = guest.ok("run spin &");
     let pid = number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid was printed"));

@@ -11,7 +11,7 @@ use super::file::File;
 use super::space::{InForce, UserPages};
 use crate::events;
 use crate::memory::IrqMutex;
-use crate::task::{self, ProcessHooks, WaitQueue};
+use crate::task::{self, Interrupted, ProcessHooks, WaitQueue};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -221,6 +221,16 @@ impl Process {
     /// Sleeps until it has ended, whatever comes.
     pub fn join(&self) {
         self.end.wait_until(|| self.status().is_some());
+    }
+
+    /// The same, until ctrl-c is typed for who waits, or that is to end.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn join_interruptible(&self) -> Result<(), Interrupted> {
+        self.end
+            .wait_interruptible(None, || self.status().is_some())
+            .map(drop)
     }
 
     /// Its first steps, in its own task: instruction and stack pointer of its start.

@@ -9,7 +9,9 @@ mod floods;
 
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
-use floods::{eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many};
+use floods::{
+    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many,
+};
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
 
@@ -116,6 +118,7 @@ const DEEDS: &[Deed] = &[
     ("map-flood", |_| map_flood()),
     ("eat-memory", |_| eat_memory()),
     ("file-flood", |_| file_flood()),
+    ("close-output", |_| close_output()),
     ("exit-7", |_| 7),
     ("orphan", |_| orphan()),
     ("spawn", spawn_many),

@@ -67,6 +67,17 @@ pub fn file_flood() -> i32 {
     }
 }
 
+/// Closes its output, which a child's end shows, and goes on for good.
+pub fn close_output() -> i32 {
+    for fd in [1, 2] {
+        let _ = sys::close(fd);
+    }
+    let _ = sys::spawn("/boot/bin/misbehave", &["misbehave", "undefined"]);
+    loop {
+        sys::sched_yield();
+    }
+}
+
 /// Starts as many children as the first argument says, one after the other, each of which exits with a status of its own.
 pub fn spawn_many(args: Args) -> i32 {
     let count = args
