@@ -168,6 +168,13 @@ fn who_wants_all_memory_or_all_processes_gets_an_error() {
             "{left} KiB are left of processes; {before} KiB were free, and now {after} KiB"
         ));
     }
+    // What the kernel holds for a process is not taken out of its own reserve either.
+    let output = guest.ok("run misbehave tmp-flood");
+    let none = "Cannot allocate memory (ENOMEM)";
+    assert_eq!(
+        output,
+        format!("no file more: {none}; no byte more: {none}\n")
+    );
     guest.kexec_to(1);
     hello(&mut guest);
     guest.poweroff();

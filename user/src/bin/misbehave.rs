@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 #[path = "misbehave/calls.rs"]
 mod calls;
 #[path = "misbehave/floods.rs"]
@@ -10,7 +12,7 @@ mod floods;
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
 use floods::{
-    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many,
+    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many, tmp_flood,
 };
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
@@ -118,6 +120,7 @@ const DEEDS: &[Deed] = &[
     ("map-flood", |_| map_flood()),
     ("eat-memory", |_| eat_memory()),
     ("file-flood", |_| file_flood()),
+    ("tmp-flood", |_| tmp_flood()),
     ("close-output", |_| close_output()),
     ("exit-7", |_| 7),
     ("orphan", |_| orphan()),

@@ -1,5 +1,7 @@
 //! Asking for more than there is, and children of all kinds.
 
+use alloc::string::String;
+use core::fmt::Write;
 use user::abi::*;
 use user::{Args, println, sys};
 
@@ -65,6 +67,43 @@ pub fn file_flood() -> i32 {
             }
         }
     }
+}
+
+/// Takes all memory but what the kernel keeps for itself, and then has the kernel hold more: files of `/tmp`, and their bytes.
+pub fn tmp_flood() -> i32 {
+    const PIECE: usize = 1 << 20;
+    // Room for all names, while there is some.
+    let mut name = String::with_capacity(256);
+    let first = match sys::open("/tmp/flood", O_WRONLY | O_CREAT) {
+        Ok(fd) => fd,
+        Err(error) => {
+            println!("/tmp/flood: {error}");
+            return 1;
+        }
+    };
+    // Half of what it is given is touched, so that each page comes.
+    while let Ok(at) = sys::mmap_anonymous(2 * PIECE, PROT_READ | PROT_WRITE) {
+        for page in 0..PIECE / 4096 {
+            // SAFETY: mapped just now.
+            unsafe { at.add(page * 4096).write_volatile(1) };
+        }
+    }
+    let mut number = 0;
+    let no_file = loop {
+        name.clear();
+        let _ = write!(name, "/tmp/flood-{number:0200}");
+        match sys::open(&name, O_WRONLY | O_CREAT).and_then(sys::close) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    let no_byte = loop {
+        if let Err(error) = sys::write(first, &[1; 4096]) {
+            break error;
+        }
+    };
+    println!("no file more: {no_file}; no byte more: {no_byte}");
+    0
 }
 
 /// Closes its output, which a child's end shows, and goes on for good.
