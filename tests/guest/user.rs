@@ -248,6 +248,8 @@ fn processes_are_seen_stopped_and_orphaned() {
     guest.send("\x03");
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
+    // One that waits for another one's call.
+    assert_eq!(guest.ok("run misbehave share-input"), "Ok([9, 9])\n");
 
     let started = guest.ok("run spin &");
     let pid = number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid was printed"));

@@ -5,7 +5,7 @@
 //! piece by piece. Writes go through one by one.
 
 use super::copy::UserSlice;
-use super::file::File;
+use super::file::{File, lock};
 use super::process::{OpenFile, interrupted};
 use super::space;
 use crate::files;
@@ -235,7 +235,7 @@ impl Sink for FirstPiece<'_> {
 
 impl File for Node {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut content = self.content.lock();
+        let mut content = lock(&self.content)?;
         match &mut *content {
             Content::Pipe(piece) => {
                 if piece.is_empty() {

@@ -12,7 +12,8 @@ mod floods;
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
 use floods::{
-    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many, tmp_flood,
+    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, share_input, spawn_many,
+    tmp_flood,
 };
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
@@ -122,6 +123,7 @@ const DEEDS: &[Deed] = &[
     ("file-flood", |_| file_flood()),
     ("tmp-flood", |_| tmp_flood()),
     ("close-output", |_| close_output()),
+    ("share-input", share_input),
     ("frame-pointer", frame_pointer),
     ("exit-7", |_| 7),
     ("orphan", |_| orphan()),

@@ -1,9 +1,10 @@
 //! Asking for more than there is, and children of all kinds.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
 use user::abi::*;
-use user::{Args, println, sys};
+use user::{Args, Error, files, println, sys};
 
 /// Each child does the same, until the kernel says no; then all wait for their children. Prints nothing but the first one's
 /// refusal: hundreds of lines help nobody.
@@ -115,6 +116,35 @@ pub fn close_output() -> i32 {
     loop {
         sys::sched_yield();
     }
+}
+
+/// Two children read the same input: one waits for keys, the other one for that. It can be killed there all the same.
+pub fn share_input(args: Args) -> i32 {
+    if args.get(2).is_some() {
+        return i32::from(sys::read(0, &mut [0; 8]).is_ok());
+    }
+    let reader = || -> Result<i32, Error> {
+        let child = sys::spawn(
+            "/boot/bin/misbehave",
+            &["misbehave", "share-input", "child"],
+        )?;
+        // Until it sleeps, in whatever way.
+        let asleep = |text: &str| text.contains("State:\tS") || text.contains("State:\tD");
+        while !asleep(&files::read_text(&format!("/proc/{child}/status"))?) {
+            sys::sched_yield();
+        }
+        Ok(child)
+    };
+    let killed = |child| {
+        sys::kill(child, signal::KILL)?;
+        sys::wait(child)
+    };
+    let both = reader().and_then(|first| {
+        let second = reader()?;
+        Ok([killed(second)?, killed(first)?].map(|(_, status)| status))
+    });
+    println!("{both:?}");
+    i32::from(both != Ok([signalled(signal::KILL); 2]))
 }
 
 /// Starts as many children as the first argument says, one after the other, each of which exits with a status of its own.
