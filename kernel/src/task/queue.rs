@@ -451,7 +451,7 @@ pub fn pin(cpus: u64) {
     }
 }
 
-/// Whether a CPU runs its idle task.
+/// Whether a CPU runs its idle task. Where it is on its way to another task, that is waited for: `RUNNING` alone may tell of before.
 pub(super) fn is_idle(cpu: usize) -> bool {
-    RUNNING[cpu].load(Acquire) == NOBODY
+    without_interrupts(|| table::by_slot(QUEUES[cpu].lock().running).is_idle())
 }
