@@ -123,13 +123,28 @@ pub fn init() {
 }
 
 /// The running code is a CPU's idle task from now on, and the CPU takes tasks; where that is so already, nothing is done. Its
-/// worker comes first: who keeps the CPU busy must not keep it from being made.
+/// worker comes first: who keeps the CPU busy must not keep it from being made. Without one the CPU takes no tasks; it answers the
+/// others, and that is all.
+///
+/// # Panics
+/// Where CPU 0 has none: the kernel is nothing without tasks.
 pub(super) fn go_active(cpu: usize) {
     if active() >> cpu & 1 != 0 {
         return;
     }
     adopt_idle(cpu);
-    work::start(cpu);
+    match work::start(cpu) {
+        Ok(()) => {}
+        Err(why) if cpu == 0 => {
+            panic!("CPU 0 cannot take tasks, since its worker cannot be made: {why}")
+        }
+        Err(why) => {
+            crate::warning!(
+                "smp: CPU {cpu} takes no tasks, since its worker cannot be made: {why}"
+            );
+            return;
+        }
+    }
     ACTIVE.fetch_or(1 << cpu, AcqRel);
 }
 
