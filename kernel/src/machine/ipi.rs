@@ -148,11 +148,12 @@ pub enum Flush {
 const REMOTE_SHOOTDOWN: i32 = 1;
 const LOCAL_SHOOTDOWN: i32 = 2;
 const REMOTE_SEND_IPI: i32 = 4;
-/// From so many pages on all translations are forgotten: Linux's `tlb_single_page_flush_ceiling`.
+/// Where it is more pages than this, all translations are forgotten: Linux's `tlb_single_page_flush_ceiling`.
 const MANY_PAGES: u64 = 33;
 
 impl Flush {
-    fn here(self, reason: i32) {
+    /// Makes this CPU forget them. With interrupts off, or what follows may run on another one.
+    pub fn forget(self) {
         match self {
             Flush::Pages(start, pages) if pages <= MANY_PAGES => {
                 for page in 0..pages {
@@ -162,6 +163,10 @@ impl Flush {
             // No page is global and there are no PCIDs: CR3 has all.
             _ => tlb::flush_all(),
         }
+    }
+
+    fn here(self, reason: i32) {
+        self.forget();
         events::tlb_flush(reason, self.pages());
     }
 
@@ -287,6 +292,9 @@ fn stop_safely() {
         }
     }
     cpu::set_online();
+    // What was asked for meanwhile was not done here. Who asks from now on waits for this CPU; before that it may have been for
+    // translations. (No address space has gone: all tasks stand still.)
+    Flush::All.forget();
 }
 
 /// An NMI came: a barrier is asked for, or an end.
