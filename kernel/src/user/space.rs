@@ -1,5 +1,6 @@
 //! Address spaces on this machine: where their memory comes from, and which CPU has which in force.
 
+use crate::boot::paging::upper_half;
 use crate::machine::ipi::Flush;
 use crate::machine::{cpu, ipi};
 use crate::memory::{self, Phys};
@@ -9,7 +10,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use handover::mem::Memory;
-use kernel::layout::{DIRECT_MAP, PAGE};
+use kernel::layout::PAGE;
 use spin::Once;
 use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
@@ -79,9 +80,8 @@ fn kernel_root() -> u64 {
 
 /// The top-level entries 256 to 511 of the kernel's tables.
 pub fn kernel_half() -> [u64; 256] {
-    let table = (DIRECT_MAP + kernel_root()) as *const u64;
-    // SAFETY: a page table, in the direct map; the entries are read one by one, and do not change any more.
-    core::array::from_fn(|n| unsafe { table.add(256 + n).read_volatile() })
+    // SAFETY: a top table, which stays; its upper half does not change any more.
+    unsafe { upper_half(kernel_root()) }
 }
 
 /// # Safety
