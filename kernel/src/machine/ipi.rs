@@ -40,7 +40,6 @@ fn others() -> u32 {
 }
 
 /// Lets a CPU look for another task, soon.
-#[allow(dead_code, reason = "tasks are a branch of their own")]
 pub fn reschedule(cpu: usize) {
     percpu::of(cpu).need_resched.store(true, Release);
     if cpu != cpu::index() && cpu::is_online(cpu) {
@@ -108,12 +107,6 @@ pub fn call(cpus: u32, f: &(dyn Fn() + Sync)) {
     percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
 }
 
-/// [`call`] on all CPUs that run.
-#[allow(dead_code, reason = "tasks are a branch of their own")]
-pub fn call_all(f: &(dyn Fn() + Sync)) {
-    call(cpu::online_mask(), f);
-}
-
 /// Does what another CPU has asked this one to do, if it has: for those who wait with interrupts off.
 #[inline]
 pub fn serve() {
@@ -138,7 +131,6 @@ pub fn on_call() {
 /// Translations to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
-    #[allow(dead_code, reason = "address spaces are a branch of their own")]
     All,
     /// Of this many pages from a virtual address on.
     Pages(u64, u64),
