@@ -433,6 +433,8 @@ pub fn execute() -> Result<Infallible, KexecError> {
     events::kexec_phase(generation(), "quiesce");
     if let Err(late) = ipi::stop_others_safely() {
         interrupts::enable();
+        // What was got ready goes while the others still stand still, as it came.
+        drop(outgoing);
         task::thaw();
         return Err(KexecError::NotStopped(late));
     }

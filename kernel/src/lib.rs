@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+pub mod asked;
 pub mod buddy;
 pub mod cmdline;
 pub mod console;

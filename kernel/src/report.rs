@@ -14,6 +14,7 @@ use core::sync::atomic::{
 };
 use kernel::klog::{KernelLog, Level, Line};
 use kernel::protocol::PANIC;
+use kernel::ring3::space::Access;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::control::Cr3;
 
@@ -291,18 +292,13 @@ fn cause(report: &mut Report, frame: &Frame) -> fmt::Result {
     match frame.vector {
         14 => {
             let address = Cr2::read_raw();
-            // Bits of the error code: Intel SDM vol. 3, figure 4-12.
-            let what = match (frame.error >> 4 & 1, frame.error >> 1 & 1) {
-                (1, _) => "instruction fetch from",
-                (_, 1) => "write to",
-                _ => "read of",
-            };
+            let access = Access::of_error_code(frame.error);
             let why = if frame.error & 1 == 0 {
                 "is not mapped"
             } else {
                 "does not allow it"
             };
-            write!(report, "{what} address {address:#x}, which {why}")
+            write!(report, "{access} address {address:#x}, which {why}")
         }
         8 if task::guard_of(Cr2::read_raw()) || task::guard_of(frame.rsp) => write!(
             report,

@@ -1,6 +1,7 @@
 //! Load: tasks that compute, wake each other, allocate; to trace, and to kexec under.
 
 use crate::task::{self, Mutex, Task, Timer, WaitQueue};
+use crate::user;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +13,6 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 use kernel::sched::prio;
-use spin::Once;
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,19 +60,6 @@ impl Kind {
         }
     }
 }
-
-/// Workers that are user processes.
-pub trait UserLoad: Sync {
-    /// Starts one worker of the kind [`Kind::Fault`] or [`Kind::Syscall`], which counts into `run` and ends when it
-    /// [has to](Run::stopped).
-    ///
-    /// # Errors
-    /// A sentence.
-    fn start(&self, kind: Kind, run: &Arc<Run>) -> Result<Arc<Task>, String>;
-}
-
-/// Who makes user processes, once there is somebody.
-pub static USER_LOAD: Once<&'static dyn UserLoad> = Once::new();
 
 /// The most workers of a kind.
 pub const MAX_WORKERS: u64 = 256;
@@ -130,14 +117,6 @@ pub type Plan = BTreeMap<Kind, u64>;
 /// A sentence.
 pub fn start(plan: &Plan) -> Result<(Arc<Run>, Vec<Arc<Task>>), String> {
     let wanted = |kind: Kind| plan.get(&kind).copied().unwrap_or(0);
-    for kind in [Kind::Fault, Kind::Syscall] {
-        if wanted(kind) > 0 && !USER_LOAD.is_completed() {
-            return Err(format!(
-                "--{}: its workers are user processes, and this kernel has none yet",
-                kind.name()
-            ));
-        }
-    }
     let run = Arc::new(Run {
         stop: AtomicBool::new(false),
         counts: [const { AtomicU64::new(0) }; _],
@@ -178,8 +157,7 @@ fn start_one(
         Kind::Alloc => spawn(allocate, 0),
         Kind::Switch => spawn(switch, 0).and_then(|()| spawn(switch, 1)),
         Kind::Fault | Kind::Syscall => {
-            let load = USER_LOAD.get().ok_or("there are no user processes")?;
-            tasks.push(load.start(kind, run)?);
+            tasks.push(user::load::start(kind, run)?);
             Ok(())
         }
     }

@@ -168,6 +168,13 @@ fn who_wants_all_memory_or_all_processes_gets_an_error() {
             "{left} KiB are left of processes; {before} KiB were free, and now {after} KiB"
         ));
     }
+    // What the kernel holds for a process is not taken out of its own reserve either.
+    let output = guest.ok("run misbehave tmp-flood");
+    let none = "Cannot allocate memory (ENOMEM)";
+    assert_eq!(
+        output,
+        format!("no file more: {none}; no byte more: {none}\n")
+    );
     guest.kexec_to(1);
     hello(&mut guest);
     guest.poweroff();
@@ -235,6 +242,14 @@ fn processes_are_seen_stopped_and_orphaned() {
     guest.send("\x03");
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
+    // One that has closed its output, and goes on.
+    guest.send("run misbehave close-output\r");
+    guest.expect("ended by SIGILL");
+    guest.send("\x03");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 130);
+    // One that waits for another one's call.
+    assert_eq!(guest.ok("run misbehave share-input"), "Ok([9, 9])\n");
 
     let started = guest.ok("run spin &");
     let pid = number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid was printed"));

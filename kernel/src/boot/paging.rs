@@ -61,6 +61,15 @@ unsafe impl FrameAllocator<Size4KiB> for Frames<'_> {
     }
 }
 
+/// The upper half of a top table: entries 256 to 511, which are the same in all.
+///
+/// # Safety
+/// There is one at `root`, in the direct map, and its upper half does not change meanwhile.
+pub unsafe fn upper_half(root: u64) -> [u64; 256] {
+    // SAFETY: the caller's promise.
+    unsafe { ((DIRECT_MAP + root + 256 * 8) as *const [u64; 256]).read_volatile() }
+}
+
 /// A set of page tables, in force or not.
 pub struct Tables {
     root: u64,

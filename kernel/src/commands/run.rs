@@ -75,8 +75,8 @@ fn pass_on(process: &Arc<Process>, pipe: &Arc<Pipe>, out: &mut dyn Sink) -> Resu
             out.write(&piece)?;
         }
         if ended || !open {
-            process.join();
-            return Ok(());
+            // A program may close its output and go on: it is in the foreground until it ends.
+            return process.join_interruptible().map_err(|_| Stop::Interrupted);
         }
         if piece.is_empty() {
             out.poll()?;

@@ -7,7 +7,7 @@ use crate::memory::Phys;
 use crate::task::{self, Mutex};
 use crate::tracing::tracer;
 use crate::user::copy::UserSlice;
-use crate::user::file::{File, MapRequest, Mapping, SharedPages};
+use crate::user::file::{File, MapRequest, Mapping, SharedPages, lock};
 use crate::user::process::interrupted;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -75,7 +75,7 @@ impl File for TraceRaw {
         if to.is_empty() {
             return Ok(0);
         }
-        let mut reading = self.reading.lock();
+        let mut reading = lock(&self.reading)?;
         let Reading { file, piece, read } = &mut *reading;
         while *read == piece.len() {
             piece.clear();

@@ -10,7 +10,14 @@ static MULT: AtomicU64 = AtomicU64::new(0);
 /// The TSC now: CPU 0's, on whichever CPU this runs. (Others subtract what they are ahead of it.)
 #[inline]
 pub fn tsc() -> u64 {
-    raw_tsc().wrapping_sub(percpu::tsc_offset())
+    loop {
+        let offset = percpu::tsc_offset();
+        let tsc = raw_tsc();
+        // Another one: the task has been moved to another CPU in between, and the two do not belong together.
+        if percpu::tsc_offset() == offset {
+            return tsc.wrapping_sub(offset);
+        }
+    }
 }
 
 /// The running CPU's own TSC.

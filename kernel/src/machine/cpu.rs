@@ -134,10 +134,9 @@ pub fn init() {
 
 /// Sets the stack on which the running CPU comes in from user mode: for interrupts in its TSS, for system calls in its area.
 /// With interrupts off.
-#[allow(dead_code, reason = "user mode is a branch of its own")]
 pub fn set_kernel_stack(top: u64) {
     let cpu = index();
-    // SAFETY: this CPU's own TSS, in place; the CPU reads the word only when it leaves user mode. The TSS is packed.
+    // SAFETY: this CPU's own TSS, in place; the CPU reads the word only when it comes in from user mode. The TSS is packed.
     unsafe {
         let tss = &raw mut (*TABLES[cpu].0.get()).tss;
         (&raw mut (*tss).privilege_stack_table[0]).write_unaligned(VirtAddr::new(top));

@@ -11,10 +11,11 @@ use crate::memory::without_interrupts;
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32,
+    AtomicBool, AtomicU8,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
+use kernel::asked::Asked;
 use x86_64::VirtAddr;
 use x86_64::instructions::{hlt, interrupts, tlb};
 
@@ -39,7 +40,6 @@ fn others() -> u32 {
 }
 
 /// Lets a CPU look for another task, soon.
-#[allow(dead_code, reason = "tasks are a branch of their own")]
 pub fn reschedule(cpu: usize) {
     percpu::of(cpu).need_resched.store(true, Release);
     if cpu != cpu::index() && cpu::is_online(cpu) {
@@ -54,22 +54,23 @@ pub fn on_reschedule() {}
 struct Call {
     /// Somebody has it.
     taken: AtomicBool,
-    /// Valid for a CPU whose bit is in `pending`.
+    /// Valid for a CPU that has taken the call, until it is done.
     function: UnsafeCell<&'static (dyn Fn() + Sync)>,
-    /// Who has not called it yet.
-    pending: AtomicU32,
+    /// Who is to call it.
+    asked: Asked,
 }
 
-// SAFETY: `function` is written by who has set `taken`, while `pending` is 0; it is read by CPUs whose bit is there.
+// SAFETY: `function` is written by who has set `taken`, while nobody is asked or at it; it is read by CPUs that have taken the call.
 unsafe impl Sync for Call {}
 
 static CALL: Call = Call {
     taken: AtomicBool::new(false),
     function: UnsafeCell::new(&|| ()),
-    pending: AtomicU32::new(0),
+    asked: Asked::new(),
 };
 
-/// Calls `f` on each of these CPUs that runs (a bit each), this one included, and waits until all have done it.
+/// Calls `f` on each of these CPUs that runs (a bit each), this one included, and waits until all have done it. One that stops
+/// meanwhile does not call it, also where it goes on later.
 ///
 /// `f` runs with interrupts off, in an interrupt or where that CPU waits for a lock or another CPU: it takes no lock, and
 /// records no event but from such a place.
@@ -88,48 +89,41 @@ pub fn call(cpus: u32, f: &(dyn Fn() + Sync)) {
             serve();
             spin_loop();
         }
-        // SAFETY: `taken` makes this CPU the only writer, and nobody reads: the call before has ended on all CPUs. The
-        // lifetime is longer than what `f` has, but nobody calls it once `pending` is 0, which is waited for below; a CPU
-        // that has stopped meanwhile calls nothing any more.
+        // SAFETY: `taken` makes this CPU the only writer, and nobody reads: the call before is over. The lifetime is longer
+        // than what `f` has, but this is over before `f` goes: nobody is at it then, and nobody takes it any more, also no
+        // CPU that has stopped and goes on.
         unsafe {
             *CALL.function.get() =
                 core::mem::transmute::<&(dyn Fn() + Sync), &'static (dyn Fn() + Sync)>(f);
         }
-        CALL.pending.store(others, Release);
+        CALL.asked.ask(others);
         send(others, Signal::Vector(CALL_VECTOR));
-        while CALL.pending.load(Acquire) & cpu::online_mask() != 0 {
+        while !CALL.asked.is_over(cpu::online_mask()) {
             serve();
             spin_loop();
         }
-        CALL.pending.store(0, Relaxed);
         CALL.taken.store(false, Release);
     }
     percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
 }
 
-/// [`call`] on all CPUs that run.
-#[allow(dead_code, reason = "tasks are a branch of their own")]
-pub fn call_all(f: &(dyn Fn() + Sync)) {
-    call(cpu::online_mask(), f);
-}
-
 /// Does what another CPU has asked this one to do, if it has: for those who wait with interrupts off.
 #[inline]
 pub fn serve() {
-    if CALL.pending.load(Relaxed) >> cpu::index() & 1 != 0 {
+    if CALL.asked.is_asked(cpu::index()) {
         on_call();
     }
 }
 
-/// Calls the function that is asked for, once.
+/// Calls the function that is asked for, once: also where it waits for something itself, and [serves](serve) meanwhile.
 pub fn on_call() {
     without_interrupts(|| {
-        let bit = 1 << cpu::index();
-        if CALL.pending.load(Acquire) & bit != 0 {
-            // SAFETY: this CPU's bit is there, so the caller waits for it and keeps the function alive.
+        let cpu = cpu::index();
+        if CALL.asked.take(cpu) {
+            // SAFETY: this CPU has taken the call, so the caller waits for it and keeps the function alive.
             let function = unsafe { *CALL.function.get() };
             function();
-            CALL.pending.fetch_and(!bit, Release);
+            CALL.asked.done(cpu);
         }
     });
 }
@@ -137,7 +131,6 @@ pub fn on_call() {
 /// Translations to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
-    #[allow(dead_code, reason = "address spaces are a branch of their own")]
     All,
     /// Of this many pages from a virtual address on.
     Pages(u64, u64),
@@ -147,11 +140,12 @@ pub enum Flush {
 const REMOTE_SHOOTDOWN: i32 = 1;
 const LOCAL_SHOOTDOWN: i32 = 2;
 const REMOTE_SEND_IPI: i32 = 4;
-/// From so many pages on all translations are forgotten: Linux's `tlb_single_page_flush_ceiling`.
+/// Where it is more pages than this, all translations are forgotten: Linux's `tlb_single_page_flush_ceiling`.
 const MANY_PAGES: u64 = 33;
 
 impl Flush {
-    fn here(self, reason: i32) {
+    /// Makes this CPU forget them. With interrupts off, or what follows may run on another one.
+    pub fn forget(self) {
         match self {
             Flush::Pages(start, pages) if pages <= MANY_PAGES => {
                 for page in 0..pages {
@@ -161,6 +155,10 @@ impl Flush {
             // No page is global and there are no PCIDs: CR3 has all.
             _ => tlb::flush_all(),
         }
+    }
+
+    fn here(self, reason: i32) {
+        self.forget();
         events::tlb_flush(reason, self.pages());
     }
 
@@ -286,6 +284,9 @@ fn stop_safely() {
         }
     }
     cpu::set_online();
+    // What was asked for meanwhile was not done here. Who asks from now on waits for this CPU; before that it may have been for
+    // translations. (No address space has gone: all tasks stand still.)
+    Flush::All.forget();
 }
 
 /// An NMI came: a barrier is asked for, or an end.

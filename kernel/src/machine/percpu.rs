@@ -56,10 +56,8 @@ pub const HARDIRQ_MASK: u32 = 0xf << 16;
 pub const NMI_MASK: u32 = 0xf << 20;
 
 /// Where the words lie that assembly uses.
-#[allow(dead_code, reason = "user mode is a branch of its own")]
 pub const KERNEL_STACK_TOP: usize = offset_of!(PerCpu, kernel_stack_top);
 /// See [`KERNEL_STACK_TOP`].
-#[allow(dead_code, reason = "user mode is a branch of its own")]
 pub const USER_RSP: usize = offset_of!(PerCpu, user_rsp);
 const TSC_OFFSET: usize = offset_of!(PerCpu, tsc_offset);
 const INDEX: usize = offset_of!(PerCpu, index);

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::hint::spin_loop;
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::tsc::{self, Comparison, NARROW};
 use x86_64::instructions::interrupts;
@@ -126,9 +126,12 @@ fn start(cpu: usize, trampoline: &Trampoline) {
         width = without_interrupts(|| compare(cpu));
         RELEASED.store(cpu as u32, Release);
     }
-    if !arrived || !wait_for(|| cpu::is_online(cpu), PATIENCE_NS) {
+    let is_up = || cpu::is_online(cpu);
+    if !(arrived && wait_for(is_up, PATIENCE_NS) || goes_on(cpu) && wait_for(is_up, PATIENCE_NS)) {
         // It must not come up later, when its way is another CPU's.
         apic::send(id, Signal::Init);
+        // One that has gone on and does not get there, should it have got there now.
+        cpu::set_offline(cpu);
         crate::warning!("smp: CPU {cpu} (APIC id {id}) does not come up; it stays parked");
         return;
     }
@@ -162,12 +165,20 @@ fn wait_for(is_so: impl Fn() -> bool, limit: u64) -> bool {
 
 /// The CPU that has come up and answers questions for its TSC; 0: none.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
-/// The CPU that is to go on.
+/// The CPU that is to go on; 0: none, or not yet; [`GOES_ON`]: it does.
 static RELEASED: AtomicU32 = AtomicU32::new(0);
+const GOES_ON: u32 = u32::MAX;
+
 /// The number of the question, that of the last answer, and the answer.
 static QUESTION: AtomicU64 = AtomicU64::new(0);
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 static ANSWER: AtomicU64 = AtomicU64::new(0);
+
+/// Takes back that a CPU may go on; whether it does so already. Where not, it never will.
+fn goes_on(cpu: usize) -> bool {
+    let taken_back = RELEASED.compare_exchange(cpu as u32, 0, AcqRel, Acquire);
+    taken_back == Err(GOES_ON)
+}
 
 /// A comparison has at least so many rounds, and ends when it is [`NARROW`] or has taken this long (in ns): two
 /// emulated CPUs on one of the host's wait for each other's time slices.
@@ -213,7 +224,12 @@ fn compare(cpu: usize) -> u64 {
 fn answer(cpu: usize) {
     let mut answered = ANSWERED.load(Relaxed);
     ARRIVED.store(cpu as u32, Release);
-    while RELEASED.load(Acquire) != cpu as u32 {
+    let may_go_on = || {
+        let released = RELEASED.compare_exchange(cpu as u32, GOES_ON, AcqRel, Relaxed);
+        released.is_ok()
+    };
+    // First without a write, which would hold the other side up.
+    while RELEASED.load(Relaxed) != cpu as u32 || !may_go_on() {
         let number = QUESTION.load(Acquire);
         if number != answered {
             ANSWER.store(ordered_tsc(), Relaxed);

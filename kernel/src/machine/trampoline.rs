@@ -11,10 +11,10 @@
 //! While CPUs are started page 0 has a writable name (the kernel's) and an executable one (in tables that only a starting CPU
 //! has loaded). It is emptied and loses both when that is over.
 
-use crate::boot::paging::MapError;
+use crate::boot::paging::{MapError, upper_half};
 use crate::memory;
 use core::sync::atomic::{Ordering::SeqCst, fence};
-use kernel::layout::{DIRECT_MAP, PAGE};
+use kernel::layout::PAGE;
 use kernel::params::Extent;
 use x86_64::registers::control::{Cr0, Cr3, Cr4};
 use x86_64::registers::model_specific::{Efer, EferFlags};
@@ -205,9 +205,8 @@ impl Trampoline {
         // Bits 0 and 1: present, writable (Intel SDM vol. 3, table 4-15 and on).
         const TABLE: u64 = 3;
         let root = Cr3::read().0.start_address().as_u64();
-        for index in 256..512 {
-            // SAFETY: the top table in force, in the direct map; its upper half does not change any more.
-            let entry = unsafe { ((DIRECT_MAP + root + index * 8) as *const u64).read_volatile() };
+        // SAFETY: the top table in force; its upper half does not change any more.
+        for (index, entry) in (256..).zip(unsafe { upper_half(root) }) {
             self.set_entry(1, index, entry);
         }
         self.set_entry(1, 0, (self.at + 2 * PAGE) | TABLE);

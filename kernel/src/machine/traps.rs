@@ -41,6 +41,54 @@ pub struct Frame {
     pub ss: u64,
 }
 
+/// Assembly that pushes the registers of a [`Frame`], behind `vector`.
+macro_rules! push_registers {
+    () => {
+        concat!(
+            "push rax\n",
+            "push rbx\n",
+            "push rcx\n",
+            "push rdx\n",
+            "push rbp\n",
+            "push rsi\n",
+            "push rdi\n",
+            "push r8\n",
+            "push r9\n",
+            "push r10\n",
+            "push r11\n",
+            "push r12\n",
+            "push r13\n",
+            "push r14\n",
+            "push r15",
+        )
+    };
+}
+pub(crate) use push_registers;
+
+/// Assembly that pops them again, up to `vector`.
+macro_rules! pop_registers {
+    () => {
+        concat!(
+            "pop r15\n",
+            "pop r14\n",
+            "pop r13\n",
+            "pop r12\n",
+            "pop r11\n",
+            "pop r10\n",
+            "pop r9\n",
+            "pop r8\n",
+            "pop rdi\n",
+            "pop rsi\n",
+            "pop rbp\n",
+            "pop rdx\n",
+            "pop rcx\n",
+            "pop rbx\n",
+            "pop rax",
+        )
+    };
+}
+pub(crate) use pop_registers;
+
 // One stub of 16 bytes a vector: a zero where the CPU pushes no error code, the vector, and on to a common part. The
 // CPU aligns the stack to 16 bytes before it pushes, and Frame is 22 words long, so that the call finds it aligned.
 //
@@ -49,42 +97,6 @@ pub struct Frame {
 // go by the ring: it looks at the base, which is the kernel's where it is in the upper half (a user's never is). Those are
 // the debug exception, NMI, double fault and machine check.
 core::arch::global_asm!(
-    ".macro push_registers",
-    "push rax",
-    "push rbx",
-    "push rcx",
-    "push rdx",
-    "push rbp",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
-    ".endm",
-    ".macro pop_registers_and_return",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rbp",
-    "pop rdx",
-    "pop rcx",
-    "pop rbx",
-    "pop rax",
-    "add rsp, 16",
-    "iretq",
-    ".endm",
     ".section .text.trap_stubs, \"ax\"",
     ".balign 16",
     ".global trap_stubs",
@@ -107,12 +119,14 @@ core::arch::global_asm!(
     ".set vector, vector + 1",
     ".endr",
     "trap_common:",
-    "push_registers",
+    push_registers!(),
     "mov rdi, rsp",
     "cld",
     "test byte ptr [rsp + {cs}], 3",
     "jz 2f",
     "swapgs",
+    // A backtrace ends here: where a program's RBP leads is its own choice.
+    "xor ebp, ebp",
     "2:",
     "call {trap}",
     // Also the way into user mode for the first time: rsp is a Frame.
@@ -123,25 +137,36 @@ core::arch::global_asm!(
     "jz 3f",
     "swapgs",
     "3:",
-    "pop_registers_and_return",
+    pop_registers!(),
+    // Vector and error code.
+    "add rsp, 16",
+    "iretq",
     "trap_anywhere:",
-    "push_registers",
+    push_registers!(),
     "mov rdi, rsp",
     "cld",
+    "test byte ptr [rsp + {cs}], 3",
+    "jz 4f",
+    // As above.
+    "xor ebp, ebp",
+    "4:",
     "xor ebx, ebx",
     "mov ecx, {gs_base}",
     "rdmsr",
     "test edx, edx",
-    "js 4f",
+    "js 5f",
     "swapgs",
     "mov ebx, 1",
-    "4:",
+    "5:",
     "call {trap}",
     "test ebx, ebx",
-    "jz 5f",
+    "jz 6f",
     "swapgs",
-    "5:",
-    "pop_registers_and_return",
+    "6:",
+    pop_registers!(),
+    // Vector and error code.
+    "add rsp, 16",
+    "iretq",
     ".text",
     trap = sym trap,
     cs = const core::mem::offset_of!(Frame, cs),

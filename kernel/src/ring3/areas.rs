@@ -72,7 +72,7 @@ pub enum Bytes {
     /// In the initrd, which stays.
     Static(&'static [u8]),
     /// Read into memory.
-    Shared(Arc<[u8]>),
+    Shared(Arc<Vec<u8>>),
 }
 
 impl Bytes {

@@ -11,6 +11,7 @@ use super::stack::{STACK_BYTES, STACK_GUARD, STACK_TOP};
 use super::tables::{NoMemory, UserTables};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 use handover::mem::Memory;
 
@@ -26,6 +27,28 @@ pub enum Access {
     Write,
     /// To execute.
     Execute,
+}
+
+impl Access {
+    /// That of a page fault, by its error code (Intel SDM vol. 3, figure 4-12).
+    pub fn of_error_code(error: u64) -> Access {
+        match (error >> 4 & 1, error >> 1 & 1) {
+            (1, _) => Access::Execute,
+            (_, 1) => Access::Write,
+            _ => Access::Read,
+        }
+    }
+}
+
+/// As it stands before an address.
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Read => "read of",
+            Access::Write => "write to",
+            Access::Execute => "instruction fetch from",
+        })
+    }
 }
 
 /// Why an access is refused.

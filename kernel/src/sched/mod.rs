@@ -6,6 +6,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`list`] | doubly linked lists of slots, whose links lie elsewhere |
+//! | [`pids`] | which number a new task gets |
 //! | [`prio`] | priorities, time slices |
 //! | [`queue`] | the tasks that wait for a CPU: the best one in constant time |
 //! | [`place`] | which CPU a task goes to; what an idle or a less busy CPU takes over |
@@ -13,6 +14,7 @@
 //! | [`wheel`] | timers |
 
 pub mod list;
+pub mod pids;
 pub mod place;
 pub mod prio;
 pub mod queue;

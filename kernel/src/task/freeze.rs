@@ -49,7 +49,8 @@ fn others() -> impl Iterator<Item = usize> {
     (0..cpu::MAX_CPUS).filter(move |cpu| active >> cpu & 1 != 0 && *cpu != cpu::index())
 }
 
-/// Lets all other tasks stand still; the running one is on CPU 0 afterwards. When this returns, every other CPU is idle.
+/// Lets all other tasks stand still; the running one is on CPU 0 afterwards. When this returns, every other CPU that takes tasks runs its
+/// idle task, and takes no other one until [`thaw`]; interrupts still come there.
 ///
 /// # Errors
 /// A sentence, where somebody else does the same, or a CPU does not come to rest; all tasks run on then.

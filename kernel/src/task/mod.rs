@@ -39,7 +39,7 @@ mod work;
 pub use end::{end_by_fault, exit, fault_ends_task, interrupt, kill, killed};
 pub use freeze::{end_all_and_run, freeze, thaw};
 pub use idle::idle_loop;
-pub use mutex::Mutex;
+pub use mutex::{Mutex, MutexGuard};
 pub use preempt::{on_interrupt_exit, tick, without_preemption};
 pub use queue::{init, yield_now};
 pub use record::{Kind, ProcessHooks, Task, current, current_name, current_pid};

@@ -1,7 +1,7 @@
 //! A lock whose waiters sleep. For tasks only: neither interrupts nor who has preemption off may take it.
 
 use super::record::current;
-use super::wait::WaitQueue;
+use super::wait::{Interrupted, WaitQueue};
 use crate::events;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -9,6 +9,7 @@ use core::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
+use trace::errno::Errno;
 
 /// The flag of `lock:contention_begin` for such a lock, as in Linux (`LCB_F_MUTEX`).
 const LCB_F_MUTEX: u32 = 1 << 5;
@@ -69,6 +70,23 @@ impl<T: ?Sized> Mutex<T> {
             events::contention_end(address, 0);
         }
         self.guard()
+    }
+
+    /// The same, for what others may hold for long.
+    ///
+    /// # Errors
+    /// [`Interrupted`]: the task is to end, or ctrl-c is for it.
+    pub fn lock_interruptible(&self) -> Result<MutexGuard<'_, T>, Interrupted> {
+        if !self.take() {
+            let address = &raw const self.locked as u64;
+            events::contention_begin(address, LCB_F_MUTEX);
+            let waited = self.waiters.wait_interruptible(None, || self.take());
+            // As Linux has it: with `EINTR` where it was not taken.
+            let error = waited.map_or(-Errno::EINTR.number(), |_| 0);
+            events::contention_end(address, error);
+            waited?;
+        }
+        Ok(self.guard())
     }
 }
 

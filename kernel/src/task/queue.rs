@@ -123,13 +123,28 @@ pub fn init() {
 }
 
 /// The running code is a CPU's idle task from now on, and the CPU takes tasks; where that is so already, nothing is done. Its
-/// worker comes first: who keeps the CPU busy must not keep it from being made.
+/// worker comes first: who keeps the CPU busy must not keep it from being made. Without one the CPU takes no tasks; it answers the
+/// others, and that is all.
+///
+/// # Panics
+/// Where CPU 0 has none: the kernel is nothing without tasks.
 pub(super) fn go_active(cpu: usize) {
     if active() >> cpu & 1 != 0 {
         return;
     }
     adopt_idle(cpu);
-    work::start(cpu);
+    match work::start(cpu) {
+        Ok(()) => {}
+        Err(why) if cpu == 0 => {
+            panic!("CPU 0 cannot take tasks, since its worker cannot be made: {why}")
+        }
+        Err(why) => {
+            crate::warning!(
+                "smp: CPU {cpu} takes no tasks, since its worker cannot be made: {why}"
+            );
+            return;
+        }
+    }
     ACTIVE.fetch_or(1 << cpu, AcqRel);
 }
 
@@ -242,12 +257,15 @@ fn choose(queue: &mut Queue, cpu: usize, prev: &Task, preempted: bool) -> &'stat
 pub(super) fn finish_switch() {
     let cpu = cpu::index();
     let before = table::by_slot(BEFORE[cpu].load(Relaxed));
+    // Asked while the queue is locked: one that lives on may be woken on another CPU after that, and end, and be cleared away.
+    let dead = before.has_ended() && before.state.shown() == kernel::sched::state::DEAD;
     // SAFETY: locked by the task before, on this CPU, and handed over.
     unsafe { QUEUES[cpu].force_unlock() };
     if let Some(task) = current() {
         preempt::restore(task.preempt_count.load(Relaxed));
     }
-    if before.has_ended() && before.state.shown() == kernel::sched::state::DEAD {
+    if dead {
+        // A dead one stays until this mark is there.
         before.gone.store(true, Release);
         work::queue_work(&table::CLEAR_AWAY);
     }
@@ -448,7 +466,7 @@ pub fn pin(cpus: u64) {
     }
 }
 
-/// Whether a CPU runs its idle task.
+/// Whether a CPU runs its idle task. Where it is on its way to another task, that is waited for: `RUNNING` alone may tell of before.
 pub(super) fn is_idle(cpu: usize) -> bool {
-    RUNNING[cpu].load(Acquire) == NOBODY
+    without_interrupts(|| table::by_slot(QUEUES[cpu].lock().running).is_idle())
 }

@@ -7,6 +7,7 @@ use super::{queue, timer};
 use crate::events;
 use crate::machine::cpu::MAX_CPUS;
 use crate::memory::IrqMutex;
+use crate::user::process;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,12 +16,10 @@ use core::sync::atomic::{
     AtomicPtr, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use kernel::sched::{Slot, prio};
+use kernel::sched::{Slot, pids, prio};
 
 /// Slots for tasks; the first ones are the idle tasks'.
 pub const SLOTS: usize = 1024;
-/// pids are below this: Linux's `PID_MAX_DEFAULT`.
-const PID_MAX: i32 = 32768;
 
 /// Why a task was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,18 +262,11 @@ fn reserve(pid: Option<i32>) -> Option<(Slot, i32)> {
     if let Some(pid) = pid {
         return Some((slot as Slot, pid));
     }
-    loop {
-        table.last_pid = if table.last_pid + 1 < PID_MAX {
-            table.last_pid + 1
-        } else {
-            // Low pids are the kernel's own, as in Linux (`RESERVED_PIDS`).
-            300
-        };
-        let pid = table.last_pid;
-        if !table.slots.iter().flatten().any(|task| task.pid == pid) {
-            return Some((slot as Slot, pid));
-        }
-    }
+    table.last_pid = pids::next(table.last_pid, |pid| {
+        let mut tasks = table.slots.iter().flatten();
+        tasks.any(|task| task.pid == pid) || process::is_known_by(pid)
+    });
+    Some((slot as Slot, table.last_pid))
 }
 
 /// Clears away the tasks that are gone: a kworker does it, since CPUs have to be asked.

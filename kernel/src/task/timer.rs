@@ -180,7 +180,7 @@ impl Timer {
     pub fn new<F: Fn() + Send + Sync + 'static>(function: F) -> Option<Timer> {
         // A function of the closure's own, whose symbol has its name.
         fn name<F>() {}
-        let mut inner = Box::new(Inner {
+        let mut inner = Box::pin(Inner {
             id: NONE,
             function: Box::new(function),
             shown: name::<F> as *const () as u64,
@@ -188,12 +188,13 @@ impl Timer {
         });
         for (n, place) in REGISTERED.iter().enumerate() {
             inner.id = (table::SLOTS + n) as Slot;
+            // From its final place: a box that moves after this may not be looked at through it.
             let pointer = (&raw const *inner).cast_mut();
             if place
                 .compare_exchange(core::ptr::null_mut(), pointer, SeqCst, Relaxed)
                 .is_ok()
             {
-                return Some(Timer(Box::into_pin(inner)));
+                return Some(Timer(inner));
             }
         }
         None

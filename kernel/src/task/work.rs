@@ -1,7 +1,7 @@
 //! The work queue: functions that a task is to call later, when whoever asks is where it must not sleep, or wait. Each CPU has a
 //! list and a task that works it off, `kworker/N:0`.
 
-use super::table::{Options, spawn_with};
+use super::table::{Error, Options, spawn_with};
 use super::wait::WaitQueue;
 use crate::events;
 use crate::machine::cpu;
@@ -122,7 +122,10 @@ fn worker(cpu: usize) {
 }
 
 /// Makes the worker of a CPU, which calls this when it starts.
-pub(super) fn start(cpu: usize) {
+///
+/// # Errors
+/// [`Error`]; the CPU has none then.
+pub(super) fn start(cpu: usize) -> Result<(), Error> {
     let mut name = arrayvec::ArrayString::<15>::new();
     let _ = core::fmt::write(&mut name, format_args!("kworker/{cpu}:0"));
     let options = Options {
@@ -130,7 +133,5 @@ pub(super) fn start(cpu: usize) {
         essential: true,
         ..Options::default()
     };
-    if let Err(why) = spawn_with(&name, options, move || worker(cpu)) {
-        panic!("{name}: {why}");
-    }
+    spawn_with(&name, options, move || worker(cpu)).map(drop)
 }

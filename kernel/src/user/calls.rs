@@ -94,6 +94,8 @@ fn path_at(addr: u64) -> Result<alloc::string::String, Errno> {
 
 fn open_file(process: &Process, path: u64, flags: u64) -> Result<u64, Errno> {
     let path = path_at(path)?;
+    // What is open costs a little, and a file that is made costs a node of its file system.
+    open::enough_for(1)?;
     let file = open::open(&path, flags)?;
     process.with_files(|files| {
         let free = files.iter().position(Option::is_none);

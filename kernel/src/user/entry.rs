@@ -8,7 +8,7 @@ use super::process::{self, Process};
 use super::{copy, syscall};
 use crate::machine::cpu::{KERNEL_CODE, USER_CODE, USER_DATA};
 use crate::machine::percpu::{KERNEL_STACK_TOP, USER_RSP};
-use crate::machine::traps::Frame;
+use crate::machine::traps::{Frame, pop_registers, push_registers};
 use crate::{latency, task};
 use core::mem::offset_of;
 use kernel::ring3::abi::USER_END;
@@ -42,21 +42,7 @@ core::arch::global_asm!(
     "push rcx",
     "push 0",
     "push {syscall}",
-    "push rax",
-    "push rbx",
-    "push rcx",
-    "push rdx",
-    "push rbp",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
+    push_registers!(),
     "mov rdi, rsp",
     // The end of a backtrace.
     "xor ebp, ebp",
@@ -65,21 +51,7 @@ core::arch::global_asm!(
     "mov rax, {user_end}",
     "cmp [rsp + {rip}], rax",
     "jae trap_return",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rbp",
-    "pop rdx",
-    "pop rcx",
-    "pop rbx",
-    "pop rax",
+    pop_registers!(),
     // Behind the registers: vector, error, rip, cs, rflags, rsp.
     "mov rcx, [rsp + 16]",
     "mov r11, [rsp + 32]",

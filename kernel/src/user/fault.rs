@@ -91,15 +91,6 @@ fn end_by(frame: &Frame, signal: i32, why: fmt::Arguments<'_>) -> bool {
     .is_some()
 }
 
-/// What an access wanted, by the error code (Intel SDM vol. 3, figure 4-12).
-fn access(error: u64) -> Access {
-    match (error >> 4 & 1, error >> 1 & 1) {
-        (1, _) => Access::Execute,
-        (_, 1) => Access::Write,
-        _ => Access::Read,
-    }
-}
-
 /// There was a page.
 const PRESENT: u64 = 1 << 0;
 /// A bit that must be zero in the page tables was set: they are damaged.
@@ -111,7 +102,7 @@ fn user_page_fault(frame: &mut Frame) -> bool {
     if frame.error & RESERVED != 0 {
         return false;
     }
-    let access = access(frame.error);
+    let access = Access::of_error_code(frame.error);
     latency::enable_interrupts();
     let brought = with_current(|process| {
         process.count_fault();
@@ -127,17 +118,12 @@ fn user_page_fault(frame: &mut Frame) -> bool {
 }
 
 fn refuse(frame: &Frame, addr: u64, access: Access, refused: Refused) -> bool {
-    let what = match access {
-        Access::Read => "read of",
-        Access::Write => "write to",
-        Access::Execute => "instruction fetch from",
-    };
     match refused {
         Refused::NoArea => end_by(
             frame,
             signal::SEGV,
             format_args!(
-                "{what} {addr:#x}, where {}",
+                "{access} {addr:#x}, where {}",
                 if addr < USER_END {
                     "the process has nothing"
                 } else {
@@ -148,7 +134,7 @@ fn refuse(frame: &Frame, addr: u64, access: Access, refused: Refused) -> bool {
         Refused::Rights => end_by(
             frame,
             signal::SEGV,
-            format_args!("{what} {addr:#x}, which does not allow it"),
+            format_args!("{access} {addr:#x}, which does not allow it"),
         ),
         Refused::NoMemory => end_by(
             frame,
@@ -171,7 +157,7 @@ fn kernel_page_fault(frame: &mut Frame) -> bool {
     // A page can be brought in only where the copying code may sleep.
     let may_sleep =
         frame.rflags & RFlags::INTERRUPT_FLAG.bits() != 0 && percpu::preempt_count() == 0;
-    let access = access(frame.error);
+    let access = Access::of_error_code(frame.error);
     let brought = may_sleep && {
         latency::enable_interrupts();
         let result = with_current(|process: &Process| {

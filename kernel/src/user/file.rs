@@ -1,6 +1,7 @@
 //! What an open file of a user process is.
 
 use super::copy::UserSlice;
+use crate::task::{Interrupted, Mutex, MutexGuard};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 pub use kernel::ring3::areas::SharedPages;
@@ -29,6 +30,14 @@ pub struct Mapping {
     pub write: bool,
     /// Is told when the mapping is there, and when it has gone.
     pub object: Arc<dyn SharedPages>,
+}
+
+/// Takes a lock of a file's for a call: several processes may have the file, and one that waits in a call of its own keeps it.
+///
+/// # Errors
+/// `EINTR`: the process is to end.
+pub fn lock<T>(of: &Mutex<T>) -> Result<MutexGuard<'_, T>, Errno> {
+    of.lock_interruptible().map_err(|Interrupted| Errno::EINTR)
 }
 
 /// An open file: what a file descriptor of a process stands for. Several processes may have it (spawn hands 0, 1 and 2 on).

@@ -19,7 +19,7 @@ pub mod copy;
 mod entry;
 mod fault;
 pub mod file;
-mod load;
+pub mod load;
 pub mod open;
 pub mod process;
 pub mod space;
@@ -33,5 +33,4 @@ pub use fault::exception;
 pub fn init() {
     space::init();
     process::init();
-    load::init();
 }

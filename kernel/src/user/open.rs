@@ -5,7 +5,7 @@
 //! piece by piece. Writes go through one by one.
 
 use super::copy::UserSlice;
-use super::file::File;
+use super::file::{File, lock};
 use super::process::{OpenFile, interrupted};
 use super::space;
 use crate::files;
@@ -13,13 +13,25 @@ use crate::task::Mutex;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use kernel::console::vfs::{FsError, Kind, Mounts, Sink, Stop, VecSink, WriteMode, normalize};
+use kernel::console::vfs::{FsError, Kind, Mounts, Sink, Stop, WriteMode, normalize};
+use kernel::layout::PAGE;
 use kernel::ring3::abi::{O_ACCMODE, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use kernel::ring3::areas::Bytes;
 use trace::errno::Errno;
 
 /// The largest file that a process reads from outside of the initrd, in bytes. It is held in the kernel's memory.
 const MAX_FILE: usize = 8 << 20;
+
+/// Whether the kernel has this much memory for what a process has it do: it keeps its reserve for itself.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn enough_for(bytes: usize) -> Result<(), Errno> {
+    match space::available_pages() < (bytes as u64).div_ceil(PAGE) {
+        true => Err(Errno::ENOMEM),
+        false => Ok(()),
+    }
+}
 
 /// The bytes of a program's file: in place where it is in the initrd.
 ///
@@ -36,16 +48,14 @@ pub fn program(path: &str) -> Result<Bytes, FsError> {
 /// A file that is not in the initrd, read into the kernel's memory.
 fn whole(path: &str) -> Result<Bytes, FsError> {
     let mut sink = Whole {
-        bytes: VecSink::new(MAX_FILE),
-        no_memory: false,
+        bytes: Vec::new(),
+        refused: None,
     };
-    match files::mounts().read(path, &mut sink) {
-        Err(FsError::Stopped(_)) if sink.no_memory => return Err(Errno::ENOMEM.into()),
-        // The sink has its own reason.
-        Ok(()) | Err(FsError::Stopped(Stop::Enough)) => {}
-        Err(error) => return Err(error),
+    let result = files::mounts().read(path, &mut sink);
+    match sink.refused {
+        Some(errno) => Err(errno.into()),
+        None => result.map(|()| Bytes::Shared(Arc::new(sink.bytes))),
     }
-    Ok(Bytes::Shared(sink.bytes.into_bytes()?.into()))
 }
 
 /// Opens a file of the tree for a process.
@@ -159,19 +169,37 @@ impl Node {
 
 /// Takes a file as a whole, unless its reader is to end.
 struct Whole {
-    bytes: VecSink,
-    no_memory: bool,
+    bytes: Vec<u8>,
+    /// Why it takes no more.
+    refused: Option<Errno>,
+}
+
+impl Whole {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        let len = self.bytes.len() + bytes.len();
+        if len > MAX_FILE {
+            return Err(Errno::EFBIG);
+        }
+        if len > self.bytes.capacity() {
+            // Twice as much each time: old and new room are there at once, while the bytes move.
+            let room = len.max(2 * self.bytes.capacity()).min(MAX_FILE);
+            enough_for(room)?;
+            self.bytes
+                .try_reserve_exact(room - self.bytes.len())
+                .map_err(|_| Errno::ENOMEM)?;
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 impl Sink for Whole {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.poll()?;
-        if space::available_pages() == 0 {
-            // The kernel keeps its reserve for itself.
-            self.no_memory = true;
-            return Err(Stop::Enough);
-        }
-        self.bytes.write(bytes)
+        self.take(bytes).map_err(|errno| {
+            self.refused = Some(errno);
+            Stop::Enough
+        })
     }
 
     fn poll(&self) -> Result<(), Stop> {
@@ -207,7 +235,7 @@ impl Sink for FirstPiece<'_> {
 
 impl File for Node {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut content = self.content.lock();
+        let mut content = lock(&self.content)?;
         match &mut *content {
             Content::Pipe(piece) => {
                 if piece.is_empty() {
@@ -248,6 +276,8 @@ impl File for Node {
         /// A longer write is done in part, as Linux may do it too.
         const MOST: usize = 64 * 1024;
         let len = from.len().min(MOST);
+        // The copy here, and the file's own.
+        enough_for(2 * len)?;
         let mut data = Vec::new();
         data.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
         data.resize(len, 0);

@@ -11,7 +11,7 @@ use super::file::File;
 use super::space::{InForce, UserPages};
 use crate::events;
 use crate::memory::IrqMutex;
-use crate::task::{self, ProcessHooks, WaitQueue};
+use crate::task::{self, Interrupted, ProcessHooks, WaitQueue};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -82,7 +82,8 @@ type OnEnd = Box<dyn FnOnce(&Process) + Send>;
 /// No status yet.
 const NOT_YET: i64 = -1;
 
-/// All processes, the ended ones that are to be waited for among them.
+/// All processes, the ended ones that are to be waited for among them. Locked inside of the tasks' table, and
+/// not the other way round.
 static ALL: IrqMutex<Vec<Arc<Process>>> = IrqMutex::new(Vec::new());
 
 /// Makes room for all processes: the list does not grow under its lock.
@@ -117,6 +118,12 @@ fn forget(process: &Process) {
 pub fn find(pid: i32) -> Option<Arc<Process>> {
     let all = ALL.lock();
     all.iter().find(|p| p.pid() == pid && pid != 0).cloned()
+}
+
+/// Whether a process has this pid, ended or not, or one is known by it to belong to its group: nobody else gets it then.
+pub fn is_known_by(pid: i32) -> bool {
+    let all = ALL.lock();
+    all.iter().any(|p| p.pid() == pid || p.group() == pid)
 }
 
 /// Ends a process and all that came of it, as ctrl-c does.
@@ -221,6 +228,16 @@ impl Process {
     /// Sleeps until it has ended, whatever comes.
     pub fn join(&self) {
         self.end.wait_until(|| self.status().is_some());
+    }
+
+    /// The same, until ctrl-c is typed for who waits, or that is to end.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn join_interruptible(&self) -> Result<(), Interrupted> {
+        self.end
+            .wait_interruptible(None, || self.status().is_some())
+            .map(drop)
     }
 
     /// Its first steps, in its own task: instruction and stack pointer of its start.

@@ -1,5 +1,7 @@
 //! Address spaces on this machine: where their memory comes from, and which CPU has which in force.
 
+use crate::boot::paging::upper_half;
+use crate::machine::ipi::Flush;
 use crate::machine::{cpu, ipi};
 use crate::memory::{self, Phys};
 use core::ptr::NonNull;
@@ -8,12 +10,11 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use handover::mem::Memory;
-use kernel::layout::{DIRECT_MAP, PAGE};
+use kernel::layout::PAGE;
 use spin::Once;
-use x86_64::instructions::tlb;
+use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
-use x86_64::{PhysAddr, VirtAddr};
 
 /// Memory for processes: the kernel's, less what the kernel keeps for itself.
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +80,8 @@ fn kernel_root() -> u64 {
 
 /// The top-level entries 256 to 511 of the kernel's tables.
 pub fn kernel_half() -> [u64; 256] {
-    let table = (DIRECT_MAP + kernel_root()) as *const u64;
-    // SAFETY: a page table, in the direct map; the entries are read one by one, and do not change any more.
-    core::array::from_fn(|n| unsafe { table.add(256 + n).read_volatile() })
+    // SAFETY: a top table, which stays; its upper half does not change any more.
+    unsafe { upper_half(kernel_root()) }
 }
 
 /// # Safety
@@ -154,21 +154,9 @@ impl InForce {
     }
 }
 
-/// From so many pages on, forgetting all translations is cheaper.
-const MANY_PAGES: u64 = 33;
-
 /// The running process's translations of some pages are out of date. No other CPU matters: the process runs here alone, and
 /// the next CPU that it runs on loads its tables anew.
 pub fn flush_here(start: u64, bytes: u64) {
-    let pages = bytes / PAGE;
     // Should the process be moved in the middle, its tables are loaded anew there.
-    memory::without_interrupts(|| {
-        if pages > MANY_PAGES {
-            tlb::flush_all();
-            return;
-        }
-        for page in 0..pages {
-            tlb::flush(VirtAddr::new_truncate(start + page * PAGE));
-        }
-    });
+    memory::without_interrupts(|| Flush::Pages(start, bytes / PAGE).forget());
 }

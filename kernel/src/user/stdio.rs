@@ -2,7 +2,7 @@
 //! console's keys.
 
 use super::copy::UserSlice;
-use super::file::File;
+use super::file::{File, lock};
 use super::process::{OpenFile, with_current};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
@@ -224,7 +224,7 @@ impl Keys {
 
 impl File for Keys {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut line = self.line.lock();
+        let mut line = lock(&self.line)?;
         if line.is_empty() {
             if nonblock {
                 return Err(Errno::EAGAIN);

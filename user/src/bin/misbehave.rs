@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 #[path = "misbehave/calls.rs"]
 mod calls;
 #[path = "misbehave/floods.rs"]
@@ -9,7 +11,10 @@ mod floods;
 
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
-use floods::{eat_memory, file_flood, fork_bomb, map_flood, orphan, spawn_many};
+use floods::{
+    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, share_input, spawn_many,
+    tmp_flood,
+};
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
 
@@ -116,6 +121,10 @@ const DEEDS: &[Deed] = &[
     ("map-flood", |_| map_flood()),
     ("eat-memory", |_| eat_memory()),
     ("file-flood", |_| file_flood()),
+    ("tmp-flood", |_| tmp_flood()),
+    ("close-output", |_| close_output()),
+    ("share-input", share_input),
+    ("frame-pointer", frame_pointer),
     ("exit-7", |_| 7),
     ("orphan", |_| orphan()),
     ("spawn", spawn_many),
@@ -231,4 +240,32 @@ fn syscall_with_flags() -> i32 {
     }
     println!("good");
     0
+}
+
+/// Computes for good with a frame pointer that leads into the kernel: to this process's own registers, as an interrupt of ring 3 saves
+/// them at the top of the kernel stack. There R14 and R13 look like a frame. The argument is the task's slot.
+fn frame_pointer(args: Args) -> i32 {
+    /// `TASK_STACKS` and `TASK_STACK_STRIDE` of `kernel::layout`.
+    const STACKS: u64 = 0xffff_c040_0000_0000;
+    const STRIDE: u64 = 0x4_0000;
+    /// Words of `machine::traps::Frame`, of which R15, R14 and R13 are the first.
+    const FRAME: u64 = 22;
+    let Some(slot) = args.get(2).and_then(|slot| slot.parse::<u64>().ok()) else {
+        eprintln!("frame-pointer: a slot is wanted");
+        return 2;
+    };
+    let frame = STACKS + (slot + 1) * STRIDE - FRAME * 8;
+    // SAFETY: registers alone are changed, and nothing comes after it.
+    unsafe {
+        asm!(
+            "mov rbp, {rbp}",
+            "xor r14d, r14d",
+            "mov r13d, 0x0badc0de",
+            "2:",
+            "pause",
+            "jmp 2b",
+            rbp = in(reg) frame + 8,
+            options(noreturn)
+        )
+    }
 }

@@ -1,7 +1,10 @@
 //! Asking for more than there is, and children of all kinds.
 
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write;
 use user::abi::*;
-use user::{Args, println, sys};
+use user::{Args, Error, files, println, sys};
 
 /// Each child does the same, until the kernel says no; then all wait for their children. Prints nothing but the first one's
 /// refusal: hundreds of lines help nobody.
@@ -65,6 +68,83 @@ pub fn file_flood() -> i32 {
             }
         }
     }
+}
+
+/// Takes all memory but what the kernel keeps for itself, and then has the kernel hold more: files of `/tmp`, and their bytes.
+pub fn tmp_flood() -> i32 {
+    const PIECE: usize = 1 << 20;
+    // Room for all names, while there is some.
+    let mut name = String::with_capacity(256);
+    let first = match sys::open("/tmp/flood", O_WRONLY | O_CREAT) {
+        Ok(fd) => fd,
+        Err(error) => {
+            println!("/tmp/flood: {error}");
+            return 1;
+        }
+    };
+    // Half of what it is given is touched, so that each page comes.
+    while let Ok(at) = sys::mmap_anonymous(2 * PIECE, PROT_READ | PROT_WRITE) {
+        for page in 0..PIECE / 4096 {
+            // SAFETY: mapped just now.
+            unsafe { at.add(page * 4096).write_volatile(1) };
+        }
+    }
+    let mut number = 0;
+    let no_file = loop {
+        name.clear();
+        let _ = write!(name, "/tmp/flood-{number:0200}");
+        match sys::open(&name, O_WRONLY | O_CREAT).and_then(sys::close) {
+            Ok(()) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    let no_byte = loop {
+        if let Err(error) = sys::write(first, &[1; 4096]) {
+            break error;
+        }
+    };
+    println!("no file more: {no_file}; no byte more: {no_byte}");
+    0
+}
+
+/// Closes its output, which a child's end shows, and goes on for good.
+pub fn close_output() -> i32 {
+    for fd in [1, 2] {
+        let _ = sys::close(fd);
+    }
+    let _ = sys::spawn("/boot/bin/misbehave", &["misbehave", "undefined"]);
+    loop {
+        sys::sched_yield();
+    }
+}
+
+/// Two children read the same input: one waits for keys, the other one for that. It can be killed there all the same.
+pub fn share_input(args: Args) -> i32 {
+    if args.get(2).is_some() {
+        return i32::from(sys::read(0, &mut [0; 8]).is_ok());
+    }
+    let reader = || -> Result<i32, Error> {
+        let child = sys::spawn(
+            "/boot/bin/misbehave",
+            &["misbehave", "share-input", "child"],
+        )?;
+        // Until it sleeps, in whatever way.
+        let asleep = |text: &str| text.contains("State:\tS") || text.contains("State:\tD");
+        while !asleep(&files::read_text(&format!("/proc/{child}/status"))?) {
+            sys::sched_yield();
+        }
+        Ok(child)
+    };
+    let killed = |child| {
+        sys::kill(child, signal::KILL)?;
+        sys::wait(child)
+    };
+    let both = reader().and_then(|first| {
+        let second = reader()?;
+        Ok([killed(second)?, killed(first)?].map(|(_, status)| status))
+    });
+    println!("{both:?}");
+    i32::from(both != Ok([signalled(signal::KILL); 2]))
 }
 
 /// Starts as many children as the first argument says, one after the other, each of which exits with a status of its own.
