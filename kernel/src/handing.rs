@@ -13,7 +13,9 @@ pub mod seals;
 pub mod switch;
 
 pub use incoming::{Received, incoming_fdt, receive, restore};
-pub use outgoing::{Outgoing, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs};
+pub use outgoing::{
+    BUSY, Outgoing, Turn, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs, take_turn,
+};
 
 use crate::machine::clock;
 use crate::memory::IrqMutex;

@@ -83,10 +83,26 @@ struct Part {
 /// descriptions, which do not change.
 static AHEAD: IrqMutex<Vec<(&'static str, Blob, Descriptions)>> = IrqMutex::new(Vec::new());
 
+/// Held by whoever loads a kernel, or freezes and describes: a subsystem does not count how many have frozen it, and would be
+/// thawed by the first of two while the other describes it.
+static TURN: spin::Mutex<()> = spin::Mutex::new(());
+
+/// The right to do that, until it is dropped. Whoever has it may be a task that a kexec finds asleep: nobody waits for it.
+pub type Turn = spin::MutexGuard<'static, ()>;
+
+/// Why there is no [`Turn`] to be had.
+pub const BUSY: &str =
+    "a kernel is being loaded, or what would be handed over is being read, at this moment";
+
+/// The right to load a kernel, or to freeze and describe; `None` while somebody else has it.
+pub fn take_turn() -> Option<Turn> {
+    TURN.try_lock()
+}
+
 /// Gets that ready, in place of what was before. It is no error where it cannot be had: [`prepare`] does without.
-pub fn prepare_ahead() {
+pub fn prepare_ahead(turn: &Turn) {
     forget_ahead();
-    let Ok(rehearsed) = prepare_with(boot::cmdline().0, Vec::new(), |_| {}) else {
+    let Ok(rehearsed) = prepare_with(turn, boot::cmdline().0, Vec::new(), |_| {}) else {
         return;
     };
     let mut ahead = Vec::new();
@@ -121,14 +137,15 @@ pub struct Outgoing {
 ///
 /// # Errors
 /// A sentence that names who said no, or what there was no memory for; everybody goes on then.
-pub fn prepare(cmdline: &str) -> Result<Outgoing, String> {
+pub fn prepare(turn: &Turn, cmdline: &str) -> Result<Outgoing, String> {
     let ahead = core::mem::take(&mut *AHEAD.lock());
-    prepare_with(cmdline, ahead, |phase| {
+    prepare_with(turn, cmdline, ahead, |phase| {
         events::kexec_phase(generation(), phase)
     })
 }
 
 fn prepare_with(
+    _turn: &Turn,
     cmdline: &str,
     mut ahead: Vec<(&'static str, Blob, Descriptions)>,
     phase: impl Fn(&str),
@@ -264,18 +281,20 @@ impl Outgoing {
 /// What would be handed over now: the FDT of a rehearsal, after which everybody goes on.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`prepare`]; or somebody else has the [`Turn`].
 pub fn rehearse() -> Result<Box<[u8]>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
+    let turn = take_turn().ok_or(BUSY)?;
+    let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
     Ok(outgoing.fdt.bytes().to_vec().into_boxed_slice())
 }
 
 /// The blobs of such a rehearsal, by name.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`rehearse`].
 pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
+    let turn = take_turn().ok_or(BUSY)?;
+    let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
     let parts = outgoing.parts.iter_mut();
     Ok(parts
         .map(|part| (part.name.into(), part.blob.bytes().to_vec()))
