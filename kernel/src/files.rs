@@ -132,7 +132,8 @@ impl Initrd {
 
 fn checksum(initrd: Extent) -> u32 {
     // SAFETY: the initrd lies in RAM, by the boot loader's word or by that of checked boot parameters, and nobody writes there.
-    crc32fast::hash(unsafe { boot::bytes_at(initrd) })
+    let bytes = unsafe { boot::bytes_at(initrd) };
+    crc32fast::hash(bytes)
 }
 
 /// CRC-32 of the initrd, as it was in the first life.
