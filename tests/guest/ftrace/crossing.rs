@@ -49,6 +49,11 @@ fn what_was_chosen_crosses() {
     guest.ok("cd /sys/kernel/tracing");
     assert_eq!(read(&mut guest), before);
     assert!(guest.ok("cat snapshot").contains(": aside\n"));
+    // A process that reads piece by piece is told where a life begins, and comes to an end where tracing is off.
+    guest.ok("echo 0 > tracing_on");
+    let text = guest.ok("run cat /sys/kernel/tracing/trace_pipe");
+    assert_eq!(text.matches("#### generation 1 ").count(), 1, "{text}");
+    guest.ok("echo 1 > tracing_on");
     let text = guest.ok("head -n 3 instances/mine/trace_pipe");
     let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
     assert_eq!(lines.len(), 3, "{text}");
