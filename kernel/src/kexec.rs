@@ -481,8 +481,7 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     if let Some(outgoing) = outgoing {
         outgoing.go();
     }
-    // Neither place nor size: nothing is handed over, on purpose.
-    let fdt = fdt.unwrap_or_default();
+    let fdt = fdt.unwrap_or_else(handing::switch::no_fdt);
     if let Some(bytes) = handing::damage::take_early() {
         let _ = params::limit_early(params_block(loaded.params), bytes);
     }

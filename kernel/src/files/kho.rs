@@ -228,7 +228,8 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     show_owner(out, "others", &left)
 }
 
-/// Ranges that came over preserved, with what became of them, and totals.
+/// Ranges that came over preserved, with what became of them, and totals; marked `(anew)`, those of who was not restored, some of
+/// which it may have preserved in this life.
 fn came_preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     incoming_fdt()?;
     report::incoming_ranges()

@@ -32,7 +32,7 @@ const MAX_FILE: usize = 8 << 20;
 /// [`FsError`].
 pub fn program(path: &str) -> Result<Bytes, FsError> {
     let path = normalize("/", path)?;
-    if let Some(bytes) = path.strip_prefix("/boot/").and_then(files::boot_file) {
+    if let Some(bytes) = files::sound_boot_file(&path)? {
         return Ok(Bytes::Static(bytes));
     }
     whole(&path)
@@ -154,7 +154,8 @@ impl Node {
     }
 
     fn take(&self) -> Result<Bytes, Errno> {
-        if let Some(bytes) = self.path.strip_prefix("/boot/").and_then(files::boot_file) {
+        let in_place = files::sound_boot_file(&self.path).map_err(|error| error.errno())?;
+        if let Some(bytes) = in_place {
             return Ok(Bytes::Static(bytes));
         }
         whole(&self.path).map_err(|error| error.errno())
