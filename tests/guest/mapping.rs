@@ -210,7 +210,7 @@ fn a_mapping_ends_at_a_kexec(guest: &mut Guest) {
     {}
     guest.kexec_to(1);
     guest.ok("cd /sys/kernel/tracing");
-    assert_eq!(markers(&guest.ok("cat trace")), []);
+    assert_eq!(markers(&guest.ok("cat trace")), Vec::<u64>::new());
     let stats = guest.ok("cat per_cpu/cpu0/stats");
     assert!(stats.contains("read events: 100\n"), "{stats}");
     guest.ok("echo 32 > buffer_size_kb");
