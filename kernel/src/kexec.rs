@@ -435,8 +435,9 @@ pub fn execute() -> Result<Infallible, KexecError> {
     let turn = handing::take_turn().ok_or(KexecError::Busy)?;
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
     let control = control_page_address();
+    map_control_page(control)?;
     task::freeze().map_err(KexecError::Handover)?;
-    let outgoing = prepare(&turn, &loaded, control).inspect_err(|_| task::thaw())?;
+    let outgoing = prepare(&turn, &loaded).inspect_err(|_| task::thaw())?;
     interrupts::disable();
     events::kexec_phase(generation(), "quiesce");
     if let Err(late) = ipi::stop_others_safely() {
@@ -448,16 +449,19 @@ pub fn execute() -> Result<Infallible, KexecError> {
     task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
 }
 
-/// All that can fail.
-fn prepare(
-    turn: &handing::Turn,
-    loaded: &Loaded,
-    control: u64,
-) -> Result<Option<handing::Outgoing>, KexecError> {
-    let outgoing = match handing::switch::active() {
-        true => Some(handing::prepare(turn, &loaded.cmdline).map_err(KexecError::Handover)?),
-        false => None,
-    };
+/// All that can fail once everybody stands still.
+fn prepare(turn: &handing::Turn, loaded: &Loaded) -> Result<Option<handing::Outgoing>, KexecError> {
+    match handing::switch::active() {
+        true => {
+            let outgoing = handing::prepare(turn, &loaded.cmdline);
+            outgoing.map(Some).map_err(KexecError::Handover)
+        }
+        false => Ok(None),
+    }
+}
+
+/// Maps the control page where its physical address says. It stays so where the kexec does not happen.
+fn map_control_page(control: u64) -> Result<(), KexecError> {
     // Into the kernel's own tables: those of a process, whose lower half is its own, may still be in force here.
     let mapped = memory::without_interrupts(|| {
         space::load_kernel_tables();
@@ -465,7 +469,7 @@ fn prepare(
     });
     match mapped {
         // Taken: from an attempt before this one.
-        Ok(()) | Err(MapError::Taken) => Ok(outgoing),
+        Ok(()) | Err(MapError::Taken) => Ok(()),
         Err(MapError::NoMemory) => Err(KexecError::Handover(
             "no memory for the control page's mapping".to_string(),
         )),
@@ -474,6 +478,7 @@ fn prepare(
 
 /// The end of this life, on CPU 0, which alone runs, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
+    // Others' may have come into force since the control page was mapped in these.
     space::load_kernel_tables();
     ipi::reset_others();
     apic::quiet();
