@@ -217,7 +217,7 @@ fn a_file_that_is_missing_from_a_damaged_initrd_is_missing_for_a_named_reason() 
     }
     let said = guest.refused("cat /boot/kernel");
     assert!(
-        said.contains("Input/output error") && said.contains(&format!("[{page:#x}, ")),
+        said.contains("(EIO)") && said.contains(&format!("[{page:#x}, ")),
         "{said}"
     );
     let report = guest.ok(&format!("cat {KHO}/in/report"));
