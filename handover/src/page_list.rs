@@ -168,8 +168,10 @@ impl PageList {
         map: &PreservedMap<M>,
     ) -> Result<(Vec<PageRef>, Vec<PageRef>), Error> {
         let (blocks, chunks) = self.read(map)?;
-        let page = |pa| PageRef { pa, order: 0 };
-        Ok((blocks, chunks.into_iter().map(page).collect()))
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(chunks.len()).map_err(|_| NO_HEAP)?;
+        pages.extend(chunks.into_iter().map(|pa| PageRef { pa, order: 0 }));
+        Ok((blocks, pages))
     }
 
     /// What can be said against the head by itself.

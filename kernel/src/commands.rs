@@ -202,10 +202,7 @@ fn run_kexec(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(),
                 Err(error) => Err(CmdError::failed(error.to_string())),
             }
         }
-        ["-u"] if kexec::unload() => Ok(()),
-        ["-u"] => Err(CmdError::failed(
-            kexec::KexecError::NothingLoaded.to_string(),
-        )),
+        ["-u"] => kexec::unload().map_err(|error| CmdError::failed(error.to_string())),
         ["-s"] => match kexec::loaded() {
             Some(loaded) => Ok(print(out, format_args!("{}\n", kexec::describe(&loaded)))?),
             None => Err(CmdError::failed(

@@ -23,7 +23,7 @@ use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use kernel::console::genfs::{GenDir, GenFs, RomFs};
 use kernel::console::tmpfs::{DEFAULT_LIMIT_BYTES, TmpFs};
-use kernel::console::vfs::Mounts;
+use kernel::console::vfs::{FsError, Mounts};
 use kernel::layout::{DIRECT_MAP, PAGE};
 use kernel::params::Extent;
 use spin::Once;
@@ -92,7 +92,7 @@ impl Subsystem for InitrdState {
         };
         let kept = match outcome() {
             Outcome::Restored(_) => check_preserved(&initrd),
-            Outcome::Refused(_) | Outcome::NotHandedOver
+            Outcome::Refused(_) | Outcome::NotHandedOver(_)
                 if boot::info().initrd_crc32 != Some(checksum(initrd.extent())) =>
             {
                 Err("its checksum is wrong".into())
@@ -132,7 +132,8 @@ impl Initrd {
 
 fn checksum(initrd: Extent) -> u32 {
     // SAFETY: the initrd lies in RAM, by the boot loader's word or by that of checked boot parameters, and nobody writes there.
-    crc32fast::hash(unsafe { boot::bytes_at(initrd) })
+    let bytes = unsafe { boot::bytes_at(initrd) };
+    crc32fast::hash(bytes)
 }
 
 /// CRC-32 of the initrd, as it was in the first life.
@@ -228,9 +229,20 @@ fn unpack() -> Vec<(String, &'static [u8])> {
         .collect()
 }
 
-/// A file of the initrd, in place.
+/// A file of the initrd, in place, whatever became of its bytes: see [`damaged_page`].
 pub fn boot_file(name: &str) -> Option<&'static [u8]> {
     BOOT_FILES.get()?.0.bytes(name)
+}
+
+/// The same by its whole path, for who believes the bytes. `None`: it is elsewhere, or not there.
+///
+/// # Errors
+/// `EIO`, where a page of it has changed since it was sealed.
+pub fn sound_boot_file(path: &str) -> Result<Option<&'static [u8]>, FsError> {
+    match (path.strip_prefix("/boot/"), BOOT_FILES.get()) {
+        (Some(name), Some(files)) => files.bytes(name),
+        _ => Ok(None),
+    }
 }
 
 /// The command line that stands in the initrd: that of a cold start.

@@ -13,7 +13,10 @@ pub mod seals;
 pub mod switch;
 
 pub use incoming::{Received, incoming_fdt, receive, restore};
-pub use outgoing::{Outgoing, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs};
+pub use outgoing::{
+    BUSY, Outgoing, Turn, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs, take_turn,
+};
+pub use switch::OffBy;
 
 use crate::machine::clock;
 use crate::memory::IrqMutex;
@@ -58,7 +61,7 @@ pub enum Outcome {
     /// No predecessor.
     Cold,
     /// An ordinary kexec: the predecessor was told to hand nothing over.
-    NotHandedOver,
+    NotHandedOver(OffBy),
     /// The predecessor's state is here: its release.
     Restored(String),
     /// There was a predecessor, and what it handed over cannot be trusted: why.

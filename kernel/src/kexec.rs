@@ -48,6 +48,8 @@ pub enum KexecError {
     Tables(MapError),
     /// Nothing is loaded.
     NothingLoaded,
+    /// Somebody else loads or describes.
+    Busy,
     /// CPUs that hold off interrupts or preemption for too long, a bit each.
     NotStopped(u32),
     /// Somebody said no, or there was no memory to describe the state.
@@ -92,6 +94,7 @@ impl fmt::Display for KexecError {
                 write!(f, "no room for page tables ({error:?}); nothing was loaded")
             }
             KexecError::NothingLoaded => f.write_str("no kernel is loaded; `kexec -l` loads one"),
+            KexecError::Busy => write!(f, "{}; try again", handing::BUSY),
             KexecError::NotStopped(cpus) => write!(
                 f,
                 "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
@@ -158,6 +161,7 @@ fn control_page_address() -> u64 {
 /// # Errors
 /// [`KexecError`]; what was loaded before still is then, unless there was no room for both and placing the new one failed.
 pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
+    let turn = handing::take_turn().ok_or(KexecError::Busy)?;
     events::kexec_phase(generation(), "load");
     if let Some(page) = files::damaged_page(file) {
         return Err(KexecError::Damaged(name.into(), page));
@@ -188,7 +192,7 @@ pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError
     if let Some(before) = before.filter(|b| !b.block.overlaps(&block)) {
         memory::with_scratch(|pool| pool.give_back(before.block));
     }
-    handing::prepare_ahead();
+    handing::prepare_ahead(&turn);
     events::kexec_phase(generation(), "loaded");
     Ok(loaded)
 }
@@ -410,14 +414,16 @@ fn build_tables(
     Ok(tables.root())
 }
 
-/// Forgets what is loaded; whether there was anything.
-pub fn unload() -> bool {
-    let loaded = LOADED.lock().take();
-    if let Some(loaded) = &loaded {
-        memory::with_scratch(|pool| pool.give_back(loaded.block));
-    }
+/// Forgets what is loaded.
+///
+/// # Errors
+/// [`KexecError::NothingLoaded`], [`KexecError::Busy`].
+pub fn unload() -> Result<(), KexecError> {
+    let _turn = handing::take_turn().ok_or(KexecError::Busy)?;
+    let loaded = LOADED.lock().take().ok_or(KexecError::NothingLoaded)?;
+    memory::with_scratch(|pool| pool.give_back(loaded.block));
     handing::forget_ahead();
-    loaded.is_some()
+    Ok(())
 }
 
 /// Goes. Returns only where it cannot.
@@ -425,10 +431,13 @@ pub fn unload() -> bool {
 /// # Errors
 /// [`KexecError`]; everybody who was frozen is thawed, and the kernel runs on.
 pub fn execute() -> Result<Infallible, KexecError> {
+    // Before all others stand still: who has it then would keep it.
+    let turn = handing::take_turn().ok_or(KexecError::Busy)?;
     let loaded = loaded().ok_or(KexecError::NothingLoaded)?;
     let control = control_page_address();
+    map_control_page(control)?;
     task::freeze().map_err(KexecError::Handover)?;
-    let outgoing = prepare(&loaded, control).inspect_err(|_| task::thaw())?;
+    let outgoing = prepare(&turn, &loaded).inspect_err(|_| task::thaw())?;
     interrupts::disable();
     events::kexec_phase(generation(), "quiesce");
     if let Err(late) = ipi::stop_others_safely() {
@@ -442,12 +451,19 @@ pub fn execute() -> Result<Infallible, KexecError> {
     task::end_all_and_run(Box::new(move || jump(&loaded, control, outgoing)))
 }
 
-/// All that can fail.
-fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, KexecError> {
-    let outgoing = match handing::switch::active() {
-        true => Some(handing::prepare(&loaded.cmdline).map_err(KexecError::Handover)?),
-        false => None,
-    };
+/// All that can fail once everybody stands still.
+fn prepare(turn: &handing::Turn, loaded: &Loaded) -> Result<Option<handing::Outgoing>, KexecError> {
+    match handing::switch::active() {
+        true => {
+            let outgoing = handing::prepare(turn, &loaded.cmdline);
+            outgoing.map(Some).map_err(KexecError::Handover)
+        }
+        false => Ok(None),
+    }
+}
+
+/// Maps the control page where its physical address says. It stays so where the kexec does not happen.
+fn map_control_page(control: u64) -> Result<(), KexecError> {
     // Into the kernel's own tables: those of a process, whose lower half is its own, may still be in force here.
     let mapped = memory::without_interrupts(|| {
         space::load_kernel_tables();
@@ -455,7 +471,7 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
     });
     match mapped {
         // Taken: from an attempt before this one.
-        Ok(()) | Err(MapError::Taken) => Ok(outgoing),
+        Ok(()) | Err(MapError::Taken) => Ok(()),
         Err(MapError::NoMemory) => Err(KexecError::Handover(
             "no memory for the control page's mapping".to_string(),
         )),
@@ -464,6 +480,7 @@ fn prepare(loaded: &Loaded, control: u64) -> Result<Option<handing::Outgoing>, K
 
 /// The end of this life, on CPU 0, which alone runs, with interrupts off.
 fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) -> ! {
+    // Others' may have come into force since the control page was mapped in these.
     space::load_kernel_tables();
     ipi::reset_others();
     apic::quiet();
@@ -471,8 +488,7 @@ fn jump(loaded: &Loaded, control: u64, mut outgoing: Option<handing::Outgoing>) 
     if let Some(outgoing) = outgoing {
         outgoing.go();
     }
-    // Neither place nor size: nothing is handed over, on purpose.
-    let fdt = fdt.unwrap_or_default();
+    let fdt = fdt.unwrap_or_else(handing::switch::no_fdt);
     if let Some(bytes) = handing::damage::take_early() {
         let _ = params::limit_early(params_block(loaded.params), bytes);
     }

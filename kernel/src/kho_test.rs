@@ -6,8 +6,10 @@
 //! before it follows a single address in them.
 
 use crate::memory::{self, IrqMutex, Phys};
+use crate::task;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use handover::error::Error;
 use handover::mem::Memory;
@@ -51,10 +53,13 @@ impl Preserved {
 }
 
 /// The list there is; without pages: none.
-static PRESERVED: IrqMutex<Option<Preserved>> = IrqMutex::new(None);
+static PRESERVED: IrqMutex<Option<Arc<Preserved>>> = IrqMutex::new(None);
 
-fn preserved() -> Preserved {
-    PRESERVED.lock().clone().unwrap_or_default()
+/// Held by whoever makes the list, takes it back or follows it, which takes seconds where there is much of it.
+static WORK: task::Mutex<()> = task::Mutex::new(());
+
+fn preserved() -> Option<Arc<Preserved>> {
+    PRESERVED.lock().clone()
 }
 
 /// The name under which it crosses.
@@ -72,12 +77,20 @@ impl Subsystem for State {
         &[Preserved::DESC]
     }
 
+    /// A task that stands still in the middle of its work goes on only where there is no kexec.
+    fn freeze(&self) -> Result<(), String> {
+        match WORK.try_lock() {
+            Some(_) => Ok(()),
+            None => Err("its memory is being preserved, checked or given back".into()),
+        }
+    }
+
     fn size(&self) -> usize {
-        encoded_size(&preserved())
+        encoded_size(&*preserved().unwrap_or_default())
     }
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
-        out.put(0, &preserved())
+        out.put(0, &*preserved().unwrap_or_default())
     }
 
     /// The predecessor's list is taken over where it is.
@@ -94,7 +107,7 @@ impl Subsystem for State {
                 takeover.claim(page.range());
             }
             if !pages.is_empty() {
-                *PRESERVED.lock() = Some(state);
+                *PRESERVED.lock() = Some(Arc::new(state));
             }
         }))
     }
@@ -123,8 +136,8 @@ fn take_over(state: &Preserved) -> Result<(Vec<PageRef>, Vec<PageRef>), String> 
 /// A sentence; nothing has changed then.
 pub fn preserve(text: &str) -> Result<(), String> {
     let request = Request::parse(text)?;
-    let mut preserved = PRESERVED.lock();
-    if preserved.is_some() {
+    let _work = WORK.lock();
+    if preserved().is_some() {
         return Err("there is preserved test memory already; `release` gives it back".into());
     }
     let scratch: u64 = memory::with_scratch(|pool| pool.regions().iter().map(|r| r.len()).sum());
@@ -181,7 +194,8 @@ pub fn preserve(text: &str) -> Result<(), String> {
             scattered::fill(page_at(pa), pa, request.seed);
         }
     }
-    *preserved = Some(list(blocks, &request).inspect_err(|_| free(blocks, request.order))?);
+    let list = list(blocks, &request).inspect_err(|_| free(blocks, request.order))?;
+    *PRESERVED.lock() = Some(Arc::new(list));
     Ok(())
 }
 
@@ -233,16 +247,14 @@ fn list(blocks: &[u64], request: &Request) -> Result<Preserved, String> {
 /// # Errors
 /// A sentence; nothing has changed then.
 pub fn release() -> Result<(), String> {
-    let mut preserved = PRESERVED.lock();
-    let state = preserved
-        .as_ref()
-        .ok_or("there is no preserved test memory")?;
+    let _work = WORK.lock();
+    let state = preserved().ok_or("there is no preserved test memory")?;
     let blocks = memory::with_preserved(|map| state.list().restore(map))?;
     for block in blocks {
         // SAFETY: this module's alone, and not preserved any more.
         unsafe { Phys.free_pages(block.pa, u32::from(block.order)) };
     }
-    *preserved = None;
+    *PRESERVED.lock() = None;
     Ok(())
 }
 
@@ -251,8 +263,8 @@ pub fn release() -> Result<(), String> {
 /// # Errors
 /// A sentence, where the list cannot be read any more.
 pub fn check() -> Result<String, String> {
-    let preserved = PRESERVED.lock();
-    let Some(state) = preserved.as_ref() else {
+    let _work = WORK.lock();
+    let Some(state) = preserved() else {
         return Ok("pages: 0\n".into());
     };
     let (blocks, chunks) = memory::with_preserved(|map| state.list().blocks_and_chunks(map))?;
@@ -283,15 +295,26 @@ pub fn check() -> Result<String, String> {
 }
 
 /// The pages that are preserved for a test, by address; those of the list among them.
-pub fn pages() -> Vec<PageRef> {
-    let preserved = PRESERVED.lock();
-    let both = preserved
-        .as_ref()
-        .and_then(|state| memory::with_preserved(|map| state.list().blocks_and_chunks(map)).ok());
-    let (mut pages, chunks) = both.unwrap_or_default();
-    pages.extend(chunks);
+///
+/// # Errors
+/// [`Error::NoHeap`] and the others of a list that cannot be read, as a sentence.
+pub fn pages() -> Result<Vec<PageRef>, String> {
+    let _work = WORK.lock();
+    let Some(state) = preserved() else {
+        return Ok(Vec::new());
+    };
+    let mut pages = memory::with_preserved(|map| {
+        let (mut pages, chunks) = state.list().blocks_and_chunks(map)?;
+        pages
+            .try_reserve_exact(chunks.len())
+            .map_err(|_| Error::NoHeap {
+                what: "a list of pages",
+            })?;
+        pages.extend(chunks);
+        Ok(pages)
+    })?;
     pages.sort_unstable();
-    pages
+    Ok(pages)
 }
 
 fn pages_of(block: u64, order: u8) -> impl Iterator<Item = u64> {
@@ -301,7 +324,7 @@ fn pages_of(block: u64, order: u8) -> impl Iterator<Item = u64> {
 /// The words of a page of this module's.
 fn page_at(pa: u64) -> &'static mut [u64] {
     // SAFETY: called for pages only that were allocated here, or that a checked list says are preserved for this module;
-    // its lock is held, so nobody else has a reference; the direct map covers them, and pages are aligned.
+    // `WORK` is held, so nobody else has a reference; the direct map covers them, and pages are aligned.
     unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + pa) as *mut u64, PAGE as usize / 8) }
 }
 

@@ -24,6 +24,11 @@ pub const MAX_SCRATCH: usize = handover::scratch::MAX_REGIONS;
 /// Longest command line in bytes.
 pub const MAX_CMDLINE: usize = 2048;
 
+/// In place of the FDT's: nothing is handed over, since the old kernel's command line says so.
+pub const OFF_BY_CMDLINE: Extent = Extent { addr: 0, size: 0 };
+/// The same, since somebody said so while the old kernel ran.
+pub const OFF_AT_RUN_TIME: Extent = Extent { addr: 1, size: 0 };
+
 const _: () = assert!(
     size_of::<Header>()
         + MAX_REGIONS * size_of::<Region>()
@@ -121,7 +126,7 @@ pub struct Header {
     pub direct_map: u64,
     /// TSC at the old kernel's last look at it before the jump.
     pub jump_tsc: u64,
-    /// The handover FDT; size 0 where nothing is handed over.
+    /// The handover FDT; size 0 where nothing is handed over: [`OFF_BY_CMDLINE`] or [`OFF_AT_RUN_TIME`].
     pub fdt: Extent,
     /// All that the old kernel placed for the new one: image, stack, page tables, symbols, this block.
     pub placed: Extent,

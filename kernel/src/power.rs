@@ -7,7 +7,8 @@ use kernel::protocol::{CONSOLE_PORT, EXIT_PANIC, EXIT_PORT};
 use x86_64::instructions::port::Port;
 use x86_64::instructions::{hlt, interrupts};
 
-/// Turns the machine off. Returns only where that does not work: why.
+/// Turns the machine off. Returns only where firmware does not say how: why. A machine that does not react stands still: its
+/// other CPUs have stopped in the middle of what they did.
 pub fn off(rsdp: u64) -> &'static str {
     let how = match firmware::power_off(rsdp) {
         Ok(how) => how,
@@ -28,8 +29,10 @@ pub fn off(rsdp: u64) -> &'static str {
     for _ in 0..1_000_000_000u64 {
         core::hint::spin_loop();
     }
-    interrupts::enable();
-    "the machine does not react to the ACPI power-off; its other CPUs have stopped"
+    let _ = BarePort.write_str(
+        "\r\nthe machine does not react to the ACPI power-off; all its CPUs have stopped, and its switch alone turns it off\r\n",
+    );
+    halt()
 }
 
 /// Resets the machine: the chipset's reset register, then the keyboard controller's line, then a triple fault.

@@ -111,7 +111,9 @@ fn banner() {
     let how = match outcome() {
         Outcome::Cold => "cold".into(),
         Outcome::Restored(release) => alloc::format!("kexec) from {release} (handover restored"),
-        Outcome::NotHandedOver => "cold) after a kexec without a handover (kho=off".into(),
+        Outcome::NotHandedOver(by) => {
+            alloc::format!("cold) after a kexec without a handover ({by}")
+        }
         Outcome::Refused(_) => "cold) after a refused handover (see above".into(),
     };
     let line = alloc::format!(

@@ -24,7 +24,9 @@ fn switched_off_nothing_crosses() {
     guest.ok(&format!("echo 0 > {ACTIVE}"));
     let output = guest.kexec();
     assert!(
-        output.contains("generation 0 (cold) after a kexec without a handover (kho=off"),
+        output.contains(
+            "generation 0 (cold) after a kexec without a handover (0 in its /sys/kernel/kho/active)"
+        ),
         "{output}"
     );
     let log = guest.ok("dmesg");
@@ -58,5 +60,10 @@ fn the_command_line_switches_it_off() {
     guest.ok(&format!("grep 'tracing_mark_write: kept' {TRACING}/trace"));
     // The command line crosses with `kexec -l`.
     assert_eq!(guest.ok(&format!("cat {ACTIVE}")).trim(), "0");
+    let output = guest.kexec();
+    assert!(
+        output.contains("without a handover (kho=off on its command line)"),
+        "{output}"
+    );
     guest.poweroff();
 }

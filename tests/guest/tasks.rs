@@ -174,6 +174,20 @@ fn tasks_run_on_all_cpus() {
             "{name:?} in {stat}"
         );
     }
+    // Where CPUs are busy ticks come, and take time.
+    let irq_time = |stat: &str| -> Option<u64> {
+        let all = stat.lines().find(|line| line.starts_with("cpu "))?;
+        all.split_whitespace().nth(6)?.parse().ok()
+    };
+    let mut rounds = 0;
+    while irq_time(&guest.ok("cat /proc/stat")) == Some(0) && rounds < 100 {
+        guest.ok("stress --cpu 4 --time 1");
+        rounds += 1;
+    }
+    let stat = guest.ok("cat /proc/stat");
+    if irq_time(&stat).is_none_or(|ticks| ticks == 0) {
+        guest.fail("interrupts have taken no time");
+    }
     let status = guest.ok("cat /proc/1/status");
     for line in [
         "Name:\tconsole",

@@ -34,9 +34,16 @@ fn a_writer_does_not_know_whether_its_ring_is_mapped() {
     let plain = CpuBuffer::new(platform, 3, 0).unwrap();
     let mapped = CpuBuffer::new(platform, 3, 0).unwrap();
     mapped.map(0, 5).unwrap();
-    // Where the machine cannot single-step itself, there is nothing to compare.
     let (before, with) = (writes(&plain), writes(&mapped));
-    assert_eq!(before, with);
-    println!("instructions of 10 writes: {before:?} and, mapped, {with:?}");
     assert_eq!(plain.stats(), mapped.stats());
+    let (Some(before), Some(with)) = (before, with) else {
+        assert!(
+            std::env::var_os("BATON_TESTS_COMPLETE").is_none(),
+            "this machine cannot count its instructions one by one"
+        );
+        eprintln!("skipped: this machine cannot count its instructions one by one");
+        return;
+    };
+    println!("instructions of 10 writes: {before} and, mapped, {with}");
+    assert_eq!(before, with);
 }

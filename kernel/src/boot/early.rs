@@ -6,7 +6,7 @@ use crate::memory::IrqMutex;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::range::PhysRange;
-use kernel::layout::{DIRECT_MAP, PAGE};
+use kernel::layout::PAGE;
 
 /// A range of which pages are taken from the front.
 #[derive(Clone, Copy, Debug)]
@@ -23,16 +23,14 @@ impl Early {
         }
     }
 
-    /// Takes `pages` zeroed pages in a row.
+    /// Takes `pages` pages in a row. What is in them is what was there: page tables and bitmaps are zeroed by who makes them, and a heap
+    /// and stacks need not be, which in a blackout is time.
     pub fn take(&mut self, pages: u64) -> Option<u64> {
         let end = self.next.checked_add(pages.checked_mul(PAGE)?)?;
         if end > self.range.end {
             return None;
         }
-        let at = core::mem::replace(&mut self.next, end);
-        // SAFETY: the range is RAM that this allocator alone gives out, and the direct map covers it.
-        unsafe { core::ptr::write_bytes((DIRECT_MAP + at) as *mut u8, 0, (pages * PAGE) as usize) };
-        Some(at)
+        Some(core::mem::replace(&mut self.next, end))
     }
 
     /// What is short where so many pages more are needed.

@@ -142,7 +142,7 @@ impl Tables {
             } else if fits(Size2MiB::SIZE) {
                 self.map_one::<Size2MiB>(v, p, rights, source)?
             } else {
-                self.map_one::<Size4KiB>(v, p, rights, source)?
+                self.map_small(v, p, rest, rights, source)?
             };
         }
         Ok(())
@@ -162,6 +162,50 @@ impl Tables {
             PageTableFlags::PRESENT | PageTableFlags::WRITABLE,
         );
         Ok(())
+    }
+
+    /// Maps the page at `virt`, and those behind it that need no more than a look into the same table: up to one for which a
+    /// larger page would do, in all at most `size` bytes. Says how many bytes.
+    fn map_small(
+        &mut self,
+        virt: u64,
+        phys: u64,
+        size: u64,
+        rights: Rights,
+        source: Source,
+    ) -> Result<u64, MapError> {
+        let mut at = self.map_one::<Size4KiB>(virt, phys, rights, source)?;
+        let up_to_next = Size2MiB::SIZE - virt % Size2MiB::SIZE;
+        let Some(table) = self.last_table(virt) else {
+            return Ok(at);
+        };
+        while at < size.min(up_to_next) {
+            let entry = &mut table[VirtAddr::new_truncate(virt + at).p1_index()];
+            if !entry.is_unused() {
+                return Err(MapError::Taken);
+            }
+            entry.set_addr(PhysAddr::new(phys + at), rights.flags());
+            at += PAGE;
+        }
+        Ok(at)
+    }
+
+    /// The table that a page of 4 KiB at `virt` is in.
+    fn last_table(&mut self, virt: u64) -> Option<&mut PageTable> {
+        let virt = VirtAddr::try_new(virt).ok()?;
+        let mut table = self.mapper.level_4_table_mut();
+        for index in [virt.p4_index(), virt.p3_index(), virt.p2_index()] {
+            let entry = &table[index];
+            if !entry.flags().contains(PageTableFlags::PRESENT)
+                || entry.flags().contains(PageTableFlags::HUGE_PAGE)
+            {
+                return None;
+            }
+            // SAFETY: a present entry of these levels that is no large page names a table of this set; all tables lie in RAM, which
+            // the direct map covers, and are reached through `self` alone.
+            table = unsafe { &mut *((DIRECT_MAP + entry.addr().as_u64()) as *mut PageTable) };
+        }
+        Some(table)
     }
 
     fn map_one<S: PageSize + core::fmt::Debug>(
@@ -313,20 +357,20 @@ fn try_build_own(info: &Info, early: &mut Early, to_come: &mut u64) -> Result<Ta
     }
     let mut constant = arrayvec::ArrayVec::<(u64, u64), 64>::new();
     for (start, end, rights) in image_parts() {
-        for virt in (start..end).step_by(PAGE as usize) {
-            let phys = old
-                .translate(virt)
-                .expect("the image is mapped, or this would not run");
-            tables.map(virt, phys, PAGE, rights, &mut source)?;
+        let mut virt = start;
+        while virt < end {
+            let (phys, size) = run(&old, virt, end);
+            tables.map(virt, phys, size, rights, &mut source)?;
+            virt += size;
             if rights == Rights::ReadWrite {
                 continue;
             }
             // No writable second name for text and constants: they are read-only in the direct map, too.
             match constant.last_mut() {
-                Some((_, to)) if *to == phys => *to += PAGE,
+                Some((_, to)) if *to == phys => *to += size,
                 _ => {
                     // Scattered beyond all measure (no boot loader does that): such pages keep their second name.
-                    let _ = constant.try_push((phys, phys + PAGE));
+                    let _ = constant.try_push((phys, phys + size));
                 }
             }
         }
@@ -345,6 +389,19 @@ fn try_build_own(info: &Info, early: &mut Early, to_come: &mut u64) -> Result<Ta
         }
     }
     Ok(tables)
+}
+
+/// Where the image lies at `virt` according to the tables in force, and how many bytes up to `end` follow there in a row.
+fn run(old: &Tables, virt: u64, end: u64) -> (u64, u64) {
+    let phys = |virt| {
+        old.translate(virt)
+            .expect("the image is mapped, or this would not run")
+    };
+    let (first, mut size) = (phys(virt), PAGE);
+    while virt + size < end && phys(virt + size) == first + size {
+        size += PAGE;
+    }
+    (first, size)
 }
 
 /// Puts `tables` in force and goes on in `then`, on the stack whose top is `stack`.

@@ -19,7 +19,7 @@ pub const MAX_DEPTH: usize = 32;
 /// The limit that `/tmp` has by default: room for two kernel images.
 pub const DEFAULT_LIMIT_BYTES: usize = 32 << 20;
 
-/// A writable tree in memory. One thread at a time (it is not `Sync`): the console's.
+/// A writable tree in memory. It is not `Sync`: where there is more than one task, each takes a lock around it.
 pub struct TmpFs {
     tree: RefCell<Tree>,
 }

@@ -300,8 +300,7 @@ pub trait FileSystem {
     /// What `path` is. `ENOENT`, `ENOTDIR`.
     fn stat(&self, path: &str) -> Result<Stat, Errno>;
 
-    /// What a person is told where a file cannot be read since [`FileSystem::stat`] failed: more than the number says, where
-    /// the file system knows more.
+    /// What a person is told where [`FileSystem::stat`] failed: more than the number says, where the file system knows more.
     fn why(&self, errno: Errno) -> FsError {
         errno.into()
     }
@@ -434,7 +433,7 @@ impl<'a> Mounts<'a> {
     pub fn stat(&self, path: &str) -> Result<Stat, FsError> {
         let path = normalize("/", path)?;
         match self.find(&path)? {
-            Place::Fs(fs, rest) => Ok(fs.stat(rest)?),
+            Place::Fs(fs, rest) => fs.stat(rest).map_err(|errno| fs.why(errno)),
             Place::Parent => Ok(Stat::dir(false)),
         }
     }

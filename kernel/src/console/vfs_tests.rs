@@ -175,3 +175,40 @@ proptest! {
         prop_assert_eq!(normalize("/x", &normal).unwrap(), normal);
     }
 }
+
+/// A file system that knows more of a missing file than that it is missing.
+struct Damaged;
+
+impl FileSystem for Damaged {
+    fn list(&self, _path: &str) -> Result<Vec<DirEntry>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn stat(&self, _path: &str) -> Result<Stat, Errno> {
+        Err(Errno::ENOENT)
+    }
+
+    fn why(&self, _errno: Errno) -> FsError {
+        FsError::new(Errno::EIO, "its page has changed")
+    }
+
+    fn read(&self, _path: &str, _out: &mut dyn Sink) -> Result<(), FsError> {
+        Err(Errno::ENOENT.into())
+    }
+
+    fn write(&self, _path: &str, _data: &[u8], _mode: WriteMode) -> Result<(), FsError> {
+        Err(Errno::EROFS.into())
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_found_is_missing_for_its_file_systems_reason() {
+    let mut mounts = Mounts::new();
+    mounts.mount("/boot", &Damaged).unwrap();
+    let why = FsError::new(Errno::EIO, "its page has changed");
+    assert_eq!(mounts.stat("/boot/x").unwrap_err(), why);
+    assert_eq!(
+        mounts.read("/boot/x", &mut VecSink::new(1)).unwrap_err(),
+        why
+    );
+}

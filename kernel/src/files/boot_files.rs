@@ -1,7 +1,7 @@
-//! `/boot`: the files of the initrd. Where one is missing since its place in the archive cannot be read any more, the damaged
-//! page is named: "no such file" would send the reader the wrong way.
+//! `/boot`: the files of the initrd. Where one is missing since its place in the archive cannot be read any more, or has a page that
+//! has changed, that page is named: "no such file", or bytes that nobody wrote, would send the reader the wrong way.
 
-use super::initrd_extent;
+use super::{damaged_page, initrd_extent};
 use crate::handing;
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,6 +11,27 @@ use trace::errno::Errno;
 
 /// The files of the initrd, in place.
 pub struct BootFiles(pub RomFs<'static>);
+
+impl BootFiles {
+    /// The bytes of a file in place, if there is one of that name.
+    ///
+    /// # Errors
+    /// `EIO`, where a page of it has changed.
+    pub fn bytes(&self, path: &str) -> Result<Option<&'static [u8]>, FsError> {
+        let Some(bytes) = self.0.bytes(path) else {
+            return Ok(None);
+        };
+        match damaged_page(bytes) {
+            None => Ok(Some(bytes)),
+            Some(page) => Err(FsError::new(
+                Errno::EIO,
+                format!(
+                    "the memory {page} in which it lies has changed since it was sealed (a reboot brings the whole file)"
+                ),
+            )),
+        }
+    }
+}
 
 impl FileSystem for BootFiles {
     fn list(&self, path: &str) -> Result<Vec<DirEntry>, Errno> {
@@ -30,6 +51,7 @@ impl FileSystem for BootFiles {
     }
 
     fn read(&self, path: &str, out: &mut dyn Sink) -> Result<(), FsError> {
+        self.bytes(path)?;
         self.0.read(path, out)
     }
 
@@ -46,7 +68,7 @@ impl FileSystem for BootFiles {
 fn missing() -> Option<FsError> {
     let page = handing::seals::damage_in(&initrd_extent().range()?)?;
     Some(FsError::new(
-        Errno::ENOENT,
+        Errno::EIO,
         format!(
             "it is not among the files that can be read: the initrd is damaged, its page {page} has changed since it was \
              sealed (a reboot brings the whole initrd)"

@@ -181,10 +181,27 @@ fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<()
 
 /// Ranges that are preserved now, with their owners where those are known, and the owners' totals.
 fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
+    let no_memory = |_| {
+        FsError::new(
+            Errno::ENOMEM,
+            "there is no memory for a list of all that is preserved",
+        )
+    };
+    let each_block = |f: &mut dyn FnMut(PageRef)| {
+        let _ = memory::with_preserved(|map| {
+            map.for_each_block(f);
+            Ok(())
+        });
+    };
+    let mut count = 0;
+    each_block(&mut |_| count += 1);
     let mut left = Vec::new();
-    let _ = memory::with_preserved(|map| {
-        map.for_each_block(|block| left.push(block.range()));
-        Ok(())
+    left.try_reserve_exact(count).map_err(no_memory)?;
+    // What is preserved between the two looks may be missing.
+    each_block(&mut |block| {
+        if left.len() < count {
+            left.push(block.range());
+        }
     });
     range::normalize(&mut left);
     let initrd = files::initrd_extent();
@@ -194,7 +211,10 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         for_each_page(&state, |page| trace.push(page.range()));
     }
     range::normalize(&mut trace);
-    let mut test: Vec<PhysRange> = kho_test::pages().iter().map(PageRef::range).collect();
+    let pages = kho_test::pages().map_err(|why| FsError::new(Errno::EIO, why))?;
+    let mut test = Vec::new();
+    test.try_reserve_exact(pages.len()).map_err(no_memory)?;
+    test.extend(pages.iter().map(PageRef::range));
     range::normalize(&mut test);
     for (owner, owned) in [
         ("initrd", initrd.collect()),
@@ -208,7 +228,8 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     show_owner(out, "others", &left)
 }
 
-/// Ranges that came over preserved, with what became of them, and totals.
+/// Ranges that came over preserved, with what became of them, and totals; marked `(anew)`, those of who was not restored, some of
+/// which it may have preserved in this life.
 fn came_preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     incoming_fdt()?;
     report::incoming_ranges()

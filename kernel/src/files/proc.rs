@@ -86,7 +86,7 @@ fn meminfo(out: &mut dyn Sink) -> Result<(), FsError> {
 }
 
 /// What the CPUs spend their time on, in hundredths of a second, and counts of the whole machine, in Linux's layout. What
-/// Linux has beside and this kernel has not (nice, iowait, irq, steal, guests) is 0.
+/// Linux has beside and this kernel has not (nice, iowait, steal, guests) is 0.
 fn stat(out: &mut dyn Sink) -> Result<(), FsError> {
     use task::stat;
     let cpus: Vec<stat::Ticks> = (0..cpu::count()).map(stat::ticks).collect();
@@ -95,14 +95,15 @@ fn stat(out: &mut dyn Sink) -> Result<(), FsError> {
         user: sum(|t| t.user),
         system: sum(|t| t.system),
         idle: sum(|t| t.idle),
+        irq: sum(|t| t.irq),
         softirq: sum(|t| t.softirq),
     };
     let mut line = |name: &str, t: &stat::Ticks| {
         print(
             out,
             format_args!(
-                "{name} {} 0 {} {} 0 0 {} 0 0 0\n",
-                t.user, t.system, t.idle, t.softirq
+                "{name} {} 0 {} {} 0 {} {} 0 0 0\n",
+                t.user, t.system, t.idle, t.irq, t.softirq
             ),
         )
     };

@@ -1,18 +1,18 @@
 //! `/tmp` for more than one task at a time.
 
-use crate::memory::IrqMutex;
+use crate::task::Mutex;
 use alloc::vec::Vec;
 use kernel::console::tmpfs::{TmpFs, read_in_pieces};
 use kernel::console::vfs::{DirEntry, FileSystem, FsError, Sink, Stat, WriteMode};
 use trace::errno::Errno;
 
-/// The tree, under a lock that is held for one step at a time. A reader takes a piece at a time, and a file that is written
+/// The tree, under a lock that is held for one step at a time; a step that frees a large file is a long one. A reader takes a piece at a time, and a file that is written
 /// to meanwhile is of more than one moment, as on Linux.
-pub struct Shared(IrqMutex<TmpFs>);
+pub struct Shared(Mutex<TmpFs>);
 
 impl Shared {
     pub const fn new(tree: TmpFs) -> Self {
-        Shared(IrqMutex::new(tree))
+        Shared(Mutex::new(tree))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `per_cpu/cpuN/trace_pipe_raw`, as a process opens it: to be read, and to be mapped.
+//! `per_cpu/cpuN/trace_pipe_raw`, as a process opens it: to be read, and to be mapped; and what reading `trace_pipe` has of the same.
 //!
 //! What it does is the trace library's (`trace::fs::raw`); here is what needs processes: who waits sleeps, what is read is copied to the
 //! process, and a mapping ends when it has left the address space, be it by `munmap` or with its process.
@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use handover::mem::PAGE_SIZE;
 use trace::errno::Errno;
 use trace::fs::raw::{Access, RawFile};
-use trace::fs::{Next, TraceFs};
+use trace::fs::{Next, Pipe, TraceFs};
 
 /// Where tracefs is mounted.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
@@ -29,31 +29,72 @@ struct TraceRaw {
     /// For calls and mappings.
     file: RawFile<'static, Phys>,
     nonblock: bool,
-    reading: Mutex<Reading>,
+    reading: Mutex<(RawFile<'static, Phys>, Piece)>,
 }
 
-/// What is read piece by piece: a sub-buffer of which a part may have been copied to the process.
-struct Reading {
-    file: RawFile<'static, Phys>,
-    piece: Vec<u8>,
+/// What a reader was handed last, of which a part may have been copied to the process.
+#[derive(Default)]
+pub struct Piece {
+    bytes: Vec<u8>,
     read: usize,
+}
+
+impl Piece {
+    /// What is left of it, or what `next` has, for which a process waits if it may. Linux gives as much of one as was asked for, too.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`, `EINTR`, `EFAULT`; those of `next`.
+    pub fn read(
+        &mut self,
+        mut next: impl FnMut(&mut Vec<u8>) -> Result<Next, Errno>,
+        to: UserSlice,
+        nonblock: bool,
+    ) -> Result<usize, Errno> {
+        if to.is_empty() {
+            return Ok(0);
+        }
+        let Piece { bytes, read } = self;
+        while *read == bytes.len() {
+            bytes.clear();
+            *read = 0;
+            match next(bytes)? {
+                Next::Data => {}
+                Next::End => return Ok(0),
+                Next::Wait if nonblock => return Err(Errno::EAGAIN),
+                Next::Wait => nap()?,
+            }
+        }
+        let len = to.len().min(bytes.len() - *read);
+        to.copy_out(0, &bytes[*read..*read + len])?;
+        *read += len;
+        Ok(len)
+    }
+}
+
+/// A reader for the file at `path`, if it is a `trace_pipe`: it knows what it has told already, and so is kept from one read to the
+/// next.
+pub fn pipe(path: &str) -> Option<Pipe<'static, Phys>> {
+    let fs = TraceFs(tracer()?);
+    fs.pipe(within(path)?).ok().flatten()
+}
+
+/// A path of tracefs, as that has it.
+fn within(path: &str) -> Option<&str> {
+    TRACEFS.iter().find_map(|at| path.strip_prefix(at))
 }
 
 /// Opens the file at `path`, if it is one of these; `nonblock` says that no call is to wait.
 pub fn open(path: &str, nonblock: bool) -> Option<Arc<dyn File>> {
     let fs = TraceFs(tracer()?);
-    let within = TRACEFS.iter().find_map(|at| path.strip_prefix(at))?;
+    let within = within(path)?;
     // What is wrong with another path is said by who opens that.
     let open = || fs.raw(within).ok().flatten();
     Some(Arc::new(TraceRaw {
         path: path.to_string(),
         file: open()?,
         nonblock,
-        reading: Mutex::new(Reading {
-            file: open()?,
-            piece: Vec::new(),
-            read: 0,
-        }),
+        reading: Mutex::new((open()?, Piece::default())),
     }))
 }
 
@@ -70,27 +111,9 @@ fn nap() -> Result<(), Errno> {
 }
 
 impl File for TraceRaw {
-    /// What is left of a sub-buffer, or the next one. Linux gives as much of one as was asked for, too.
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        if to.is_empty() {
-            return Ok(0);
-        }
-        let mut reading = lock(&self.reading)?;
-        let Reading { file, piece, read } = &mut *reading;
-        while *read == piece.len() {
-            piece.clear();
-            *read = 0;
-            match file.next(piece)? {
-                Next::Data => break,
-                Next::End => return Ok(0),
-                Next::Wait if nonblock => return Err(Errno::EAGAIN),
-                Next::Wait => nap()?,
-            }
-        }
-        let len = to.len().min(piece.len() - *read);
-        to.copy_out(0, &piece[*read..*read + len])?;
-        *read += len;
-        Ok(len)
+        let (file, piece) = &mut *lock(&self.reading)?;
+        piece.read(|bytes| file.next(bytes), to, nonblock)
     }
 
     fn ioctl(&self, cmd: u32, _arg: u64) -> Result<u64, Errno> {

@@ -1,6 +1,6 @@
 //! The new kernel's side: check, restore, give back.
 
-use super::{OUTCOME, Outcome, SUBSYSTEMS, directory, outcome, phase, report, switch};
+use super::{OUTCOME, OffBy, Outcome, SUBSYSTEMS, directory, outcome, phase, report, switch};
 use crate::boot::{self, Origin, bytes_at};
 use crate::memory::{self, Phys};
 use alloc::format;
@@ -53,8 +53,8 @@ pub fn receive() -> Received {
         OUTCOME.call_once(|| Outcome::Cold);
         return received;
     }
-    if info.fdt == Extent::default() {
-        OUTCOME.call_once(|| Outcome::NotHandedOver);
+    if let Some(by) = OffBy::read(info.fdt) {
+        OUTCOME.call_once(|| Outcome::NotHandedOver(by));
         return received;
     }
     phase("check");
@@ -127,10 +127,10 @@ fn release(verified: &Verified<Phys>) -> String {
 pub fn restore(received: Received) {
     match outcome() {
         Outcome::Refused(why) => crate::warning!(
-            "{why}; this kernel starts cold inside scratch, and leaves all other memory alone"
+            "{why}; this kernel starts cold inside scratch, and leaves all other memory alone (a reset alone gives that back)"
         ),
-        Outcome::NotHandedOver => crate::warning!(
-            "handover: switched off in the predecessor: nothing crossed, this kernel starts cold"
+        Outcome::NotHandedOver(by) => crate::warning!(
+            "handover: switched off in the predecessor: nothing crossed, this kernel starts cold ({by})"
         ),
         Outcome::Cold | Outcome::Restored(_) => {}
     }
@@ -167,7 +167,7 @@ pub fn restore(received: Received) {
 
 /// Frees blobs and FDT, and all that nobody claimed; what became of each subsystem and of the pages, a line each.
 fn give_back(claims: Claims, became: &Report) -> String {
-    report::keep_what_came(&claims);
+    report::keep_what_came(&claims, became);
     let mut lines: String = became
         .outcomes()
         .map(|(name, outcome)| format!("{name}: {outcome}\n"))

@@ -1,5 +1,6 @@
 //! The old kernel's side: freeze, describe, seal, go.
 
+use super::incoming::FDT;
 use super::{Member, damage, directory, generation};
 use crate::memory::{self, IrqMutex};
 use crate::{boot, events};
@@ -33,6 +34,17 @@ impl Blob {
             })?;
         let mut blob = Blob { page, size };
         blob.bytes().fill(0);
+        Ok(blob)
+    }
+
+    /// A block with these bytes: the one that was ready for them, if they fit there.
+    fn with(bytes: &[u8], ready: Option<Blob>) -> Result<Blob, String> {
+        let mut blob = match ready {
+            Some(blob) if bytes.len() as u64 <= blob.page.size() => blob,
+            _ => Blob::new(bytes.len())?,
+        };
+        blob.size = bytes.len();
+        blob.bytes().copy_from_slice(bytes);
         Ok(blob)
     }
 
@@ -79,27 +91,55 @@ struct Part {
     late: Option<&'static Member>,
 }
 
-/// What can be had ready for a handover before there is one: blobs as large as their streams are now, or larger, and the
-/// descriptions, which do not change.
-static AHEAD: IrqMutex<Vec<(&'static str, Blob, Descriptions)>> = IrqMutex::new(Vec::new());
+/// What can be had ready for a handover before there is one: blobs as large as what they are for is now, or larger, by name (the
+/// FDT among them), and the descriptions, which do not change.
+type Ahead = Vec<(&'static str, Blob, Descriptions)>;
+
+static AHEAD: IrqMutex<Ahead> = IrqMutex::new(Vec::new());
+
+/// What of it is ready for a name.
+fn take_ready(ahead: &mut Ahead, name: &str) -> Option<(Blob, Descriptions)> {
+    let at = ahead.iter().position(|(ready, ..)| *ready == name)?;
+    let (_, blob, descriptions) = ahead.swap_remove(at);
+    Some((blob, descriptions))
+}
+
+/// Held by whoever loads a kernel, or freezes and describes: a subsystem does not count how many have frozen it, and would be
+/// thawed by the first of two while the other describes it.
+static TURN: spin::Mutex<()> = spin::Mutex::new(());
+
+/// The right to do that, until it is dropped. Whoever has it may be a task that a kexec finds asleep: nobody waits for it.
+pub type Turn = spin::MutexGuard<'static, ()>;
+
+/// Why there is no [`Turn`] to be had.
+pub const BUSY: &str =
+    "a kernel is being loaded, or what would be handed over is being read, at this moment";
+
+/// The right to load a kernel, or to freeze and describe; `None` while somebody else has it.
+pub fn take_turn() -> Option<Turn> {
+    TURN.try_lock()
+}
 
 /// Gets that ready, in place of what was before. It is no error where it cannot be had: [`prepare`] does without.
-pub fn prepare_ahead() {
+pub fn prepare_ahead(turn: &Turn) {
     forget_ahead();
-    let Ok(rehearsed) = prepare_with(boot::cmdline().0, Vec::new(), |_| {}) else {
+    let Ok(rehearsed) = prepare_with(turn, boot::cmdline().0, Vec::new(), |_| {}) else {
         return;
     };
     let mut ahead = Vec::new();
-    for mut part in rehearsed.parts {
-        let Ok(stream) = StreamReader::new(part.blob.bytes()) else {
-            continue;
-        };
-        let descriptions = stream.descriptions();
+    let mut get_ready = |name, size: usize, descriptions| {
         // Some room to grow, without work at the end.
-        let size = part.blob.size + part.blob.size / 4;
-        if let Ok(blob) = Blob::new(size) {
-            ahead.push((part.name, blob, descriptions));
+        if let Ok(blob) = Blob::new(size + size / 4) {
+            ahead.push((name, blob, descriptions));
         }
+    };
+    get_ready(FDT, rehearsed.fdt.size, Descriptions::default());
+    for mut part in rehearsed.parts {
+        // What is no stream has none.
+        let descriptions = StreamReader::new(part.blob.bytes())
+            .map(|stream| stream.descriptions())
+            .unwrap_or_default();
+        get_ready(part.name, part.blob.size, descriptions);
     }
     *AHEAD.lock() = ahead;
 }
@@ -121,16 +161,17 @@ pub struct Outgoing {
 ///
 /// # Errors
 /// A sentence that names who said no, or what there was no memory for; everybody goes on then.
-pub fn prepare(cmdline: &str) -> Result<Outgoing, String> {
+pub fn prepare(turn: &Turn, cmdline: &str) -> Result<Outgoing, String> {
     let ahead = core::mem::take(&mut *AHEAD.lock());
-    prepare_with(cmdline, ahead, |phase| {
+    prepare_with(turn, cmdline, ahead, |phase| {
         events::kexec_phase(generation(), phase)
     })
 }
 
 fn prepare_with(
+    _turn: &Turn,
     cmdline: &str,
-    mut ahead: Vec<(&'static str, Blob, Descriptions)>,
+    mut ahead: Ahead,
     phase: impl Fn(&str),
 ) -> Result<Outgoing, String> {
     let directory = directory().map_err(|error| error.to_string())?;
@@ -141,8 +182,8 @@ fn prepare_with(
     let count = KexecMetadata::new(crate::VERSION, generation() + 1)
         .map_err(|e| e.to_string())?
         .encode();
-    let mut blob = Blob::new(count.len())?;
-    blob.bytes().copy_from_slice(&count);
+    let ready = take_ready(&mut ahead, metadata::NAME);
+    let blob = Blob::with(&count, ready.map(|(blob, _)| blob))?;
     parts.push(Part {
         name: metadata::NAME,
         blob,
@@ -150,8 +191,7 @@ fn prepare_with(
         late: None,
     });
     for subsystem in frozen.subsystems() {
-        let ready = ahead.iter().position(|(n, ..)| *n == subsystem.name());
-        let ready = ready.map(|at| ahead.swap_remove(at));
+        let ready = take_ready(&mut ahead, subsystem.name());
         parts.push(part(subsystem, ready)?);
     }
     let root = Root {
@@ -168,20 +208,17 @@ fn prepare_with(
         bootargs: cmdline.into(),
     };
     let built = fdt::build(&root).map_err(|e| e.to_string())?;
-    let mut fdt = Blob::new(built.len())?;
-    fdt.bytes().copy_from_slice(&built);
+    let ready = take_ready(&mut ahead, FDT);
+    let fdt = Blob::with(&built, ready.map(|(blob, _)| blob))?;
     Ok(Outgoing { fdt, parts, frozen })
 }
 
 /// A subsystem's part, in the blob that was ready for it if it fits there.
-fn part(
-    subsystem: &'static Member,
-    ready: Option<(&'static str, Blob, Descriptions)>,
-) -> Result<Part, String> {
+fn part(subsystem: &'static Member, ready: Option<(Blob, Descriptions)>) -> Result<Part, String> {
     let name = subsystem.name();
     let failed = |error: Error| alloc::format!("{name}: {error}");
     let mut part = match ready {
-        Some((_, blob, descriptions)) => Part {
+        Some((blob, descriptions)) => Part {
             name,
             blob,
             descriptions,
@@ -264,18 +301,20 @@ impl Outgoing {
 /// What would be handed over now: the FDT of a rehearsal, after which everybody goes on.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`prepare`]; or somebody else has the [`Turn`].
 pub fn rehearse() -> Result<Box<[u8]>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
+    let turn = take_turn().ok_or(BUSY)?;
+    let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
     Ok(outgoing.fdt.bytes().to_vec().into_boxed_slice())
 }
 
 /// The blobs of such a rehearsal, by name.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`rehearse`].
 pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
-    let mut outgoing = prepare_with(boot::cmdline().0, Vec::new(), |_| {})?;
+    let turn = take_turn().ok_or(BUSY)?;
+    let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
     let parts = outgoing.parts.iter_mut();
     Ok(parts
         .map(|part| (part.name.into(), part.blob.bytes().to_vec()))

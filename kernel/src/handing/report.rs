@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use handover::claims::Claims;
 use handover::range::{self, PhysRange};
+use handover::subsystem::Report;
 use spin::Once;
 
 /// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
@@ -19,8 +20,9 @@ static BLOBS: Once<Vec<(String, Option<Vec<u8>>)>> = Once::new();
 static RANGES: IrqMutex<Vec<(String, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
 static REPORT: Once<String> = Once::new();
 
-/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is.
-pub(super) fn keep_what_came(claims: &Claims) {
+/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is. Who has started anew claims
+/// what it has preserved in this life, too, so that nobody gives it back: its ranges are marked, since not all of them came over.
+pub(super) fn keep_what_came(claims: &Claims, became: &Report) {
     let mut left = KEPT_BYTES;
     let mut kept = Vec::new();
     for (name, range, _) in claims.blobs().filter(|(name, ..)| *name != FDT) {
@@ -36,7 +38,10 @@ pub(super) fn keep_what_came(claims: &Claims) {
     }
     BLOBS.call_once(|| kept);
     for (owner, ranges) in claims.claimed() {
-        keep_ranges(owner, ranges);
+        match became.restored(owner) {
+            true => keep_ranges(owner, ranges),
+            false => keep_ranges(&format!("{owner} (anew)"), ranges),
+        }
     }
 }
 
@@ -70,8 +75,8 @@ pub(super) fn keep(lines: String) {
 pub fn text() -> String {
     let began = match outcome() {
         Outcome::Cold => "cold start: nothing was handed over".into(),
-        Outcome::NotHandedOver => {
-            "kexec without a handover: the predecessor had it switched off".into()
+        Outcome::NotHandedOver(by) => {
+            format!("kexec without a handover: the predecessor had it switched off ({by})")
         }
         Outcome::Restored(release) => format!("handover from {release} accepted"),
         Outcome::Refused(why) => format!("handover refused: {why}"),

@@ -2,7 +2,7 @@
 
 use super::Found;
 use super::cpu::{self, MAX_CPUS};
-use crate::memory::{self, without_interrupts};
+use crate::memory::{self, IrqMutex, without_interrupts};
 use core::cell::UnsafeCell;
 use spin::Once;
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
@@ -218,11 +218,14 @@ pub fn mask_pics() {
 }
 
 fn with_io_apic(found: &Found, f: impl FnOnce(&mut IoApic, u8)) {
-    static REGISTERS: spin::Once<u64> = spin::Once::new();
+    static REGISTERS: Once<u64> = Once::new();
+    /// A register is reached in two steps, which nobody's others may come between.
+    static STEPS: IrqMutex<()> = IrqMutex::new(());
     if found.io_apic == 0 {
         return;
     }
     let registers = *REGISTERS.call_once(|| memory::map_device(found.io_apic, 4096));
+    let _steps = STEPS.lock();
     // SAFETY: firmware's MADT says that an I/O APIC is there, and it is mapped uncached.
     let mut io_apic = unsafe { IoApic::new(registers) };
     // SAFETY: reads the version register.

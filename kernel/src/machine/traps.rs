@@ -5,6 +5,7 @@ use super::apic::{
     UART_VECTOR,
 };
 use super::{cpu, ipi, percpu, uart};
+use crate::task::stat;
 use crate::{events, latency, report, user};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Once;
@@ -266,8 +267,10 @@ extern "C" fn trap(frame: &mut Frame) {
             }
         }
         _ => {
+            stat::interrupt_time();
             percpu::add_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
             interrupt(vector, frame.cs & 3 != 0);
+            stat::interrupt_time();
             percpu::sub_preempt_count::<{ percpu::HARDIRQ_OFFSET }>();
             crate::task::on_interrupt_exit(frame);
         }

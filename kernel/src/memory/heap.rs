@@ -62,7 +62,15 @@ impl KernelHeap {
 /// Maps the heap's first pages. Called once, before anything is allocated.
 pub fn init() {
     let mut global = GLOBAL.0.lock();
-    if global.map_to(FIRST).is_none() {
+    let mapped = match early::take(FIRST / PAGE) {
+        Some(pages) => map_pages(HEAP, pages, FIRST, Rights::ReadWrite)
+            .map(|()| global.mapped = FIRST)
+            .inspect_err(|_| early::miss(1))
+            .ok(),
+        // Page by page it comes out how many are missing.
+        None => global.map_to(FIRST),
+    };
+    if mapped.is_none() {
         match early::shortage() {
             Some(shortage) => {
                 crate::power::reset_with(format_args!("baton: {shortage}; the machine is reset"))

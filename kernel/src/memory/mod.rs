@@ -118,7 +118,7 @@ pub fn init(received: &Received) {
     let division = match (info.origin, &map) {
         (Origin::Cold, _) => Division::cold(info, &ram),
         (Origin::Kexec, Some(map)) => Division::handed_over(info, &ram, map),
-        (Origin::Kexec, None) if matches!(outcome(), Outcome::NotHandedOver) => {
+        (Origin::Kexec, None) if matches!(outcome(), Outcome::NotHandedOver(_)) => {
             Division::not_handed_over(info, &ram)
         }
         (Origin::Kexec, None) => Division::inside_scratch(info),

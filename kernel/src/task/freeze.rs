@@ -119,11 +119,11 @@ pub(super) fn last_words(cpu: usize) {
     let Some(last) = LAST_WORDS.lock().take() else {
         return;
     };
-    for task in table::all() {
+    table::for_each(|task| {
         if !task.is_idle() && !task.has_ended() {
             events::sched_process_exit(task.comm(), task.pid, i32::from(task.prio()), true);
         }
-    }
+    });
     last();
     panic!("a kexec came back");
 }

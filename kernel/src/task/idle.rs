@@ -14,11 +14,12 @@ pub fn idle_loop() -> ! {
     queue::go_active(cpu);
     loop {
         latency::disable_interrupts();
-        freeze::last_words(cpu);
         if percpu::this().need_resched.load(Relaxed)
             || (queue::load(cpu) > 0 && !freeze::is_frozen())
         {
             queue::switch_task(false);
+            // Before an interrupt comes: the task that has just gone may have been the last one.
+            freeze::last_words(cpu);
             latency::enable_interrupts();
         } else {
             rest(cpu);

@@ -61,6 +61,11 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
+    /// Takes the lock, if it is free.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.take().then(|| self.guard())
+    }
+
     /// Takes the lock, asleep as long as somebody else has it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         if !self.take() {

@@ -454,7 +454,9 @@ pub(super) fn tick() {
     task.slice.store(left, Relaxed);
 }
 
-/// Lets the running task run on these CPUs only (a bit each), from now on. Sleeps where it is on another one.
+/// Lets the running task run on these CPUs only (a bit each), from now on. Sleeps where it is on another one: a tick or two, which is
+/// no part of a kexec's blackout, since nobody stands still yet. A task that runs can be taken to another CPU by nobody but that
+/// sleep: everything else moves tasks that wait.
 pub fn pin(cpus: u64) {
     let Some(task) = current() else {
         return;

@@ -3,7 +3,7 @@
 //! They run at the end of a hard interrupt that is no part of another one, on the stack of the task that it came in, which is
 //! not preempted meanwhile. They must not sleep.
 
-use super::{queue, timer};
+use super::{queue, stat, timer};
 use crate::machine::{cpu, percpu};
 use crate::{events, latency};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -42,6 +42,7 @@ pub fn run() {
     if percpu::preempt_count() & nested != 0 || pending.load(Relaxed) == 0 {
         return;
     }
+    stat::interrupt_time();
     percpu::add_preempt_count::<{ percpu::SOFTIRQ_OFFSET }>();
     for _ in 0..ROUNDS {
         let now = pending.swap(0, Relaxed);
@@ -61,6 +62,7 @@ pub fn run() {
         }
         latency::disable_interrupts();
     }
+    stat::interrupt_time();
     percpu::sub_preempt_count::<{ percpu::SOFTIRQ_OFFSET }>();
 }
 

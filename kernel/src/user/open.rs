@@ -8,7 +8,11 @@ use super::copy::UserSlice;
 use super::file::{File, lock};
 use super::process::{OpenFile, interrupted};
 use super::space;
-use crate::files;
+use crate::files::{
+    self,
+    trace_raw::{self, Piece},
+};
+use crate::memory::Phys;
 use crate::task::Mutex;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -18,6 +22,7 @@ use kernel::layout::PAGE;
 use kernel::ring3::abi::{O_ACCMODE, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use kernel::ring3::areas::Bytes;
 use trace::errno::Errno;
+use trace::fs::Pipe;
 
 /// The largest file that a process reads from outside of the initrd, in bytes. It is held in the kernel's memory.
 const MAX_FILE: usize = 8 << 20;
@@ -39,7 +44,7 @@ pub fn enough_for(bytes: usize) -> Result<(), Errno> {
 /// [`FsError`].
 pub fn program(path: &str) -> Result<Bytes, FsError> {
     let path = normalize("/", path)?;
-    if let Some(bytes) = path.strip_prefix("/boot/").and_then(files::boot_file) {
+    if let Some(bytes) = files::sound_boot_file(&path)? {
         return Ok(Bytes::Static(bytes));
     }
     whole(&path)
@@ -93,7 +98,7 @@ fn special(
     write: bool,
     nonblock: bool,
 ) -> Option<Result<Arc<dyn File>, Errno>> {
-    let file = files::trace_raw::open(path, nonblock)?;
+    let file = trace_raw::open(path, nonblock)?;
     // As for any other file that cannot be written.
     Some(match read && !write {
         true => Ok(file),
@@ -142,25 +147,25 @@ enum Content {
     Unread,
     /// What it had at the first read, and how much of that has been read.
     Taken(Bytes, usize),
-    /// What came from a file that goes on, and has not been read yet.
-    Pipe(Vec<u8>),
+    /// Of a file that goes on: its reader, and what of that has not been read yet.
+    Pipe(Pipe<'static, Phys>, Piece),
 }
 
 impl Node {
     fn new(path: String) -> Self {
-        let goes_on = path.rsplit('/').next() == Some("trace_pipe");
+        let content = match trace_raw::pipe(&path) {
+            Some(pipe) => Content::Pipe(pipe, Piece::default()),
+            None => Content::Unread,
+        };
         Node {
             path,
-            content: Mutex::new(if goes_on {
-                Content::Pipe(Vec::new())
-            } else {
-                Content::Unread
-            }),
+            content: Mutex::new(content),
         }
     }
 
     fn take(&self) -> Result<Bytes, Errno> {
-        if let Some(bytes) = self.path.strip_prefix("/boot/").and_then(files::boot_file) {
+        let in_place = files::sound_boot_file(&self.path).map_err(|error| error.errno())?;
+        if let Some(bytes) = in_place {
             return Ok(Bytes::Static(bytes));
         }
         whole(&self.path).map_err(|error| error.errno())
@@ -210,52 +215,11 @@ impl Sink for Whole {
     }
 }
 
-/// Takes the first piece that comes from a file that goes on.
-struct FirstPiece<'a> {
-    piece: &'a mut Vec<u8>,
-    nonblock: bool,
-}
-
-impl Sink for FirstPiece<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        self.piece.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn poll(&self) -> Result<(), Stop> {
-        if interrupted() {
-            return Err(Stop::Interrupted);
-        }
-        if self.nonblock || !self.piece.is_empty() {
-            return Err(Stop::Enough);
-        }
-        Ok(())
-    }
-}
-
 impl File for Node {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
         let mut content = lock(&self.content)?;
         match &mut *content {
-            Content::Pipe(piece) => {
-                if piece.is_empty() {
-                    let mut sink = FirstPiece { piece, nonblock };
-                    match files::mounts().read(&self.path, &mut sink) {
-                        Ok(()) | Err(FsError::Stopped(_)) => {}
-                        Err(error) => return Err(error.errno()),
-                    }
-                }
-                if piece.is_empty() && interrupted() {
-                    return Err(Errno::EINTR);
-                }
-                if piece.is_empty() && nonblock {
-                    return Err(Errno::EAGAIN);
-                }
-                let len = to.len().min(piece.len());
-                to.copy_out(0, &piece[..len])?;
-                piece.drain(..len);
-                Ok(len)
-            }
+            Content::Pipe(pipe, piece) => piece.read(|bytes| pipe.next(bytes), to, nonblock),
             Content::Unread => {
                 let bytes = self.take()?;
                 *content = Content::Taken(bytes, 0);

@@ -25,7 +25,7 @@ fn what_was_chosen_crosses() {
         .ok("echo 1 > instances/mine/set_event_pid; echo 7 > instances/mine/set_event_notrace_pid");
     guest.ok("echo 0 > instances/mine/tracing_cpumask; echo 33 > saved_cmdlines_size");
     guest.refused(&format!("echo 'vectr == 7' > {TICK}/filter"));
-    guest.ok("echo aside > trace_marker; echo 1 > snapshot");
+    guest.ok("echo aside > trace_marker; echo 1 > snapshot; echo before > trace_marker");
     let files = [
         "buffer_size_kb".to_owned(),
         "options/overwrite".to_owned(),
@@ -49,6 +49,20 @@ fn what_was_chosen_crosses() {
     guest.ok("cd /sys/kernel/tracing");
     assert_eq!(read(&mut guest), before);
     assert!(guest.ok("cat snapshot").contains(": aside\n"));
+    // A process that reads piece by piece is told where a life begins, and comes to an end where tracing is off.
+    guest.ok("echo after > trace_marker; echo 0 > tracing_on");
+    let text = guest.ok("run cat /sys/kernel/tracing/trace_pipe");
+    let lines: Vec<&str> = text.lines().collect();
+    let [before, boundary, after] = lines[..] else {
+        panic!("{text}");
+    };
+    assert!(
+        before.ends_with(": before")
+            && boundary.starts_with("#### generation 1 ")
+            && after.ends_with(": after"),
+        "{text}"
+    );
+    guest.ok("echo 1 > tracing_on");
     let text = guest.ok("head -n 3 instances/mine/trace_pipe");
     let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
     assert_eq!(lines.len(), 3, "{text}");

@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 use trace::errno::Errno;
 use trace::meta::{META_LEN, Meta};
 use user::abi::{
-    MAP_PRIVATE, MAP_SHARED, O_NONBLOCK, PAGE_BYTES, PROT_EXEC, PROT_READ, PROT_WRITE,
+    MAP_PRIVATE, MAP_SHARED, O_NONBLOCK, O_RDONLY, PAGE_BYTES, PROT_EXEC, PROT_READ, PROT_WRITE,
 };
 use user::ring::{Pages, RawPipe, Ring, TRACING};
 use user::{Args, Error, files, println, sys};
@@ -284,6 +284,26 @@ fn markers_in_small_place(cpu: u32) -> Check {
     same("some were lost", lost > 0, true)
 }
 
+/// `trace_pipe` with `O_NONBLOCK`: what there is, then `EAGAIN`, and the end where tracing is off.
+fn pipe_waits_for_nobody(cpu: u32) -> Check {
+    let path = format!("{TRACING}/per_cpu/cpu{cpu}/trace_pipe");
+    let fd = sys::open(&path, O_RDONLY | O_NONBLOCK).map_err(|e| format!("open: {e}"))?;
+    let mut piece = [0; 256];
+    let mut read = || sys::read(fd, &mut piece);
+    let nothing = Err(Error::from(Errno::EAGAIN));
+    same("of an empty ring", read(), nothing)?;
+    must("tracing_on", "1")?;
+    must("trace_marker", "here")?;
+    same("a marker was read", read().map(|len| len > 0), Ok(true))?;
+    same("of a ring that is empty again", read(), nothing)?;
+    must("tracing_on", "0")?;
+    same("where tracing is off", read(), Ok(0))?;
+    let text = core::str::from_utf8(&piece).unwrap_or_default();
+    let shown = text.contains("tracing_mark_write: here\n");
+    same("the marker is shown", shown, true)?;
+    sys::close(fd).map_err(|e| format!("close: {e}"))
+}
+
 fn main(args: Args) -> i32 {
     let cpu = match args.get(1).map(str::parse) {
         None => 0,
@@ -294,12 +314,13 @@ fn main(args: Args) -> i32 {
         }
     };
     type Test = (&'static str, fn(u32) -> Check);
-    let tests: [Test; 7] = [
+    let tests: [Test; 8] = [
         ("map.meta_page_check", meta_page_check),
         ("map.data_mmap", data_mmap),
         ("map.refusals", refusals),
         ("map.sizes_excluded_by_map", sizes_excluded_by_map),
         ("map.markers_in_place", markers_in_place),
+        ("pipe.waits_for_nobody", pipe_waits_for_nobody),
         ("snapshot.excludes_map", snapshot_excludes_map),
         ("snapshot.excluded_by_map", snapshot_excluded_by_map),
     ];
