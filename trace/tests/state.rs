@@ -483,6 +483,51 @@ fn keys_that_come_after_the_description_cross() {
     );
 }
 
+/// A trigger that is pulled when the room is measured already.
+#[test]
+fn an_event_that_a_trigger_switches_late_crosses_so() {
+    let _alone = alone();
+    let mut t = tracer();
+    let (number_desc, shrinks) = (&old::number::DESC, &old::shrinks::DESC);
+    let a = t.create_instance("a").unwrap();
+    a.set_event_enabled(number_desc, true);
+    drop(a);
+    for (hop, trigger, on) in [
+        (1, "enable_event:test:shrinks", true),
+        (2, "disable_event:test:shrinks", false),
+    ] {
+        let a = t.instance("a").unwrap();
+        a.write_trigger(old::ALL, number_desc, trigger, false)
+            .unwrap();
+        drop(a);
+        let (stream, next) = leave(t, |t| number(t, number_desc, hop));
+        t = arrive(&stream, next, hop, old::ALL);
+        let a = t.instance("a").unwrap();
+        assert!(a.event_enabled(number_desc));
+        assert_eq!(a.event_enabled(shrinks), on, "hop {hop}");
+        assert!(!t.event_enabled(shrinks));
+        a.write_trigger(old::ALL, number_desc, &format!("!{trigger}"), false)
+            .unwrap();
+    }
+}
+
+/// A caret at any place that a life before names.
+#[test]
+fn a_complaint_of_an_earlier_life_is_shown_whatever_it_says() {
+    let _alone = alone();
+    let t = tracer();
+    t.write_filter(&old::number::DESC, "a == x").unwrap_err();
+    let (stream, next) = leave(t, |_| {});
+    let mut state = crossed::state(&stream);
+    let entry = &mut state.extra.error_log[0];
+    entry.command = "x".repeat(100_000);
+    entry.position = 99_999;
+    let t = Tracer::adopt(next, 2, 1, state, old::ALL).unwrap();
+    let mut text = String::new();
+    t.write_error_log(&mut text).unwrap();
+    assert!(text.contains("error: ") && text.ends_with(" ^\n"));
+}
+
 #[test]
 fn a_state_is_refreshed_only_in_its_shape() {
     let _alone = alone();

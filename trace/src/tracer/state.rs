@@ -90,7 +90,8 @@ pub struct ExtraState {
     pub buffer_percent: Option<u8>,
     /// The snapshot's buffers, one for each CPU; none if none are allocated.
     pub snapshot: Vec<Shape>,
-    /// The events that are recorded, each as `system:name`. Of the top instance the table of events says that.
+    /// The events that are recorded, each as `system:name`; those that are not stand among them as `system!name`, so that a trigger
+    /// can still switch them when the room for this is measured. Of the top instance the table of events says that.
     pub enabled: Vec<String>,
     /// Filters and triggers, with what they have counted.
     pub conditions: Vec<SavedConditions>,
@@ -258,8 +259,7 @@ impl<P: Platform> Instance<P> {
             false => tracer
                 .events()
                 .iter()
-                .filter(|event| self.event_enabled(event))
-                .map(|event| format!("{}:{}", event.system, event.name))
+                .map(|event| format!("{}{}{}", event.system, self.mark_of(event), event.name))
                 .collect(),
         };
         Ok(ExtraState {
@@ -315,4 +315,16 @@ impl<P: Platform> Instance<P> {
         extra.deferred = self.deferred_snapshots();
         Ok(())
     }
+    /// What stands between the system and the name of an event that crosses. An earlier kernel finds no event without a colon.
+    fn mark_of(&self, event: &EventDesc) -> &'static str {
+        match self.event_enabled(event) {
+            true => ":",
+            false => "!",
+        }
+    }
+
 }
+        for (saved, event) in extra.enabled.iter_mut().zip(events) {
+            let at = event.system.len();
+            saved.replace_range(at..=at, self.mark_of(event));
+        }
