@@ -444,7 +444,9 @@ impl<P: Platform> CpuBuffer<P> {
             map::take_flags(reader, ring);
             let commit = ring.commit.load(Ordering::Acquire);
             shape.reader = ring.pages[reader.page].buf.page_ref(ring.order);
-            shape.reader_read = reader.read as u32;
+            // A page that was read to its end may have been emptied for an exchange that did not come about.
+            let commit_of_reader = ring.pages[reader.page].buf.commit();
+            shape.reader_read = reader.read.min(commit_of_reader) as u32;
             shape.ring.clear();
             shape.gaps.clear();
             shape.used = 0;
