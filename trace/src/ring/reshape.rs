@@ -474,7 +474,8 @@ impl<P: Platform> CpuBuffer<P> {
             let first = head_seq_of(reader.base, self.pages_lost.get(), reader.pages_read);
             for (seq, lost) in &reader.gaps {
                 let position = (seq + 1).saturating_sub(first);
-                if position <= u64::from(shape.used) {
+                // Also before the page that will be begun next.
+                if position <= u64::from(shape.used) + 1 {
                     put(position as u32, gap_size(*lost));
                 }
             }
