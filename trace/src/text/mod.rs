@@ -44,17 +44,22 @@ impl<P: Platform> Source<'_, P> {
     fn advance(&mut self) -> Option<Pending> {
         let current = self.next.take();
         let mut payload = core::mem::take(&mut self.spare);
-        if let Some(entry) = self.iter.next() {
-            payload.clear();
-            // Without memory for its copy, the event cannot be shown; the trace goes on.
-            if payload.try_reserve(entry.payload.len()).is_ok() {
-                payload.extend_from_slice(entry.payload);
+        payload.clear();
+        let mut lost = Missed::None;
+        while let Some(entry) = self.iter.next() {
+            lost = lost.plus(entry.lost);
+            // Without memory for its copy, the event cannot be shown, and is told like a lost one; the trace goes on.
+            if payload.try_reserve(entry.payload.len()).is_err() {
+                lost = lost.plus(Missed::Count(1));
+                continue;
             }
+            payload.extend_from_slice(entry.payload);
             self.next = Some(Pending {
                 ts: entry.ts,
-                lost: entry.lost,
+                lost,
                 payload,
             });
+            break;
         }
         current
     }
