@@ -151,7 +151,29 @@ fn write_buffers<'t, P: Platform>(
             started: false,
         });
     }
-    write!(out, "# tracer: {}\n#\n", tracer.current_tracer())?;
+    found
+}
+
+fn write_found<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: Option<usize>,
+    shown: Shown,
+    found: Found<'_, P>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let Found {
+        mut sources,
+        not_shown,
+        mut entries,
+        mut written,
+        overrun,
+    } = found;
+    for cpu in not_shown {
+        writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
+    }
+    let mut skipped = false;
+    write!(out, "# tracer: {}\n#\n", tracer.tracer_of(instance))?;
     for source in &mut sources {
         source.advance();
         let start = shown.start.unwrap_or(0);

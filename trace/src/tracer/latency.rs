@@ -15,7 +15,8 @@ mod cross;
 
 pub use cross::{LatencyState, SavedLatency};
 
-use super::{NOP, TaskName, Tracer};
+use super::{Instance, NOP, TaskName, Tracer};
+use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{COMMON_SIZE, FUNCTION_ID, Record};
 use crate::options::TraceOption;
@@ -213,6 +214,14 @@ impl<P: Platform> Tracer<P> {
     /// What the current tracer measures.
     pub fn measured(&self) -> Measured {
         self.latencies.measured()
+    /// The name of the tracer of `instance`: one that measures is the top one's alone.
+    pub(crate) fn tracer_of(&self, instance: &Instance<P>) -> &'static str {
+        match instance.is_top() {
+            true => self.current_tracer(),
+            false => NOP,
+        }
+    }
+
     }
 
     /// Changes the tracer. One that measures begins with empty buffers, with `tracing_max_latency` 0, and with the options
