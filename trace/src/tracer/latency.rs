@@ -161,6 +161,8 @@ pub(super) struct Latencies {
     waking_pid: AtomicU32,
     waking: Mutex<Option<Waking>>,
     longest: Mutex<Option<Longest>>,
+    /// None is kept for the time being. Written with `longest` locked.
+    held: AtomicBool,
     /// Held by who changes the tracer: the options `latency-format` and `overwrite` as they were before.
     options: Mutex<(bool, bool)>,
 }
@@ -176,6 +178,7 @@ impl Latencies {
             waking_pid: AtomicU32::new(NOBODY),
             waking: Mutex::new(None),
             longest: Mutex::new(None),
+            held: AtomicBool::new(false),
             options: Mutex::new((false, true)),
         }
     }
@@ -290,6 +293,36 @@ impl<P: Platform> Tracer<P> {
             let _longest = self.latencies.longest.lock();
             let measured = &self.latencies.measured;
             measured.store(Measured::Nothing as u8, Ordering::Relaxed);
+        });
+    }
+
+    /// Changes the top instance's clock: see [`Instance::set_clock`]. What a tracer has kept goes with the buffers, and what it measures
+    /// at that moment began at a time of the old clock, so it measures anew; `tracing_max_latency` stays.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write does not end.
+    pub fn set_clock(&self, clock: ClockId) -> Result<(), TraceError> {
+        let _options = self.latencies.options.lock();
+        let measured = self.measured();
+        if measured == Measured::Nothing || clock == self.top.clock() {
+            return self.top.set_clock(clock);
+        }
+        self.stop_measuring();
+        let changed = self.top.set_clock(clock);
+        if changed.is_ok() {
+            self.platform
+                .no_irq(|| *self.latencies.longest.lock() = None);
+        }
+        self.start_measuring(measured);
+        changed
+    }
+
+    /// Whether no latency is kept for the time being: what a handover has described no longer changes. Who was keeping one has done so.
+    pub fn hold_latencies(&self, held: bool) {
+        self.platform.no_irq(|| {
+            let _longest = self.latencies.longest.lock();
+            self.latencies.held.store(held, Ordering::Relaxed);
         });
     }
 
@@ -459,7 +492,8 @@ impl<P: Platform> Tracer<P> {
     ) {
         let latencies = &self.latencies;
         let mut kept = latencies.longest.lock();
-        if self.measured() != measured || !latencies.counts(longest.ns) || !undisturbed() {
+        let held = latencies.held.load(Ordering::Relaxed);
+        if held || self.measured() != measured || !latencies.counts(longest.ns) || !undisturbed() {
             return;
         }
         self.top.record_stack();
