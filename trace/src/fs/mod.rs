@@ -304,7 +304,10 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                     return Err(Errno::EINVAL);
                 }
                 let clock = ClockId::parse(word(data)?).ok_or(Errno::EINVAL)?;
-                Ok(instance.set_clock(clock)?)
+                match instance.is_top() {
+                    true => Ok(tracer.set_clock(clock)?),
+                    false => Ok(instance.set_clock(clock)?),
+                }
             }
             Node::TraceOptions => options::write(instance, data),
             Node::Option(option) => {
