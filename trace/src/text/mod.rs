@@ -77,16 +77,35 @@ pub fn write_trace<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     if instance.keeps_max() {
-        let longest = tracer.longest();
-        let shown = Shown {
-            start: longest.as_ref().map(|longest| longest.start),
-            longest,
-        };
-        return write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out);
+        let (shown, found) = look_at_longest(tracer, instance, cpu);
+        return write_found(tracer, instance, cpu, shown, found, out);
     }
-    let shown = Shown::default();
-    write_buffers(tracer, instance, cpu, shown, Instance::buffer, out)
+    let found = look(instance, cpu, Instance::buffer);
+    write_found(tracer, instance, cpu, Shown::default(), found, out)
 }
+
+/// The longest latency with its trace. Another one that is kept meanwhile would have its head stand over the lines of the first; a trace
+/// that is exchanged after that comes to its end.
+fn look_at_longest<'t, P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &'t Instance<P>,
+    cpu: Option<usize>,
+) -> (Shown, Found<'t, P>) {
+    let mut tries = 0;
+    loop {
+        let kept = tracer.latencies_kept();
+        let longest = tracer.longest();
+        let found = look(instance, cpu, Instance::snapshot_buffer);
+        tries += 1;
+        if tracer.latencies_kept() == kept || tries == LOOKS {
+            let start = longest.as_ref().map(|longest| longest.start);
+            return (Shown { start, longest }, found);
+        }
+    }
+}
+
+/// How often the longest latency is looked at again, where others are kept all the time.
+const LOOKS: u32 = 100;
 
 /// The same of the instance's snapshot.
 ///
@@ -99,8 +118,8 @@ pub fn write_snapshot<P: Platform>(
     cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let shown = Shown::default();
-    write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out)
+    let found = look(instance, cpu, Instance::snapshot_buffer);
+    write_found(tracer, instance, cpu, Shown::default(), found, out)
 }
 
 /// What of the buffers is shown.
@@ -112,38 +131,46 @@ struct Shown {
     longest: Option<Longest>,
 }
 
-fn write_buffers<'t, P: Platform>(
-    tracer: &Tracer<P>,
+/// The buffers at the begin of the call.
+struct Found<'t, P: Platform> {
+    sources: Vec<Source<'t, P>>,
+    /// CPUs without memory for one page's copy.
+    not_shown: Vec<usize>,
+    entries: u64,
+    written: u64,
+    overrun: u64,
+}
+
+fn look<'t, P: Platform>(
     instance: &'t Instance<P>,
     cpu: Option<usize>,
-    shown: Shown,
     buffer_of: impl Fn(&'t Instance<P>, usize) -> Option<&'t CpuBuffer<P>>,
-    out: &mut dyn Write,
-) -> fmt::Result {
+) -> Found<'t, P> {
     let chosen = match cpu {
         Some(cpu) => cpu..cpu + 1,
         None => 0..instance.nr_cpus(),
     };
-    let mut entries = 0;
-    let mut written = 0;
-    let mut overrun = 0;
-    let mut skipped = false;
-    let mut sources = Vec::new();
+    let mut found = Found {
+        sources: Vec::new(),
+        not_shown: Vec::new(),
+        entries: 0,
+        written: 0,
+        overrun: 0,
+    };
     for cpu in chosen {
         let Some(buffer) = buffer_of(instance, cpu) else {
             continue;
         };
         let stats = buffer.stats();
-        entries += stats.entries;
+        found.entries += stats.entries;
         // As in Linux: without what was consumed.
-        written += stats.entries + stats.overrun;
-        overrun += stats.overrun;
-        // Without memory for one page's copy this CPU's events cannot be shown.
+        found.written += stats.entries + stats.overrun;
+        found.overrun += stats.overrun;
         let Ok(iter) = buffer.iter() else {
-            writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
+            found.not_shown.push(cpu);
             continue;
         };
-        sources.push(Source {
+        found.sources.push(Source {
             cpu,
             iter,
             next: None,

@@ -214,9 +214,6 @@ impl<P: Platform> Tracer<P> {
         self.measured().name()
     }
 
-    /// What the current tracer measures.
-    pub fn measured(&self) -> Measured {
-        self.latencies.measured()
     /// The name of the tracer of `instance`: one that measures is the top one's alone.
     pub(crate) fn tracer_of(&self, instance: &Instance<P>) -> &'static str {
         match instance.is_top() {
@@ -225,6 +222,9 @@ impl<P: Platform> Tracer<P> {
         }
     }
 
+    /// What the current tracer measures.
+    pub fn measured(&self) -> Measured {
+        self.latencies.measured()
     }
 
     /// Changes the tracer. One that measures begins with empty buffers, with `tracing_max_latency` 0, and with the options
@@ -350,6 +350,15 @@ impl<P: Platform> Tracer<P> {
     pub(crate) fn longest(&self) -> Option<Longest> {
         let longest = &self.latencies.longest;
         self.platform.no_irq(|| longest.lock().clone())
+    }
+
+    /// How many latencies were kept.
+    pub(crate) fn latencies_kept(&self) -> u64 {
+        // Under the lock: one that is being kept counts when its trace is in its place.
+        self.platform.no_irq(|| {
+            let _longest = self.latencies.longest.lock();
+            self.latencies.sequence.load(Ordering::Relaxed)
+        })
     }
 
     /// Interrupts have just gone off on this CPU.
