@@ -18,11 +18,15 @@ struct Machine {
     ns: AtomicU64,
     /// How far each look at the clock moves it on.
     step: AtomicU64,
+    build: AtomicU64,
     context: Mutex<Context>,
     owned: Mutex<BTreeSet<PageRef>>,
     /// Whether there are interrupts: a look at this is all that a step costs without.
     interrupted: AtomicBool,
     interrupts: Mutex<Option<Interrupts>>,
+    /// Whether there is something in `between`.
+    waits: AtomicBool,
+    between: Mutex<Option<(u32, Box<dyn FnOnce() + Send>)>>,
 }
 
 /// What comes at each step of a write, and in which thread; see [`TestPlatform::interrupted`].
@@ -64,15 +68,19 @@ impl TestPlatform {
             machine: Box::leak(Box::new(Machine {
                 ns: AtomicU64::new(1_000_000_000),
                 step: AtomicU64::new(0),
+                build: AtomicU64::new(0),
                 context: Mutex::default(),
                 owned: Mutex::default(),
                 interrupted: AtomicBool::new(false),
                 interrupts: Mutex::default(),
+                waits: AtomicBool::new(false),
+                between: Mutex::default(),
             })),
         }
     }
 
-    /// The machine after a kexec: memory keeps its content, the allocator forgets, and keeps off `pages`. Time goes on.
+    /// The machine after a kexec: memory keeps its content, the allocator forgets, and keeps off `pages`. Time goes on,
+    /// and the build is the same.
     pub fn kexec(self, pages: &[PageRef]) -> Self {
         let memory = self.memory.kexec();
         for page in pages {
@@ -80,6 +88,7 @@ impl TestPlatform {
         }
         let next = Self::on(memory);
         next.set_ns(self.ns());
+        next.set_build(self.build());
         next.machine.owned.lock().unwrap().extend(pages);
         next
     }
@@ -97,6 +106,11 @@ impl TestPlatform {
     /// Makes the clock go on by `ns` whenever it is looked at.
     pub fn set_step(&self, ns: u64) {
         self.machine.step.store(ns, Ordering::Relaxed);
+    }
+
+    /// The number of the kernel's build, by which it names functions; 0 for one that names none.
+    pub fn set_build(&self, build: u64) {
+        self.machine.build.store(build, Ordering::Relaxed);
     }
 
     /// Sets what the CPU is doing.
@@ -141,6 +155,29 @@ impl TestPlatform {
         f()
     }
 
+    /// Has `f` happen, as on another CPU, when interrupts were off so many times more, right after the last of them: between two locks
+    /// that somebody takes.
+    pub fn after_locks(&self, times: u32, f: impl FnOnce() + Send + 'static) {
+        *self.machine.between.lock().unwrap() = Some((times, Box::new(f)));
+        self.machine.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Interrupts were off: what waits for that comes.
+    fn unlocked(&self) {
+        let mut between = self.machine.between.lock().unwrap();
+        match between.as_mut() {
+            Some((times, _)) if *times > 1 => *times -= 1,
+            _ => {
+                self.machine.waits.store(false, Ordering::Relaxed);
+                let due = between.take();
+                drop(between);
+                if let Some((_, f)) = due {
+                    f();
+                }
+            }
+        }
+    }
+
     /// The pages that the tracer has said it owns.
     pub fn owned(&self) -> BTreeSet<PageRef> {
         self.machine.owned.lock().unwrap().clone()
@@ -172,6 +209,17 @@ impl Platform for TestPlatform {
         n
     }
 
+    fn build(&self) -> u64 {
+        self.machine.build.load(Ordering::Relaxed)
+    }
+
+    fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.build() {
+            0 => write!(out, "{address:#x}"),
+            build => write!(out, "build_{build}_at_{address:x}"),
+        }
+    }
+
     fn cpu(&self) -> usize {
         CPU.get()
     }
@@ -195,6 +243,14 @@ impl Platform for TestPlatform {
             1 => out.write_str("init"),
             _ => out.write_str("<...>"),
         };
+    }
+
+    fn no_irq<R>(&self, f: impl FnOnce() -> R) -> R {
+        let result = f();
+        if self.machine.waits.load(Ordering::Relaxed) {
+            self.unlocked();
+        }
+        result
     }
 
     fn may_interrupt(&self) {

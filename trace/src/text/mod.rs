@@ -310,6 +310,12 @@ pub(crate) fn write_entry<P: Platform>(
         write_context(tracer, instance, cpu, times, &common, out)?;
     }
     let fields = instance.option(TraceOption::Fields);
+    // In another build, something else lies there.
+    let ours = times.ts >= instance.build_since();
+    let name = |address: &[u8; 8], out: &mut dyn Write| match u64::from_ne_bytes(*address) {
+        address if ours => tracer.platform().symbol(address, out),
+        address => write!(out, "{address:#x}"),
+    };
     let by_fields = |desc: &EventDesc, payload: &[u8], out: &mut dyn Write| {
         write!(out, "{}:", desc.name)?;
         write_fields(desc, payload, out)
@@ -329,14 +335,14 @@ pub(crate) fn write_entry<P: Platform>(
             let callers = payload.get(STACK_AT..).unwrap_or(&[]);
             for caller in callers.as_chunks().0 {
                 out.write_str("\n => ")?;
-                tracer.platform().symbol(u64::from_ne_bytes(*caller), out)?;
+                name(caller, out)?;
             }
         }
         _ if common.id == FUNCTION_ID => {
             let places = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
             for (i, place) in places.as_chunks().0.iter().take(2).enumerate() {
                 out.write_str(if i > 0 { " <-" } else { "" })?;
-                tracer.platform().symbol(u64::from_ne_bytes(*place), out)?;
+                name(place, out)?;
             }
         }
         _ if common.id == RAW_DATA_ID => {
