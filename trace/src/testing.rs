@@ -26,8 +26,11 @@ struct Machine {
     interrupts: Mutex<Option<Interrupts>>,
     /// Whether there is something in `between`.
     waits: AtomicBool,
-    between: Mutex<Option<(u32, Box<dyn FnOnce() + Send>)>>,
+    between: Mutex<Option<Between>>,
 }
+
+/// After how many locks what happens.
+type Between = (u32, Box<dyn FnOnce() + Send>);
 
 /// What comes at each step of a write, and in which thread; see [`TestPlatform::interrupted`].
 #[derive(Clone, Copy)]
