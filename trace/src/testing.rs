@@ -1,6 +1,6 @@
 //! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand.
 
-use crate::platform::{Context, Platform};
+use crate::platform::{Context, Locality, Platform};
 use core::fmt;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -282,6 +282,79 @@ impl Platform for TestPlatform {
             self.machine.owned.lock().unwrap().remove(&page),
             "{page:?} not owned"
         );
+    }
+}
+
+/// A test platform with the promise that each buffer has one writer: a write takes no locked instruction then.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    platform: TestPlatform,
+    barrier: fn(),
+}
+
+impl Pinned {
+    /// # Safety
+    ///
+    /// What [`Locality::pinned`] asks for, with `barrier` as [`Platform::barrier_all`].
+    pub const unsafe fn new(platform: TestPlatform, barrier: fn()) -> Self {
+        Pinned { platform, barrier }
+    }
+}
+
+// SAFETY: all is passed on, and the contract is kept there.
+unsafe impl Memory for Pinned {
+    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
+        self.platform.ptr(pa, len)
+    }
+
+    fn alloc_pages(&self, order: u32) -> Option<u64> {
+        self.platform.alloc_pages(order)
+    }
+
+    unsafe fn free_pages(&self, pa: u64, order: u32) {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { self.platform.free_pages(pa, order) }
+    }
+}
+
+impl Platform for Pinned {
+    // SAFETY: who made the platform has promised it.
+    const LOCALITY: Locality = unsafe { Locality::pinned() };
+
+    fn barrier_all(&self) {
+        (self.barrier)();
+    }
+
+    fn may_interrupt(&self) {
+        self.platform.may_interrupt();
+    }
+
+    fn cpu(&self) -> usize {
+        self.platform.cpu()
+    }
+
+    fn cycles(&self) -> u64 {
+        self.platform.cycles()
+    }
+
+    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
+        self.platform.cycles_to_nanos(cycles)
+    }
+
+    fn context(&self) -> Context {
+        self.platform.context()
+    }
+
+    fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
+        self.platform.comm(pid, out);
+    }
+
+    fn page_owned(&self, page: PageRef) {
+        self.platform.page_owned(page);
+    }
+
+    fn page_released(&self, page: PageRef) {
+        self.platform.page_released(page);
     }
 }
 

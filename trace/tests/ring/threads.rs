@@ -94,81 +94,19 @@ fn resize_while_recording() {
 #[cfg(target_os = "linux")]
 #[test]
 fn resize_while_a_pinned_writer_records() {
-    pinned::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     let platform = TestPlatform::new(4);
-    resize_while_recording_on(pinned::Pinned(platform), platform);
+    let barrier = || membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    // SAFETY: the test writes in one thread, and this is such a barrier.
+    let pinned = unsafe { trace::testing::Pinned::new(platform, barrier) };
+    resize_while_recording_on(pinned, platform);
 }
 
-/// A platform whose writers are promised to stay on one CPU: here, in one thread.
 #[cfg(target_os = "linux")]
-mod pinned {
-    use handover::mem::Memory;
-    use handover::page::PageRef;
-    use std::ptr::NonNull;
-    use trace::testing::TestPlatform;
-    use trace::{Context, Locality, Platform};
-
-    #[derive(Clone, Copy)]
-    pub struct Pinned(pub TestPlatform);
-
-    pub fn membarrier(command: libc::c_int) {
-        // SAFETY: the call touches no memory of ours.
-        let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
-        assert_eq!(done, 0, "membarrier {command}");
-    }
-
-    // SAFETY: all is passed on to `TestPlatform`, which keeps the contract.
-    unsafe impl Memory for Pinned {
-        fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
-            self.0.ptr(pa, len)
-        }
-
-        fn alloc_pages(&self, order: u32) -> Option<u64> {
-            self.0.alloc_pages(order)
-        }
-
-        unsafe fn free_pages(&self, pa: u64, order: u32) {
-            // SAFETY: the caller's promise is the one that is asked for.
-            unsafe { self.0.free_pages(pa, order) }
-        }
-    }
-
-    impl Platform for Pinned {
-        // SAFETY: the test writes in one thread, and `barrier_all` is one.
-        const LOCALITY: Locality = unsafe { Locality::pinned() };
-
-        fn barrier_all(&self) {
-            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-        }
-
-        fn cpu(&self) -> usize {
-            self.0.cpu()
-        }
-
-        fn cycles(&self) -> u64 {
-            self.0.cycles()
-        }
-
-        fn cycles_to_nanos(&self, cycles: u64) -> u64 {
-            self.0.cycles_to_nanos(cycles)
-        }
-
-        fn context(&self) -> Context {
-            self.0.context()
-        }
-
-        fn comm(&self, pid: i32, out: &mut dyn std::fmt::Write) {
-            self.0.comm(pid, out);
-        }
-
-        fn page_owned(&self, page: PageRef) {
-            self.0.page_owned(page);
-        }
-
-        fn page_released(&self, page: PageRef) {
-            self.0.page_released(page);
-        }
-    }
+fn membarrier(command: libc::c_int) {
+    // SAFETY: the call touches no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    assert_eq!(done, 0, "membarrier {command}");
 }
 
 fn resize_while_recording_on<P: Platform>(on: P, platform: TestPlatform) {
