@@ -6,6 +6,7 @@ mod threads;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
+use trace::page::Missed;
 use trace::ring::{CpuBuffer, Level, Reservation, ReserveError};
 use trace::testing::TestPlatform;
 
@@ -201,6 +202,58 @@ fn recursion_is_refused_and_counted() {
     assert_eq!((stats.entries, stats.dropped_events), (2, 1));
     buffer.reserve(Level::Irq, 8, &clock).unwrap().commit();
     assert_eq!(buffer.stats().entries, 3);
+}
+
+/// The option `overwrite` is switched off, as by another CPU, while a write moves the head, and one that has interrupted it has begun the
+/// next page: who comes then goes along, for a refusal would be told behind that page.
+#[test]
+fn whoever_finds_the_head_being_moved_goes_along() {
+    const LEN: usize = 1500;
+    const PER_PAGE: u64 = 2;
+    let mut refused_at = HashSet::new();
+    for (below, above) in (0..40).flat_map(|below| (0..50).map(move |above| (below, above))) {
+        let platform = TestPlatform::new(1);
+        let buffer = CpuBuffer::new(platform, 4, 0).unwrap();
+        let write = |level, id| {
+            let clock = || id;
+            buffer.reserve(level, LEN, &clock).map(|mut event| {
+                event.write(0, &payload(id, LEN));
+                event.commit();
+            })
+        };
+        let full = 4 * PER_PAGE;
+        (0..full).for_each(|id| write(Level::Task, id).unwrap());
+        let (depth, refused) = (Cell::new(0), Cell::new(false));
+        let steps = [Cell::new(0), Cell::new(0)];
+        let interrupt = |_: &'static std::panic::Location<'static>| {
+            let level = depth.replace(depth.get() + 1);
+            let step = steps.get(level).map(|step| step.replace(step.get() + 1));
+            if level == 0 && step == Some(below) {
+                write(Level::SoftIrq, full + 1).unwrap();
+            } else if level == 1 && step == Some(above) {
+                buffer.set_overwrite(false);
+                refused.set(write(Level::Irq, full + 2).is_err());
+                buffer.set_overwrite(true);
+            }
+            depth.set(level);
+        };
+        platform.interrupted(&interrupt, || write(Level::Task, full).unwrap());
+        (0..PER_PAGE + 1).for_each(|id| write(Level::Task, full + 3 + id).unwrap());
+        let mut bytes = Vec::new();
+        let mut told = Vec::new();
+        while let Some((_, lost)) = buffer.consume(&mut bytes).unwrap() {
+            if lost != Missed::None {
+                told.push(check_payload(&bytes, |_| LEN));
+            }
+        }
+        // The first is what was overwritten. A refusal stands before the first event of the page that was begun then.
+        let late = told.iter().skip(1).find(|id| **id > full + 2);
+        assert_eq!(late, None, "steps {below} and {above}");
+        if refused.get() {
+            refused_at.insert(below);
+        }
+    }
+    assert!(!refused_at.is_empty());
 }
 
 /// Padding is no data: neither that of discarded events, nor what refused ones and the ends of pages leave.
