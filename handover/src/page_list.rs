@@ -224,12 +224,17 @@ impl PageList {
         self.check()?;
         // Linux begins a new chunk when one is full, so that the last may be empty.
         let most = self.len() / PER_CHUNK + 1;
+        let preserved = map.preserved_pages().try_into().unwrap_or(usize::MAX);
         let mut met = 0;
         let mut at = self.first;
         while at != 0 {
             let fault = |why| Error::ListChunk { chunk: at, why };
             if met == most {
                 return Err(fault(ListFault::TooLong));
+            }
+            // The head's number is no bound for a chain in a circle: it may be anything.
+            if met == preserved {
+                return Err(fault(ListFault::NotSoMany));
             }
             let chunk = Node::at(map.memory(), at).ok_or(fault(ListFault::NotAPage))?;
             if map.block_at(at) != Some(PageRef { pa: at, order: 0 }) {
@@ -266,7 +271,7 @@ impl PageList {
             blocks.extend(named);
             chunks.try_reserve(1).map_err(|_| NO_HEAP)?;
             chunks.push(at);
-            // The head's number is no bound for a chain in a circle: it may be anything.
+            // Nor is there a bound for what the chunks of a circle name.
             let named = ((blocks.len() as u64) << self.order) + chunks.len() as u64;
             if named > map.preserved_pages() {
                 let why = ListFault::NotSoMany;

@@ -161,6 +161,7 @@ fn a_chain_in_a_circle_is_not_followed_for_ever() {
         why: ListFault::NotSoMany,
     });
     assert_eq!(endless.blocks(&map), refused);
+    assert_eq!(endless.chunks(&map), refused);
     assert_eq!(endless.restore(&mut map), refused);
     // Nor is one of chunks that name nothing.
     let named = word(mem, list.first + 8);

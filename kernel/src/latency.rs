@@ -26,6 +26,10 @@ pub fn measure(measured: Measured) {
 pub fn hold(held: bool) {
     HELD.store(held, Relaxed);
     apply();
+    // Another CPU may be keeping one that it was told of before.
+    if let Some(tracer) = tracer() {
+        tracer.hold_latencies(held);
+    }
 }
 
 fn apply() {

@@ -115,6 +115,10 @@ impl Platform for Phys {
         crate::report::callers(out)
     }
 
+    fn build(&self) -> u64 {
+        crate::report::build()
+    }
+
     fn symbol(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         crate::report::write_function(address, out)
     }

@@ -143,6 +143,12 @@ pub trait Platform: Memory + Send + Sync + 'static {
         0
     }
 
+    /// What tells this kernel's build from any other, if only by their addresses; 0 where that is not known. A record of an earlier life
+    /// may hold addresses ([`callers`](Platform::callers)): they are named only if the kernel of that life was the same build.
+    fn build(&self) -> u64 {
+        0
+    }
+
     /// Writes the name of the function that the return address `address` leads back to, as the `trace` file shows a caller.
     fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "0x{address:x}")

@@ -1,6 +1,6 @@
 //! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand.
 
-use crate::platform::{Context, Platform};
+use crate::platform::{Context, Locality, Platform};
 use core::fmt;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -18,12 +18,19 @@ struct Machine {
     ns: AtomicU64,
     /// How far each look at the clock moves it on.
     step: AtomicU64,
+    build: AtomicU64,
     context: Mutex<Context>,
     owned: Mutex<BTreeSet<PageRef>>,
     /// Whether there are interrupts: a look at this is all that a step costs without.
     interrupted: AtomicBool,
     interrupts: Mutex<Option<Interrupts>>,
+    /// Whether there is something in `between`.
+    waits: AtomicBool,
+    between: Mutex<Option<Between>>,
 }
+
+/// After how many locks what happens.
+type Between = (u32, Box<dyn FnOnce() + Send>);
 
 /// What comes at each step of a write, and in which thread; see [`TestPlatform::interrupted`].
 #[derive(Clone, Copy)]
@@ -64,15 +71,19 @@ impl TestPlatform {
             machine: Box::leak(Box::new(Machine {
                 ns: AtomicU64::new(1_000_000_000),
                 step: AtomicU64::new(0),
+                build: AtomicU64::new(0),
                 context: Mutex::default(),
                 owned: Mutex::default(),
                 interrupted: AtomicBool::new(false),
                 interrupts: Mutex::default(),
+                waits: AtomicBool::new(false),
+                between: Mutex::default(),
             })),
         }
     }
 
-    /// The machine after a kexec: memory keeps its content, the allocator forgets, and keeps off `pages`. Time goes on.
+    /// The machine after a kexec: memory keeps its content, the allocator forgets, and keeps off `pages`. Time goes on,
+    /// and the build is the same.
     pub fn kexec(self, pages: &[PageRef]) -> Self {
         let memory = self.memory.kexec();
         for page in pages {
@@ -80,6 +91,7 @@ impl TestPlatform {
         }
         let next = Self::on(memory);
         next.set_ns(self.ns());
+        next.set_build(self.build());
         next.machine.owned.lock().unwrap().extend(pages);
         next
     }
@@ -97,6 +109,11 @@ impl TestPlatform {
     /// Makes the clock go on by `ns` whenever it is looked at.
     pub fn set_step(&self, ns: u64) {
         self.machine.step.store(ns, Ordering::Relaxed);
+    }
+
+    /// The number of the kernel's build, by which it names functions; 0 for one that names none.
+    pub fn set_build(&self, build: u64) {
+        self.machine.build.store(build, Ordering::Relaxed);
     }
 
     /// Sets what the CPU is doing.
@@ -141,6 +158,29 @@ impl TestPlatform {
         f()
     }
 
+    /// Has `f` happen, as on another CPU, when interrupts were off so many times more, right after the last of them: between two locks
+    /// that somebody takes.
+    pub fn after_locks(&self, times: u32, f: impl FnOnce() + Send + 'static) {
+        *self.machine.between.lock().unwrap() = Some((times, Box::new(f)));
+        self.machine.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Interrupts were off: what waits for that comes.
+    fn unlocked(&self) {
+        let mut between = self.machine.between.lock().unwrap();
+        match between.as_mut() {
+            Some((times, _)) if *times > 1 => *times -= 1,
+            _ => {
+                self.machine.waits.store(false, Ordering::Relaxed);
+                let due = between.take();
+                drop(between);
+                if let Some((_, f)) = due {
+                    f();
+                }
+            }
+        }
+    }
+
     /// The pages that the tracer has said it owns.
     pub fn owned(&self) -> BTreeSet<PageRef> {
         self.machine.owned.lock().unwrap().clone()
@@ -172,6 +212,17 @@ impl Platform for TestPlatform {
         n
     }
 
+    fn build(&self) -> u64 {
+        self.machine.build.load(Ordering::Relaxed)
+    }
+
+    fn symbol(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.build() {
+            0 => write!(out, "{address:#x}"),
+            build => write!(out, "build_{build}_at_{address:x}"),
+        }
+    }
+
     fn cpu(&self) -> usize {
         CPU.get()
     }
@@ -195,6 +246,14 @@ impl Platform for TestPlatform {
             1 => out.write_str("init"),
             _ => out.write_str("<...>"),
         };
+    }
+
+    fn no_irq<R>(&self, f: impl FnOnce() -> R) -> R {
+        let result = f();
+        if self.machine.waits.load(Ordering::Relaxed) {
+            self.unlocked();
+        }
+        result
     }
 
     fn may_interrupt(&self) {
@@ -223,6 +282,79 @@ impl Platform for TestPlatform {
             self.machine.owned.lock().unwrap().remove(&page),
             "{page:?} not owned"
         );
+    }
+}
+
+/// A test platform with the promise that each buffer has one writer: a write takes no locked instruction then.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    platform: TestPlatform,
+    barrier: fn(),
+}
+
+impl Pinned {
+    /// # Safety
+    ///
+    /// What [`Locality::pinned`] asks for, with `barrier` as [`Platform::barrier_all`].
+    pub const unsafe fn new(platform: TestPlatform, barrier: fn()) -> Self {
+        Pinned { platform, barrier }
+    }
+}
+
+// SAFETY: all is passed on, and the contract is kept there.
+unsafe impl Memory for Pinned {
+    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
+        self.platform.ptr(pa, len)
+    }
+
+    fn alloc_pages(&self, order: u32) -> Option<u64> {
+        self.platform.alloc_pages(order)
+    }
+
+    unsafe fn free_pages(&self, pa: u64, order: u32) {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { self.platform.free_pages(pa, order) }
+    }
+}
+
+impl Platform for Pinned {
+    // SAFETY: who made the platform has promised it.
+    const LOCALITY: Locality = unsafe { Locality::pinned() };
+
+    fn barrier_all(&self) {
+        (self.barrier)();
+    }
+
+    fn may_interrupt(&self) {
+        self.platform.may_interrupt();
+    }
+
+    fn cpu(&self) -> usize {
+        self.platform.cpu()
+    }
+
+    fn cycles(&self) -> u64 {
+        self.platform.cycles()
+    }
+
+    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
+        self.platform.cycles_to_nanos(cycles)
+    }
+
+    fn context(&self) -> Context {
+        self.platform.context()
+    }
+
+    fn comm(&self, pid: i32, out: &mut dyn fmt::Write) {
+        self.platform.comm(pid, out);
+    }
+
+    fn page_owned(&self, page: PageRef) {
+        self.platform.page_owned(page);
+    }
+
+    fn page_released(&self, page: PageRef) {
+        self.platform.page_released(page);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use trace::TraceError;
 use trace::page::{self, Cursor, HEADER_SIZE, Missed};
-use trace::ring::{CpuBuffer, Level, MAX_ORDER, ReserveError};
+use trace::ring::{CpuBuffer, Level, MAX_ORDER, Plan, ReserveError};
 use trace::testing::TestPlatform;
 
 type Buffer = CpuBuffer<TestPlatform>;
@@ -21,6 +21,9 @@ fn write(buffer: &Buffer, ids: std::ops::Range<u64>) {
         r.commit();
     }
 }
+
+/// Events of 8 bytes on a page.
+const PER_PAGE: u64 = 340;
 
 fn id_of(payload: &[u8]) -> u64 {
     u64::from_ne_bytes(payload.try_into().unwrap())
@@ -47,6 +50,33 @@ fn decode(bytes: &[u8]) -> (Missed, Vec<(u64, u64)>) {
         events.push((event.ts, id_of(&data[event.payload..][..event.len])));
     }
     (header.missed, events)
+}
+
+/// A reader that gives its page back, read to the end, and finds the head being moved: the page is empty then, and still his.
+#[test]
+fn a_page_that_was_emptied_in_vain_is_described_as_empty() {
+    let mut in_vain = 0;
+    for step in 0..80 {
+        let platform = TestPlatform::new(1);
+        let a = buffer(platform, 2);
+        // The ring is full, and the reader page read to its end.
+        write(&a, 0..2 * PER_PAGE);
+        a.peek().unwrap();
+        write(&a, 2 * PER_PAGE..3 * PER_PAGE);
+        (0..PER_PAGE).for_each(|id| assert_eq!(consume(&a), Some((id, Missed::None))));
+        assert_eq!(a.stats().overrun, 0);
+        let (now, got) = (std::cell::Cell::new(0), std::cell::Cell::new(None));
+        let reader = |_: &'static std::panic::Location<'static>| {
+            if now.replace(now.get() + 1) == step {
+                got.set(Some(consume(&a).is_some()));
+            }
+        };
+        platform.interrupted(&reader, || write(&a, 3 * PER_PAGE..3 * PER_PAGE + 3));
+        in_vain += u32::from(got.get() == Some(false));
+        let found = Plan::new(platform, 0, a.shape().unwrap(), 2000).map(|plan| plan.found());
+        assert_eq!(found.map(|found| found.damaged_pages), Ok(0), "step {step}");
+    }
+    assert!(in_vain > 0);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::errno::Errno;
 use trace::event::filter::Filter;
+use trace::fs::TraceFs;
 use trace::options::TraceOption;
 use trace::testing::TestPlatform;
-use trace::tracer::MAX_INSTANCES;
+use trace::tracer::{MAX_INSTANCES, PidList};
 use trace::{ClockId, Config, Instance, Tracer};
 
 #[allow(dead_code)]
@@ -232,6 +233,44 @@ fn a_snapshot_within_a_write_is_taken_when_it_has_ended() {
     assert_eq!(values(t.snapshot_buffer(0).unwrap()), [1, 2]);
     number(&t, 3);
     assert_eq!(numbers(&t), [3]);
+}
+
+#[test]
+fn a_snapshot_that_still_waits_is_not_taken_after_it_was_cleared() {
+    let _alone = alone();
+    let t = tracer();
+    let desc = &events::number::DESC;
+    let within = |f: &dyn Fn()| {
+        t.record(desc, None, desc.size, 0, |r| {
+            r.put(8, &1u32.to_ne_bytes());
+            t.snapshot_now();
+            f();
+        });
+        values(t.snapshot_buffer(0).unwrap())
+    };
+    t.set_event_enabled(desc, true);
+    t.allocate_snapshot().unwrap();
+    assert_eq!(within(&|| ()), [1]);
+    assert_eq!(within(&|| t.clear_snapshot(None).unwrap()), []);
+}
+
+/// Two that add to a list at once.
+#[test]
+fn numbers_that_are_added_at_once_are_all_added() {
+    let _alone = alone();
+    let t = tracer();
+    let fs = TraceFs(&t);
+    let add = |from: u32| {
+        for pid in (from..2000).step_by(2) {
+            let text = pid.to_string();
+            fs.write("set_event_pid", text.as_bytes(), false).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| add(0));
+        scope.spawn(|| add(1));
+    });
+    assert_eq!(t.pids(PidList::Only), (0..2000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -266,6 +266,146 @@ fn an_instance_has_nop_alone() {
         Err(Errno::EINVAL)
     );
     write(&t, "instances/mine/snapshot", "1").unwrap();
+    // Nor do heads of its traces say otherwise.
+    TraceFs(&t)
+        .write("instances/mine/trace_marker", b"marked", false)
+        .unwrap();
+    let mine = read(&t, "instances/mine/trace");
+    assert!(mine.starts_with("# tracer: nop\n"), "{mine}");
+    write(&t, "instances/mine/options/latency-format", "1").unwrap();
+    let mine = read(&t, "instances/mine/trace");
+    assert!(
+        mine.starts_with("# tracer: nop\n#\n# nop latency trace"),
+        "{mine}"
+    );
+}
+
+/// Times of two clocks cannot be compared: not that of a latency under way, nor that of the one that is kept.
+#[test]
+fn another_clock_begins_anew() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    section(&t, &p, 42_000, "kept");
+    t.irqs_off(OFF);
+    write(&t, "trace_clock", "counter").unwrap();
+    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
+    p.set_ns(p.ns() + 50_000);
+    t.irqs_on(ON);
+    assert_eq!(
+        read(&t, "tracing_max_latency"),
+        "42\n",
+        "it began with the other clock"
+    );
+    section(&t, &p, 60_000, "counted");
+    let trace = read(&t, "trace");
+    assert!(trace.contains("latency: 60 us, #4/4"), "{trace}");
+    assert!(trace.contains("counted"), "{trace}");
+}
+
+/// The head is that of the lines below it, also where another latency is kept while they are looked at.
+#[test]
+fn head_and_lines_belong_together() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    // What comes between is not bound to this test's life.
+    let t: &'static Tracer<TestPlatform> = Box::leak(Box::new(t));
+    write(t, "current_tracer", "irqsoff").unwrap();
+    let mut both = [0; 2];
+    for locks in 1..20 {
+        let us = 10 * u64::from(locks);
+        section(t, &p, us * 1000, "earlier");
+        p.after_locks(locks, move || section(t, &p, (us + 1) * 1000, "later"));
+        let trace = read(t, "trace");
+        for (index, (text, us)) in [("earlier", us), ("later", us + 1)].iter().enumerate() {
+            if trace.contains(text) {
+                assert!(trace.contains(&format!("latency: {us} us")), "{trace}");
+                both[index] += 1;
+            }
+        }
+        // It may have had to wait for longer than the file was read.
+        while t.max_latency_ns() == us * 1000 {
+            read(t, "trace");
+        }
+    }
+    assert!(both[0] > 0 && both[1] > 0);
+}
+
+/// What was described for a handover stays as it is.
+#[test]
+fn while_held_no_latency_is_kept() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    section(&t, &p, 42_000, "kept");
+    t.hold_latencies(true);
+    section(&t, &p, 50_000, "held");
+    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
+    assert!(read(&t, "trace").contains("kept"));
+    t.hold_latencies(false);
+    section(&t, &p, 50_000, "after");
+    assert!(read(&t, "trace").contains("after"));
+}
+
+/// A kernel that does not know the tracer finds the options as they are without it.
+#[test]
+fn options_that_the_tracer_sets_cross_beside_the_others() {
+    let _alone = alone();
+    let (t, _) = tracer();
+    t.set_option(TraceOption::Overwrite, false);
+    write(&t, "current_tracer", "irqsoff").unwrap();
+    t.set_option(TraceOption::Overwrite, false);
+    let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
+    let mut state = crossed::state(&stream);
+    let saved = |option: TraceOption| {
+        let mut options = state.extra.options.iter();
+        options
+            .find(|saved| saved.name == option.name())
+            .unwrap()
+            .on
+    };
+    assert!(!saved(TraceOption::LatencyFormat) && !saved(TraceOption::Overwrite));
+    let t = arrive(&stream, next, 1, &[]).unwrap();
+    assert!(t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
+    let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
+    state = crossed::state(&stream);
+    state.extra.latency = Default::default();
+    state.extra.measuring.clear();
+    let t = Tracer::adopt(next, 2, 2, state, &[]).unwrap();
+    assert_eq!(read(&t, "current_tracer"), "nop\n");
+    assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
+}
+
+/// An address of an earlier life leads somewhere else in another build.
+#[test]
+fn addresses_of_another_build_are_not_named() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    p.set_build(7);
+    write(&t, "events/ftrace/print/trigger", "stacktrace").unwrap();
+    t.mark(b"marked").unwrap();
+    let (mut t, mut build) = (t, 7);
+    let mut named = vec![7];
+    for (life, next_build) in [(1, 7), (2, 8), (3, 8), (4, 7)] {
+        let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
+        next.set_build(next_build);
+        t = arrive(&stream, next, life, &[]).unwrap();
+        t.mark(b"marked").unwrap();
+        if next_build != build {
+            named.fill(0);
+        }
+        build = next_build;
+        named.push(build);
+        let shown: Vec<_> = (read(&t, "trace").lines())
+            .filter_map(|line| line.strip_prefix(" => "))
+            .map(|name| match name.strip_prefix("build_") {
+                Some(rest) => rest.split('_').next().unwrap().parse().unwrap(),
+                None => 0,
+            })
+            .collect();
+        let expected: Vec<_> = named.iter().flat_map(|build| [*build; 2]).collect();
+        assert_eq!(shown, expected, "life {life}");
+    }
 }
 
 /// A section that is told of in the middle of a write: the buffers change places when that has ended.

@@ -10,19 +10,16 @@
 //! all is there, and the counters add up.
 //!
 //! `TRACE_NESTING_INTERRUPTS` sets the bound (default: 1, or 2 with optimization, which takes a minute of CPU time; 3 takes
-//! hours) of the large families; where writers make no promise ([`Locality::UNKNOWN`]), it is one less for two of the three lengths, but
+//! hours) of the large families; where writers make no promise ([`Locality::UNKNOWN`](trace::Locality::UNKNOWN)), it is one less for two of the three lengths, but
 //! not 0. The small families at the end have one interrupt, at the place that they are about.
 
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
-use std::ptr::NonNull;
 
-use handover::mem::Memory;
-use handover::page::PageRef;
+use trace::Platform;
 use trace::page::Missed;
 use trace::ring::{CpuBuffer, Level, ReserveError};
-use trace::testing::TestPlatform;
-use trace::{Context, Locality, Platform};
+use trace::testing::{Pinned, TestPlatform};
 
 const LEVELS: [Level; 4] = [Level::Task, Level::SoftIrq, Level::Irq, Level::Nmi];
 
@@ -103,6 +100,11 @@ struct Scenario {
     discard: bool,
     /// What may come.
     choice: &'static [Interrupt],
+}
+
+fn pinned(platform: TestPlatform) -> Pinned {
+    // SAFETY: there is one thread, whose accesses are in order for itself.
+    unsafe { Pinned::new(platform, || ()) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,7 +402,7 @@ fn explore_all(overwrite: bool, choice: &'static [Interrupt]) {
                 discard: len == LENGTHS[1],
                 choice,
             };
-            runs += explore(Pinned(platform), platform, scenario, interrupts());
+            runs += explore(pinned(platform), platform, scenario, interrupts());
             // Only how a write begins and ends is another one: fewer will do.
             let fewer = usize::from(len != LENGTHS[0]);
             let interrupts = interrupts().saturating_sub(fewer).max(1);
@@ -449,7 +451,7 @@ fn explore_full(overwrite: bool, pages: usize, per_page: usize, choice: &'static
             choice,
         };
         explore(platform, platform, scenario, 1);
-        explore(Pinned(platform), platform, scenario, 1);
+        explore(pinned(platform), platform, scenario, 1);
     }
 }
 
@@ -464,61 +466,4 @@ fn the_head_moves_twice_within_a_move() {
 #[test]
 fn room_is_found_within_a_refusal() {
     explore_full(false, 2, 2, &[Interrupt::ConsumeAllAndWrite]);
-}
-
-/// The platform with the promise that each buffer has one writer: a write takes no locked instruction then.
-#[derive(Clone, Copy)]
-struct Pinned(TestPlatform);
-
-// SAFETY: all is passed on, and the contract is kept there.
-unsafe impl Memory for Pinned {
-    fn ptr(&self, pa: u64, len: usize) -> Option<NonNull<u8>> {
-        self.0.ptr(pa, len)
-    }
-
-    fn alloc_pages(&self, order: u32) -> Option<u64> {
-        self.0.alloc_pages(order)
-    }
-
-    unsafe fn free_pages(&self, pa: u64, order: u32) {
-        // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { self.0.free_pages(pa, order) }
-    }
-}
-
-impl Platform for Pinned {
-    // SAFETY: there is one thread, whose accesses are in order for itself.
-    const LOCALITY: Locality = unsafe { Locality::pinned() };
-
-    fn may_interrupt(&self) {
-        self.0.may_interrupt();
-    }
-
-    fn cpu(&self) -> usize {
-        self.0.cpu()
-    }
-
-    fn cycles(&self) -> u64 {
-        self.0.cycles()
-    }
-
-    fn cycles_to_nanos(&self, cycles: u64) -> u64 {
-        self.0.cycles_to_nanos(cycles)
-    }
-
-    fn context(&self) -> Context {
-        self.0.context()
-    }
-
-    fn comm(&self, pid: i32, out: &mut dyn std::fmt::Write) {
-        self.0.comm(pid, out);
-    }
-
-    fn page_owned(&self, page: PageRef) {
-        self.0.page_owned(page);
-    }
-
-    fn page_released(&self, page: PageRef) {
-        self.0.page_released(page);
-    }
 }

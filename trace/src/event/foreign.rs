@@ -4,7 +4,8 @@
 //! Read is what [`write_print_format`](super::write_print_format) writes. A text of another form is none of ours; its
 //! records are shown field by field.
 
-use super::format::{Shown, View, write_printed};
+use super::format::View;
+use super::printed::{Shown, write_printed};
 use super::{SavedEvent, write_unknown};
 use alloc::string::String;
 use alloc::vec::Vec;

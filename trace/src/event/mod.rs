@@ -18,6 +18,7 @@ mod format;
 pub mod hist;
 mod macros;
 mod plain;
+mod printed;
 mod record;
 mod table;
 pub mod trigger;
@@ -27,12 +28,13 @@ pub use field::{
     ULong, ULongs, arg,
 };
 pub(crate) use foreign::write_foreign;
-pub(crate) use format::{
-    write_bytes, write_function_format, write_known, write_marker_format, write_raw_marker_format,
-    write_saved_format, write_stack_format,
-};
 pub use format::{write_format, write_print_format};
+pub(crate) use format::{
+    write_function_format, write_marker_format, write_raw_marker_format, write_saved_format,
+    write_stack_format,
+};
 pub(crate) use plain::{write_fields, write_unknown};
+pub(crate) use printed::{write_bytes, write_known};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};

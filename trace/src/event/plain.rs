@@ -3,7 +3,8 @@
 //!
 //! Source: `print_fields` in Linux's `trace_output.c`.
 
-use super::format::{View, int_at, mask, text_of, views, write_array, write_bytes};
+use super::format::{View, views};
+use super::printed::{int_at, mask, text_of, write_array, write_bytes};
 use super::{EventDesc, Kind, SavedEvent};
 use core::fmt::{self, Write};
 

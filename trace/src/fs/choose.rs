@@ -29,10 +29,7 @@ pub(super) fn set_pids<P: Platform>(
     data: &[u8],
     truncate: bool,
 ) -> Result<(), Errno> {
-    let mut pids = match truncate {
-        true => Vec::new(),
-        false => instance.pids(list),
-    };
+    let mut pids = Vec::new();
     for word in parse::words(data) {
         // What is too large for a number is wrong like what is none.
         let pid = parse::any_number(word?).map_err(|_| Errno::EINVAL)?;
@@ -42,7 +39,10 @@ pub(super) fn set_pids<P: Platform>(
         pids.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         pids.push(pid as i32);
     }
-    instance.set_pids(list, pids);
+    match truncate {
+        true => instance.set_pids(list, pids),
+        false => instance.add_pids(list, pids),
+    }
     Ok(())
 }
 

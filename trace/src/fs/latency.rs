@@ -18,11 +18,7 @@ pub(super) fn print_current<P: Platform>(
     instance: &Instance<P>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let name = match instance.is_top() {
-        true => tracer.current_tracer(),
-        false => NOP,
-    };
-    writeln!(out, "{name}")
+    writeln!(out, "{}", tracer.tracer_of(instance))
 }
 
 pub(super) fn print_available<P: Platform>(

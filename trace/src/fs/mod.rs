@@ -46,7 +46,7 @@ use crate::options::TraceOption;
 use crate::page;
 use crate::platform::Platform;
 use crate::text;
-use crate::tracer::{Instance, Tracer};
+use crate::tracer::{Instance, MAX_CMDLINES, Tracer};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -55,8 +55,6 @@ use parse::{command, number, switch, word};
 
 /// A clock and an option have fewer bytes.
 const MAX_WORD: usize = 64;
-/// The most names in `saved_cmdlines`: Linux's `PID_MAX_DEFAULT`.
-const MAX_CMDLINES: u64 = 32768;
 
 /// The name of an entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +304,10 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                     return Err(Errno::EINVAL);
                 }
                 let clock = ClockId::parse(word(data)?).ok_or(Errno::EINVAL)?;
-                Ok(instance.set_clock(clock)?)
+                match instance.is_top() {
+                    true => Ok(tracer.set_clock(clock)?),
+                    false => Ok(instance.set_clock(clock)?),
+                }
             }
             Node::TraceOptions => options::write(instance, data),
             Node::Option(option) => {
@@ -347,7 +348,9 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::Pids(list) => choose::set_pids(instance, list, data, truncate),
             Node::Cpumask => choose::set_cpumask(instance, data),
             Node::CmdlinesSize => match number(data)? {
-                size @ 1..=MAX_CMDLINES => Ok(tracer.set_cmdlines_size(size as usize)?),
+                size @ 1.. if size <= MAX_CMDLINES as u64 => {
+                    Ok(tracer.set_cmdlines_size(size as usize)?)
+                }
                 _ => Err(Errno::EINVAL),
             },
             _ => Err(Errno::EINVAL),

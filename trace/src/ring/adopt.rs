@@ -147,7 +147,7 @@ impl<P: Platform> Plan<P> {
             .filter(|content| content.is_none())
             .count();
         found.damaged_pages = holes as u64;
-        let mut gaps = reserved(holes + count)?;
+        let mut gaps = reserved(holes + count + 2)?;
         let mut pages = reserved::<BufPage>(count + 1)?;
         let mut empty = reserved::<BufPage>(count)?;
         let mut hole = false;
@@ -159,7 +159,11 @@ impl<P: Platform> Plan<P> {
                 *told = told.plus(missed(gap.lost));
             }
         }
-        let untold = told[0];
+        let mut untold = told[0];
+        let cost = match (holes, found.lost_events) {
+            (1, lost) => Missed::Count(lost),
+            _ => Missed::Unknown,
+        };
         let mut lost = Missed::None;
         let mut used = 0;
         let mut stamp = 0;
@@ -188,11 +192,7 @@ impl<P: Platform> Plan<P> {
             if content.is_some() {
                 used += 1;
                 if hole {
-                    let lost = match (holes, found.lost_events) {
-                        (1, lost) => Missed::Count(lost),
-                        _ => Missed::Unknown,
-                    };
-                    gaps.push((used as u64, lost));
+                    gaps.push((used as u64, cost));
                 }
                 if lost != Missed::None {
                     gaps.push((used as u64, core::mem::take(&mut lost)));
@@ -205,11 +205,22 @@ impl<P: Platform> Plan<P> {
             }
         }
         pages.append(&mut empty);
-        // Also where the last pages are damaged, or no page is begun yet.
+        // Where the last pages are damaged, or no page is begun yet, that stands before the page that will be begun next: the last good
+        // one is full. But where none is good, the next event goes to the reader page.
+        let next = used as u64 + 1;
+        if hole && used == 0 && contents[0].is_none() {
+            untold = untold.plus(cost);
+        } else if hole {
+            gaps.push((next, cost));
+        }
         let turned_away = match lost.plus(told[shape.used as usize + 1]) {
             Missed::Count(n) if n > TURNED_AWAY_MASK => return Err(number("events refused", n)),
             Missed::Count(n) => n,
-            Missed::None | Missed::Unknown => 0,
+            Missed::None => 0,
+            Missed::Unknown => {
+                gaps.push((next, Missed::Unknown));
+                0
+            }
         };
         Ok(Plan {
             platform,

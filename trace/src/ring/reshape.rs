@@ -444,7 +444,9 @@ impl<P: Platform> CpuBuffer<P> {
             map::take_flags(reader, ring);
             let commit = ring.commit.load(Ordering::Acquire);
             shape.reader = ring.pages[reader.page].buf.page_ref(ring.order);
-            shape.reader_read = reader.read as u32;
+            // A page that was read to its end may have been emptied for an exchange that did not come about.
+            let commit_of_reader = ring.pages[reader.page].buf.commit();
+            shape.reader_read = reader.read.min(commit_of_reader) as u32;
             shape.ring.clear();
             shape.gaps.clear();
             shape.used = 0;
@@ -473,7 +475,8 @@ impl<P: Platform> CpuBuffer<P> {
             for (seq, lost) in &reader.gaps {
                 // Where the page was overwritten since, it is missing before the head page; what stood before the reader page was taken.
                 let position = (seq + 1).saturating_sub(first).max(1);
-                if position <= u64::from(shape.used) {
+                // Also before the page that will be begun next.
+                if position <= u64::from(shape.used) + 1 {
                     put(position as u32, gap_size(*lost));
                 }
             }

@@ -36,7 +36,9 @@ impl<P: Platform> CpuBuffer<P> {
                 // tail page itself is in the ring, whatever a reader tries to take: its link has a flag.)
                 return self.refuse(&self.commit_overrun, ring, index, start, size);
             }
-            if !self.overwrite.load(Ordering::Relaxed) {
+            // Where a write that we have interrupted is moving the head, that was decided; another may have begun the next page since, and
+            // a refusal would be told behind it (I11).
+            if to_next.flags() != UPDATE && !self.overwrite.load(Ordering::Relaxed) {
                 return self.refuse(&self.dropped, ring, index, start, size);
             }
             if !self.move_head(ring, index, to_next) {

@@ -88,7 +88,7 @@ pub(super) fn write_header<P: Platform>(
         writeln!(
             out,
             "# {} latency trace v1.1.5 on {release}\n# {line}",
-            tracer.current_tracer()
+            tracer.tracer_of(instance)
         )?;
         writeln!(
             out,

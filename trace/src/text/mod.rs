@@ -44,17 +44,22 @@ impl<P: Platform> Source<'_, P> {
     fn advance(&mut self) -> Option<Pending> {
         let current = self.next.take();
         let mut payload = core::mem::take(&mut self.spare);
-        if let Some(entry) = self.iter.next() {
-            payload.clear();
-            // Without memory for its copy, the event cannot be shown; the trace goes on.
-            if payload.try_reserve(entry.payload.len()).is_ok() {
-                payload.extend_from_slice(entry.payload);
+        payload.clear();
+        let mut lost = Missed::None;
+        while let Some(entry) = self.iter.next() {
+            lost = lost.plus(entry.lost);
+            // Without memory for its copy, the event cannot be shown, and is told like a lost one; the trace goes on.
+            if payload.try_reserve(entry.payload.len()).is_err() {
+                lost = lost.plus(Missed::Count(1));
+                continue;
             }
+            payload.extend_from_slice(entry.payload);
             self.next = Some(Pending {
                 ts: entry.ts,
-                lost: entry.lost,
+                lost,
                 payload,
             });
+            break;
         }
         current
     }
@@ -72,16 +77,35 @@ pub fn write_trace<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     if instance.keeps_max() {
-        let longest = tracer.longest();
-        let shown = Shown {
-            start: longest.as_ref().map(|longest| longest.start),
-            longest,
-        };
-        return write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out);
+        let (shown, found) = look_at_longest(tracer, instance, cpu);
+        return write_found(tracer, instance, cpu, shown, found, out);
     }
-    let shown = Shown::default();
-    write_buffers(tracer, instance, cpu, shown, Instance::buffer, out)
+    let found = look(instance, cpu, Instance::buffer);
+    write_found(tracer, instance, cpu, Shown::default(), found, out)
 }
+
+/// The longest latency with its trace. Another one that is kept meanwhile would have its head stand over the lines of the first; a trace
+/// that is exchanged after that comes to its end.
+fn look_at_longest<'t, P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &'t Instance<P>,
+    cpu: Option<usize>,
+) -> (Shown, Found<'t, P>) {
+    let mut tries = 0;
+    loop {
+        let kept = tracer.latencies_kept();
+        let longest = tracer.longest();
+        let found = look(instance, cpu, Instance::snapshot_buffer);
+        tries += 1;
+        if tracer.latencies_kept() == kept || tries == LOOKS {
+            let start = longest.as_ref().map(|longest| longest.start);
+            return (Shown { start, longest }, found);
+        }
+    }
+}
+
+/// How often the longest latency is looked at again, where others are kept all the time.
+const LOOKS: u32 = 100;
 
 /// The same of the instance's snapshot.
 ///
@@ -94,8 +118,8 @@ pub fn write_snapshot<P: Platform>(
     cpu: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let shown = Shown::default();
-    write_buffers(tracer, instance, cpu, shown, Instance::snapshot_buffer, out)
+    let found = look(instance, cpu, Instance::snapshot_buffer);
+    write_found(tracer, instance, cpu, Shown::default(), found, out)
 }
 
 /// What of the buffers is shown.
@@ -107,38 +131,46 @@ struct Shown {
     longest: Option<Longest>,
 }
 
-fn write_buffers<'t, P: Platform>(
-    tracer: &Tracer<P>,
+/// The buffers at the begin of the call.
+struct Found<'t, P: Platform> {
+    sources: Vec<Source<'t, P>>,
+    /// CPUs without memory for one page's copy.
+    not_shown: Vec<usize>,
+    entries: u64,
+    written: u64,
+    overrun: u64,
+}
+
+fn look<'t, P: Platform>(
     instance: &'t Instance<P>,
     cpu: Option<usize>,
-    shown: Shown,
     buffer_of: impl Fn(&'t Instance<P>, usize) -> Option<&'t CpuBuffer<P>>,
-    out: &mut dyn Write,
-) -> fmt::Result {
+) -> Found<'t, P> {
     let chosen = match cpu {
         Some(cpu) => cpu..cpu + 1,
         None => 0..instance.nr_cpus(),
     };
-    let mut entries = 0;
-    let mut written = 0;
-    let mut overrun = 0;
-    let mut skipped = false;
-    let mut sources = Vec::new();
+    let mut found = Found {
+        sources: Vec::new(),
+        not_shown: Vec::new(),
+        entries: 0,
+        written: 0,
+        overrun: 0,
+    };
     for cpu in chosen {
         let Some(buffer) = buffer_of(instance, cpu) else {
             continue;
         };
         let stats = buffer.stats();
-        entries += stats.entries;
+        found.entries += stats.entries;
         // As in Linux: without what was consumed.
-        written += stats.entries + stats.overrun;
-        overrun += stats.overrun;
-        // Without memory for one page's copy this CPU's events cannot be shown.
+        found.written += stats.entries + stats.overrun;
+        found.overrun += stats.overrun;
         let Ok(iter) = buffer.iter() else {
-            writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
+            found.not_shown.push(cpu);
             continue;
         };
-        sources.push(Source {
+        found.sources.push(Source {
             cpu,
             iter,
             next: None,
@@ -146,7 +178,29 @@ fn write_buffers<'t, P: Platform>(
             started: false,
         });
     }
-    write!(out, "# tracer: {}\n#\n", tracer.current_tracer())?;
+    found
+}
+
+fn write_found<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: Option<usize>,
+    shown: Shown,
+    found: Found<'_, P>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let Found {
+        mut sources,
+        not_shown,
+        mut entries,
+        mut written,
+        overrun,
+    } = found;
+    for cpu in not_shown {
+        writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
+    }
+    let mut skipped = false;
+    write!(out, "# tracer: {}\n#\n", tracer.tracer_of(instance))?;
     for source in &mut sources {
         source.advance();
         let start = shown.start.unwrap_or(0);
@@ -256,6 +310,12 @@ pub(crate) fn write_entry<P: Platform>(
         write_context(tracer, instance, cpu, times, &common, out)?;
     }
     let fields = instance.option(TraceOption::Fields);
+    // In another build, something else lies there.
+    let ours = times.ts >= instance.build_since();
+    let name = |address: &[u8; 8], out: &mut dyn Write| match u64::from_ne_bytes(*address) {
+        address if ours => tracer.platform().symbol(address, out),
+        address => write!(out, "{address:#x}"),
+    };
     let by_fields = |desc: &EventDesc, payload: &[u8], out: &mut dyn Write| {
         write!(out, "{}:", desc.name)?;
         write_fields(desc, payload, out)
@@ -275,14 +335,14 @@ pub(crate) fn write_entry<P: Platform>(
             let callers = payload.get(STACK_AT..).unwrap_or(&[]);
             for caller in callers.as_chunks().0 {
                 out.write_str("\n => ")?;
-                tracer.platform().symbol(u64::from_ne_bytes(*caller), out)?;
+                name(caller, out)?;
             }
         }
         _ if common.id == FUNCTION_ID => {
             let places = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
             for (i, place) in places.as_chunks().0.iter().take(2).enumerate() {
                 out.write_str(if i > 0 { " <-" } else { "" })?;
-                tracer.platform().symbol(u64::from_ne_bytes(*place), out)?;
+                name(place, out)?;
             }
         }
         _ if common.id == RAW_DATA_ID => {

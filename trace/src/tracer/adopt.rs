@@ -192,6 +192,11 @@ impl<P: Platform> Buffers<P> {
         instance
             .deferred
             .store(chosen.extra.deferred, Ordering::Relaxed);
+        let build = platform.build();
+        instance.set_build_since(match build != 0 && build == chosen.extra.build {
+            true => chosen.extra.build_since,
+            false => start,
+        });
         instance
     }
 }
@@ -310,6 +315,7 @@ impl<P: Platform> Tracer<P> {
             desc.set_enabled(on);
         }
         let latency = core::mem::take(&mut chosen.extra.latency);
+        let measuring = core::mem::take(&mut chosen.extra.measuring);
         let top_extra = chosen.extra.clone();
         let top = top.adopt(
             &platform,
@@ -352,7 +358,7 @@ impl<P: Platform> Tracer<P> {
             instance.attach(events, &extra, &mut troubles);
         }
         *tracer.named.lock() = named;
-        tracer.restore_latency(latency, &mut troubles);
+        tracer.restore_latency(latency, &measuring, &mut troubles);
         tracer.report = report;
         tracer.troubles = troubles;
         Ok(tracer)

@@ -73,6 +73,8 @@ pub struct Instance<P: Platform> {
     newest: AtomicU64,
     /// When the buffers were cleared last, in units of the clock: what `latency-format` counts from.
     pub(super) cleared: AtomicU64,
+    /// From when on the records hold addresses of this build, in units of the clock.
+    build_since: AtomicU64,
     /// A tracer keeps the trace of its longest latency in the snapshot's buffers.
     pub(super) keeps_max: AtomicBool,
     /// Snapshots of single CPUs that had to wait for the end of a write.
@@ -207,6 +209,7 @@ impl<P: Platform> Instance<P> {
             order: AtomicU8::new(parts.order),
             newest: AtomicU64::new(0),
             cleared: AtomicU64::new(0),
+            build_since: AtomicU64::new(0),
             keeps_max: AtomicBool::new(false),
             deferred: AtomicU64::new(0),
             declared: parts.declared,
@@ -297,14 +300,12 @@ impl<P: Platform> Instance<P> {
         }
         let _control = self.control.lock();
         let before = self.clock.swap(clock as u8, Ordering::Relaxed);
-        let cleared = self.clear_all().and_then(|()| {
-            self.cpus
-                .iter()
-                .filter(|cpu| !cpu.snapshot.is_retired())
-                .try_for_each(|cpu| cpu.snapshot.clear())
-        });
-        if cleared.is_err() {
-            self.clock.store(before, Ordering::Relaxed);
+        let cleared = self
+            .clear_all()
+            .and_then(|()| self.clear_locked(&self.cpus));
+        match cleared {
+            Ok(()) => self.set_build_since(0),
+            Err(_) => self.clock.store(before, Ordering::Relaxed),
         }
         cleared
     }
@@ -344,6 +345,15 @@ impl<P: Platform> Instance<P> {
             ClockId::Counter => None,
             _ => Some(self.platform.cycles_to_nanos(cycles)),
         }
+    }
+
+    /// From when on the records hold addresses of this build, in units of the clock: those of an earlier life may be of another.
+    pub(crate) fn build_since(&self) -> u64 {
+        self.build_since.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_build_since(&self, ts: u64) {
+        self.build_since.store(ts, Ordering::Relaxed);
     }
 
     /// When all buffers were cleared last, in units of the clock; 0 if they never were.

@@ -15,7 +15,8 @@ mod cross;
 
 pub use cross::{LatencyState, SavedLatency};
 
-use super::{NOP, TaskName, Tracer};
+use super::{Instance, NOP, TaskName, Tracer};
+use crate::clock::ClockId;
 use crate::error::TraceError;
 use crate::event::{COMMON_SIZE, FUNCTION_ID, Record};
 use crate::options::TraceOption;
@@ -160,6 +161,8 @@ pub(super) struct Latencies {
     waking_pid: AtomicU32,
     waking: Mutex<Option<Waking>>,
     longest: Mutex<Option<Longest>>,
+    /// None is kept for the time being. Written with `longest` locked.
+    held: AtomicBool,
     /// Held by who changes the tracer: the options `latency-format` and `overwrite` as they were before.
     options: Mutex<(bool, bool)>,
 }
@@ -175,6 +178,7 @@ impl Latencies {
             waking_pid: AtomicU32::new(NOBODY),
             waking: Mutex::new(None),
             longest: Mutex::new(None),
+            held: AtomicBool::new(false),
             options: Mutex::new((false, true)),
         }
     }
@@ -208,6 +212,14 @@ impl<P: Platform> Tracer<P> {
     /// The name of the current tracer.
     pub fn current_tracer(&self) -> &'static str {
         self.measured().name()
+    }
+
+    /// The name of the tracer of `instance`: one that measures is the top one's alone.
+    pub(crate) fn tracer_of(&self, instance: &Instance<P>) -> &'static str {
+        match instance.is_top() {
+            true => self.current_tracer(),
+            false => NOP,
+        }
     }
 
     /// What the current tracer measures.
@@ -284,6 +296,36 @@ impl<P: Platform> Tracer<P> {
         });
     }
 
+    /// Changes the top instance's clock: see [`Instance::set_clock`]. What a tracer has kept goes with the buffers, and what it measures
+    /// at that moment began at a time of the old clock, so it measures anew; `tracing_max_latency` stays.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write does not end.
+    pub fn set_clock(&self, clock: ClockId) -> Result<(), TraceError> {
+        let _options = self.latencies.options.lock();
+        let measured = self.measured();
+        if measured == Measured::Nothing || clock == self.top.clock() {
+            return self.top.set_clock(clock);
+        }
+        self.stop_measuring();
+        let changed = self.top.set_clock(clock);
+        if changed.is_ok() {
+            self.platform
+                .no_irq(|| *self.latencies.longest.lock() = None);
+        }
+        self.start_measuring(measured);
+        changed
+    }
+
+    /// Whether no latency is kept for the time being: what a handover has described no longer changes. Who was keeping one has done so.
+    pub fn hold_latencies(&self, held: bool) {
+        self.platform.no_irq(|| {
+            let _longest = self.latencies.longest.lock();
+            self.latencies.held.store(held, Ordering::Relaxed);
+        });
+    }
+
     /// The latency that `tracing_max_latency` tells, in ns.
     pub fn max_latency_ns(&self) -> u64 {
         self.latencies.max_ns.load(Ordering::Relaxed)
@@ -308,6 +350,15 @@ impl<P: Platform> Tracer<P> {
     pub(crate) fn longest(&self) -> Option<Longest> {
         let longest = &self.latencies.longest;
         self.platform.no_irq(|| longest.lock().clone())
+    }
+
+    /// How many latencies were kept.
+    pub(crate) fn latencies_kept(&self) -> u64 {
+        // Under the lock: one that is being kept counts when its trace is in its place.
+        self.platform.no_irq(|| {
+            let _longest = self.latencies.longest.lock();
+            self.latencies.sequence.load(Ordering::Relaxed)
+        })
     }
 
     /// Interrupts have just gone off on this CPU.
@@ -450,7 +501,8 @@ impl<P: Platform> Tracer<P> {
     ) {
         let latencies = &self.latencies;
         let mut kept = latencies.longest.lock();
-        if self.measured() != measured || !latencies.counts(longest.ns) || !undisturbed() {
+        let held = latencies.held.load(Ordering::Relaxed);
+        if held || self.measured() != measured || !latencies.counts(longest.ns) || !undisturbed() {
             return;
         }
         self.top.record_stack();

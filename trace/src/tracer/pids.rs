@@ -97,8 +97,21 @@ impl<P: Platform> Instance<P> {
     }
 
     /// Makes one of the lists these tasks. An empty list is none: it leaves nothing out.
-    pub fn set_pids(&self, list: PidList, mut pids: Vec<i32>) {
+    pub fn set_pids(&self, list: PidList, pids: Vec<i32>) {
+        self.put_pids(list, pids, false);
+    }
+
+    /// Adds these tasks to one of the lists.
+    pub fn add_pids(&self, list: PidList, pids: Vec<i32>) {
+        self.put_pids(list, pids, true);
+    }
+
+    fn put_pids(&self, list: PidList, mut pids: Vec<i32>, keep: bool) {
+        // Of two that add at once, the later one adds to what the earlier one has made.
         let control = self.control.lock();
+        if keep {
+            pids.append(&mut self.pids(list));
+        }
         pids.sort_unstable();
         pids.dedup();
         let pids = (!pids.is_empty()).then(|| Arc::new(pids));

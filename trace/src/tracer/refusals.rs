@@ -14,6 +14,9 @@ use handover::KState;
 
 /// Entries that `error_log` keeps: Linux's `TRACING_LOG_ERRS_MAX`.
 const MAX_LOG: usize = 8;
+/// The place in a command that is pointed at, at most: no command is longer than a page. That of a life before is not trusted, and a
+/// line cannot be padded to any width.
+const MAX_POSITION: u32 = 4095;
 /// Filters that systems may have been refused, of those that crossed.
 const MAX_SYSTEMS: usize = 1024;
 
@@ -162,7 +165,7 @@ impl<P: Platform> Instance<P> {
                     location: saved.location.clone(),
                     text: saved.text.clone().into(),
                     command: saved.command.clone(),
-                    position: saved.position as usize,
+                    position: saved.position.min(MAX_POSITION) as usize,
                 };
                 (saved.ts, entry)
             })

@@ -72,6 +72,8 @@ impl<P: Platform> Instance<P> {
         self.allocate_locked()?;
         for cpu in chosen {
             cpu.buffer.swap(&cpu.snapshot)?;
+            // One that still had to wait is taken with it.
+            cpu.pending.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -108,6 +110,10 @@ impl<P: Platform> Instance<P> {
         none_mapped(&self.cpus)?;
         self.allocate_locked()?;
         self.keeps_max.store(true, Ordering::Relaxed);
+        for cpu in &self.cpus {
+            // The tracer's buffers are exchanged by the tracer alone.
+            cpu.pending.store(false, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -160,8 +166,9 @@ impl<P: Platform> Instance<P> {
         self.clear_locked(chosen)
     }
 
-    fn clear_locked(&self, chosen: &[Cpu<P>]) -> Result<(), TraceError> {
+    pub(super) fn clear_locked(&self, chosen: &[Cpu<P>]) -> Result<(), TraceError> {
         for cpu in chosen {
+            cpu.pending.store(false, Ordering::Relaxed);
             if !cpu.snapshot.is_retired() {
                 cpu.snapshot.clear()?;
             }

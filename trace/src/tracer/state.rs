@@ -5,7 +5,8 @@
 //! knows version 1 only refuses version 2 by its number.
 //!
 //! An instance's choices have a history of their own: their version 2 adds which tasks and CPUs are recorded, and what was
-//! refused; version 3 the tracer of latencies. A kernel that knows version 1 of them reads the others, and leaves that out.
+//! refused; version 3 the tracer of latencies; version 4 which kernel's addresses the records hold, and what that tracer has made of the
+//! options. A kernel that knows version 1 of them reads the others, and leaves that out.
 
 use super::cmdlines::{Cmdlines, SavedName};
 use super::conditions::SavedConditions;
@@ -82,15 +83,17 @@ pub struct InstanceState {
 
 /// What is chosen in an instance beside its buffers, and its snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
-#[kstate(nested, version = 3, min_version = 1, readable_by = 1)]
+#[kstate(nested, version = 4, min_version = 1, readable_by = 1)]
 pub struct ExtraState {
-    /// The options, each by its name: what this kernel does not know is left out, what is not there has its default.
+    /// The options, as they are without a tracer of latencies, each by its name: what this kernel does not know is left out, what is not
+    /// there has its default.
     pub options: Vec<SavedOption>,
     /// `buffer_percent`; `None` for the default.
     pub buffer_percent: Option<u8>,
     /// The snapshot's buffers, one for each CPU; none if none are allocated.
     pub snapshot: Vec<Shape>,
-    /// The events that are recorded, each as `system:name`. Of the top instance the table of events says that.
+    /// The events that are recorded, each as `system:name`; those that are not stand among them as `system!name`, so that a trigger
+    /// can still switch them when the room for this is measured. Of the top instance the table of events says that.
     pub enabled: Vec<String>,
     /// Filters and triggers, with what they have counted.
     pub conditions: Vec<SavedConditions>,
@@ -117,6 +120,15 @@ pub struct ExtraState {
     /// The tracer of latencies; of the top instance alone.
     #[kstate(since = 3, default)]
     pub latency: LatencyState,
+    /// The options that are otherwise while that tracer measures; a kernel that does not know it has none that are stuck.
+    #[kstate(since = 4, default)]
+    pub measuring: Vec<SavedOption>,
+    /// [`Platform::build`] of the kernel that wrote this.
+    #[kstate(since = 4, default)]
+    pub build: u64,
+    /// From when on the records hold addresses of this build, in units of the clock.
+    #[kstate(since = 4, default)]
+    pub build_since: u64,
 }
 
 /// An option.
@@ -258,17 +270,30 @@ impl<P: Platform> Instance<P> {
             false => tracer
                 .events()
                 .iter()
-                .filter(|event| self.event_enabled(event))
-                .map(|event| format!("{}:{}", event.system, event.name))
+                .map(|event| format!("{}{}{}", event.system, self.mark_of(event), event.name))
                 .collect(),
         };
+        let latency = match self.is_top() {
+            true => tracer.save_latency(),
+            false => LatencyState::default(),
+        };
+        let without = |option| match option {
+            TraceOption::LatencyFormat if latency.measures() => latency.latency_format,
+            TraceOption::Overwrite if latency.measures() => latency.overwrite,
+            option => self.option(option),
+        };
+        let saved = |option: TraceOption, on| SavedOption {
+            name: option.name().into(),
+            on,
+        };
+        let all = TraceOption::ALL.into_iter();
         Ok(ExtraState {
-            options: TraceOption::ALL
-                .into_iter()
-                .map(|option| SavedOption {
-                    name: option.name().into(),
-                    on: self.option(option),
-                })
+            options: (all.clone())
+                .map(|option| saved(option, without(option)))
+                .collect(),
+            measuring: all
+                .filter(|option| self.option(*option) != without(*option))
+                .map(|option| saved(option, self.option(option)))
                 .collect(),
             buffer_percent: Some(self.buffer_percent()),
             snapshot,
@@ -284,11 +309,18 @@ impl<P: Platform> Instance<P> {
             cleared: self.cleared_at(),
             error_log: self.save_log(),
             refused: self.save_refused(),
-            latency: match self.is_top() {
-                true => tracer.save_latency(),
-                false => LatencyState::default(),
-            },
+            latency,
+            build: self.platform.build(),
+            build_since: self.build_since(),
         })
+    }
+
+    /// What stands between the system and the name of an event that crosses. An earlier kernel finds no event without a colon.
+    fn mark_of(&self, event: &EventDesc) -> &'static str {
+        match self.event_enabled(event) {
+            true => ":",
+            false => "!",
+        }
     }
 
     fn refresh(
@@ -310,6 +342,10 @@ impl<P: Platform> Instance<P> {
         }
         for (saved, cpu) in extra.snapshot.iter_mut().zip(&self.cpus) {
             cpu.snapshot.describe(saved)?;
+        }
+        for (saved, event) in extra.enabled.iter_mut().zip(events) {
+            let at = event.system.len();
+            saved.replace_range(at..=at, self.mark_of(event));
         }
         self.refresh_conditions(events, &mut extra.conditions);
         extra.deferred = self.deferred_snapshots();

@@ -26,7 +26,7 @@ mod parse;
 
 pub use error::{FilterError, FilterErrorKind};
 
-use super::format::int_at;
+use super::printed::int_at;
 use super::{COMMON_SIZE, FieldDesc, FieldProto, Kind};
 use alloc::boxed::Box;
 use alloc::string::String;

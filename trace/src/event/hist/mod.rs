@@ -24,7 +24,7 @@ pub(crate) use parse::Order;
 pub(crate) use parse::{complain, parse};
 
 use super::filter::Recorder;
-use super::format::int_at;
+use super::printed::int_at;
 use crate::sync::{AtomicBool, Ordering};
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -3,6 +3,7 @@
 use super::{Longest, Measured, Place, PlaceName, TaskName, Tracer};
 use crate::options::TraceOption;
 use crate::platform::Platform;
+use crate::tracer::SavedOption;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -48,6 +49,13 @@ pub struct SavedLatency {
     pub to: String,
 }
 
+impl LatencyState {
+    /// Whether there is such a tracer.
+    pub(in crate::tracer) fn measures(&self) -> bool {
+        !self.tracer.is_empty()
+    }
+}
+
 impl<P: Platform> Tracer<P> {
     pub(in crate::tracer) fn save_latency(&self) -> LatencyState {
         let (latency_format, overwrite) = *self.latencies.options.lock();
@@ -87,10 +95,11 @@ impl<P: Platform> Tracer<P> {
         }
     }
 
-    /// Goes on with what an earlier life measured.
+    /// Goes on with what an earlier life measured, and with the options as they were meanwhile.
     pub(in crate::tracer) fn restore_latency(
         &self,
         saved: LatencyState,
+        options: &[SavedOption],
         troubles: &mut Vec<String>,
     ) {
         self.set_latency_thresh_ns(saved.thresh_ns);
@@ -115,6 +124,11 @@ impl<P: Platform> Tracer<P> {
             return back(&format!("{why}"), troubles);
         }
         *self.latencies.options.lock() = (saved.latency_format, saved.overwrite);
+        for saved in options {
+            if let Some(option) = TraceOption::parse(&saved.name) {
+                self.top.set_option(option, saved.on);
+            }
+        }
         let cut = |name: &str| Place::Named(PlaceName::new(name));
         let longest = saved.longest.first().map(|longest| {
             let mut task = TaskName::default();
