@@ -177,6 +177,13 @@ fn a_tracer_and_its_longest_latency_cross_a_kexec() {
         for what in ["=> started at: ", "=> ended at: ", "    | task: "] {
             assert_eq!(place(&trace, what), place(&kept, what), "{trace}");
         }
+        // It is the same build, whose functions have their names.
+        let callers = |trace: &str| {
+            let lines = trace.lines().filter(|line| line.starts_with(" => "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(callers(&trace), callers(&kept), "{trace}");
+        assert!(callers(&kept).iter().any(|line| !line.contains("0x")));
     }
     // It goes on.
     write(&mut guest, "0", "tracing_thresh");

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use anyhow::Result;
 use boot::kernel::Built;
 use boot::machine::Console;
 use boot::{Ended, Firmware, Image, Initrd, Machine, Running, kernel, protocol};
+use memchr::memmem;
 use tempfile::TempDir;
 
 /// After this long without the thing that is waited for, a guest counts as hung.
@@ -26,8 +27,33 @@ pub fn guard() -> Duration {
     Duration::from_secs(seconds.unwrap_or(180))
 }
 
-/// One guest at a time: two would share the CPUs, and what a test times would mean nothing.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// CPUs of the host that guests run on now. A guest's own CPUs mostly wait for one another, so two of them count as one.
+static BUSY: Mutex<usize> = Mutex::new(0);
+static FEWER_BUSY: Condvar = Condvar::new();
+
+/// A guest's share of the host's CPUs, until it is dropped.
+struct Share(usize);
+
+impl Share {
+    /// Waits until there is room beside the guests that run: more of them would only wait for one another.
+    fn take(guest_cpus: u32) -> Self {
+        let all = thread::available_parallelism().map_or(1, usize::from);
+        let wanted = (guest_cpus as usize).div_ceil(2).clamp(1, all);
+        let busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = FEWER_BUSY
+            .wait_while(busy, |busy| *busy + wanted > all)
+            .unwrap_or_else(PoisonError::into_inner);
+        *busy += wanted;
+        Self(wanted)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        *BUSY.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        FEWER_BUSY.notify_all();
+    }
+}
 
 /// What to boot, and how.
 #[derive(Clone, Debug)]
@@ -107,8 +133,8 @@ impl Setup {
     }
 
     fn try_start(&self) -> Result<Guest> {
-        let one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let built = built();
+        let share = Share::take(self.machine.cpus);
         let mut initrd = Initrd::new(built, &self.append)?;
         for (name, content) in &self.files {
             initrd.add(name, content.clone())?;
@@ -152,7 +178,7 @@ impl Setup {
             image,
             monitor,
             _folder: folder,
-            _one: one,
+            _share: share,
         })
     }
 }
@@ -183,7 +209,7 @@ pub fn kernel_elf() -> PathBuf {
 
 /// A guest. Dropping it ends QEMU.
 pub struct Guest {
-    // In the order in which they go: QEMU first, the lock last.
+    // In the order in which they go: QEMU first, its share of the host last.
     running: Running,
     input: Sender<Vec<u8>>,
     output: Receiver<Vec<u8>>,
@@ -195,7 +221,7 @@ pub struct Guest {
     image: Image,
     monitor: PathBuf,
     _folder: TempDir,
-    _one: MutexGuard<'static, ()>,
+    _share: Share,
 }
 
 impl Guest {
@@ -224,23 +250,13 @@ impl Guest {
     /// Waits for `text` after everything that was waited for before, and returns what stands in between,
     /// `text` included.
     pub fn expect(&mut self, text: &str) -> String {
-        let wanted = text.as_bytes();
-        self.wait_until(&format!("{text:?}"), |fresh| {
-            fresh
-                .windows(wanted.len())
-                .position(|window| window == wanted)
-                .map(|at| at + wanted.len())
-        })
+        self.wait_until(&format!("{text:?}"), text, |_| true)
     }
 
     /// Waits for a prompt at the start of a line, and returns what stands before it.
     pub fn expect_prompt(&mut self) -> String {
-        let text = self.wait_until("a prompt", |fresh| {
-            let prompt = protocol::PROMPT.as_bytes();
-            (0..fresh.len().saturating_sub(prompt.len() - 1)).find_map(|at| {
-                let at_line_start = at == 0 || fresh[at - 1] == b'\n';
-                (at_line_start && fresh[at..].starts_with(prompt)).then_some(at + prompt.len())
-            })
+        let text = self.wait_until("a prompt", protocol::PROMPT, |before| {
+            matches!(before.last(), None | Some(b'\n'))
         });
         text.strip_suffix(protocol::PROMPT)
             .unwrap_or(&text)
@@ -376,12 +392,21 @@ impl Guest {
         );
     }
 
-    fn wait_until(&mut self, what: &str, find_end: impl Fn(&[u8]) -> Option<usize>) -> String {
+    /// Waits for `text` where `fits` what stands before it, up to what was waited for last.
+    fn wait_until(&mut self, what: &str, text: &str, fits: impl Fn(&[u8]) -> bool) -> String {
         let deadline = Instant::now() + guard();
+        let text = text.as_bytes();
+        // What was looked at is not looked at again, but for a beginning of the text at its end.
+        let mut looked = 0;
         loop {
-            if let Some(end) = find_end(&self.transcript[self.read_up_to..]) {
-                return self.fresh_text(self.read_up_to + end);
+            let fresh = &self.transcript[self.read_up_to..];
+            let found = memmem::find_iter(&fresh[looked..], text)
+                .map(|at| looked + at)
+                .find(|at| fits(&fresh[..*at]));
+            if let Some(at) = found {
+                return self.fresh_text(self.read_up_to + at + text.len());
             }
+            looked = (fresh.len() + 1).saturating_sub(text.len()).max(looked);
             if !self.read_more(deadline) {
                 let why = match self.ended {
                     None => format!("waited {} s for {what} in vain", guard().as_secs()),
