@@ -35,11 +35,16 @@ passed=0
 failed=0
 failures=()
 
+# Says what comes, and when: a run that is cut short shows where its time went.
+begin() {
+    printf '== %s (after %d min %02d s)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60))
+}
+
 # A check counts as one.
 check() {
     local name=$1
     shift
-    echo "== $name"
+    begin "$name"
     if "$@"; then
         passed=$((passed + 1))
     else
@@ -52,7 +57,7 @@ check() {
 tests() {
     local name=$1 log status sums
     shift
-    echo "== $name"
+    begin "$name"
     log=$(mktemp)
     "$@" 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
@@ -98,5 +103,6 @@ fi
 for name in "${failures[@]}"; do
     echo "failed: $name"
 done
+begin "the end"
 echo "$passed passed, $failed failed"
 ((failed == 0))
