@@ -28,7 +28,8 @@ struct Request<'c, C: ?Sized> {
     /// The time asked for, if not now.
     at: Option<u64>,
     clock: &'c C,
-    /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over.
+    /// Our own `before_stamp`, and the `write_stamp` seen then, of a try that had to start over; `None` where something came between
+    /// its A and its C, which may have left the same stamps behind, but later events.
     own: Option<(u64, u64)>,
     /// `writers` before the first try: it changes with each write that comes.
     writers: u64,
@@ -43,7 +44,7 @@ pub(super) struct Over {
     /// Where the event would have stood.
     start: usize,
     /// As in [`Request`].
-    own: (u64, u64),
+    own: Option<(u64, u64)>,
 }
 
 /// Where an event was reserved.
@@ -127,7 +128,7 @@ impl<P: Platform> CpuBuffer<P> {
                 over = Some(Over {
                     index,
                     start,
-                    own: (ts, after),
+                    own: (start == w).then_some((ts, after)),
                 });
             }
         }
@@ -187,7 +188,7 @@ impl<P: Platform> CpuBuffer<P> {
         };
         let mut tried = Try::Again;
         if let Some(over) = over {
-            request.own = Some(over.own);
+            request.own = over.own;
             tried = self.move_tail(ring, over.index, over.start, size);
         }
         for _ in 0..MAX_TRIES {
@@ -255,7 +256,6 @@ impl<P: Platform> CpuBuffer<P> {
         }
         // Point B.
         self.before_stamp.set(ts);
-        request.own = Some((ts, after));
         request.was_clean = clean;
         self.barrier();
         // Point C: from here on the bytes are ours.
@@ -263,6 +263,7 @@ impl<P: Platform> CpuBuffer<P> {
         self.barrier();
         let start = end - size;
         if end > ring.room.bytes() {
+            request.own = (start == w).then_some((ts, after));
             return self.move_tail(ring, index, start, size);
         }
         if start != w {
