@@ -36,18 +36,15 @@ fn refused_with(guest: &mut Guest, damage: &str, reason: &str) {
     }
 }
 
+/// One of each kind: `handover`'s own tests, its fuzzer and `cargo run -p tests --bin damage` try more of each.
 #[test]
 fn a_damaged_tree_is_refused() {
     let mut guest = Setup::new().boot();
     for (damage, reason) in [
         ("magic", "the magic number"),
         ("cut 60", "60 are there"),
-        ("cut 3", "too few for a header"),
         ("cut 0", "handed nothing over"),
-        // In the header, and in the structure block.
-        ("flip 40", "fdt:"),
         ("flip 1001", "fdt:"),
-        ("flip 4000", "fdt:"),
     ] {
         refused_with(&mut guest, damage, reason);
     }
@@ -59,15 +56,9 @@ fn a_damaged_map_or_blob_is_refused() {
     let mut guest = Setup::new().boot();
     for (damage, reason) in [
         ("map 0x7f00000000000", "not in ram"),
-        ("map 0xfffffffffffff000", "not in ram"),
         ("map 0x1003", "not page-aligned"),
-        ("map 0", "preserved map"),
         ("node 13", "preserved map"),
-        ("node 70", "preserved map"),
-        ("flip console 100", "subsystem `console`"),
         ("flip trace 500", "subsystem `trace`"),
-        ("node 1 77", "preserved map"),
-        ("flip params 700", "boot parameters"),
         ("cut params 700", "boot parameters"),
     ] {
         refused_with(&mut guest, damage, reason);
@@ -118,8 +109,8 @@ fn no_such_damage_is_refused_and_none_is_none() {
 /// A part of what `cargo run -p tests --bin damage` does, which has the results in a table.
 #[test]
 fn random_flips_and_cuts_are_refused_or_harmless() {
-    const FLIPS: usize = 60;
-    const CUTS: usize = 20;
+    const FLIPS: usize = 40;
+    const CUTS: usize = 12;
     let mut damages = damaging::flips(FLIPS, 2);
     damages.extend(damaging::cuts(CUTS, 2));
     let table = damaging::run(&damages, |_, _, _| {});
