@@ -292,9 +292,13 @@ fn run<'m, S: SubBuffers<'m>>(
             );
             if let Some(chains) = &seen.chains {
                 let (switches, handlers) = (chains.switches, chains.handlers);
+                let pid =
+                    |task: Option<i64>| task.map_or_else(|| "-".into(), |pid| format!("{pid}"));
                 println!(
-                    "# cpu {}: {switches} switches, {handlers} handlers looked at",
-                    asked.cpu
+                    "# cpu {}: {switches} switches from {} to {}, {handlers} handlers looked at",
+                    asked.cpu,
+                    pid(chains.first),
+                    pid(chains.running)
                 );
             }
             return Ok(());
