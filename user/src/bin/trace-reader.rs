@@ -35,7 +35,13 @@ const NAP: u64 = 10_000_000;
 const STATS_EVERY: u64 = 1_000_000_000;
 
 /// The events that no system declares.
-const OWN: [&str; 3] = ["ftrace:print", "ftrace:raw_data", "ftrace:kernel_stack"];
+const OWN: [&str; 5] = [
+    "ftrace:function",
+    "ftrace:hwlat",
+    "ftrace:kernel_stack",
+    "ftrace:print",
+    "ftrace:raw_data",
+];
 
 /// What it was asked to do.
 #[derive(Clone, Copy, Default)]
