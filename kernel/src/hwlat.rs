@@ -1,14 +1,14 @@
 //! The threads of the tracer `hwlat` (`trace::tracer`): each takes a sample in each window, with interrupts off, and looks for gaps in its own
 //! time. Linux's names: `hwlatd`, and `hwlatd/N` where each CPU has one.
 
+use crate::latency;
 use crate::machine::{clock, cpu};
 use crate::memory::without_interrupts;
-use kernel::sched::prio;
 use crate::task::{self, Options, WaitQueue};
 use crate::tracing::tracer;
-use crate::latency;
 use alloc::format;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use kernel::sched::prio;
 use trace::tracer::{HwlatMode, HwlatRound, Sampling};
 
 /// Tasks can be made.
@@ -70,8 +70,9 @@ pub fn call() {
 
 /// The CPUs that run, and are to be looked at.
 fn cpus() -> impl Iterator<Item = usize> {
-    (0..cpu::count())
-        .filter(|cpu| cpu::is_online(*cpu) && tracer().is_some_and(|tracer| tracer.cpu_allowed(*cpu)))
+    (0..cpu::count()).filter(|cpu| {
+        cpu::is_online(*cpu) && tracer().is_some_and(|tracer| tracer.cpu_allowed(*cpu))
+    })
 }
 
 /// A thread: until others are wanted.
