@@ -140,16 +140,19 @@ fn tracers_change_while_events_are_recorded() {
     let mut guest = Setup::new().smp(4).boot();
     write(&mut guest, "1", "events/enable");
     guest.ok("stress --switch 4 --syscall 2 --alloc 2 --time 20 &");
-    for tracer in ["irqsoff", "wakeup", "nop", "wakeup", "irqsoff", "nop"].repeat(2) {
+    let tracers = [
+        "irqsoff", "wakeup", "nop", "hwlat", "wakeup", "irqsoff", "hwlat", "nop",
+    ];
+    for tracer in tracers.repeat(2) {
         write(&mut guest, tracer, "current_tracer");
         assert_eq!(read(&mut guest, "current_tracer").trim(), tracer);
         guest.ok("sleep 0.1");
-        if tracer != "nop" {
+        if ["irqsoff", "wakeup"].contains(&tracer) {
             let why = guest.refused(&format!("echo 1 > {TRACING}/snapshot"));
             assert!(why.contains("(EBUSY)"), "{why}");
             assert_ne!(micros(&mut guest, "tracing_max_latency"), 0, "{tracer}");
         }
-        for bad in ["function", "irqsof", "hwlat", "irqsoff1"] {
+        for bad in ["function", "irqsof", "osnoise", "irqsoff1"] {
             let why = guest.refused(&format!("echo {bad} > {TRACING}/current_tracer"));
             assert!(why.contains("(EINVAL)"), "{why}");
         }

@@ -8,7 +8,7 @@ use std::env;
 use std::process::ExitCode;
 
 use tests::readers::{self, Read};
-use tests::{Guest, Setup, number_after};
+use tests::{Guest, Setup, lines};
 
 const TRACING: &str = "/sys/kernel/tracing";
 
@@ -81,7 +81,9 @@ fn main() -> ExitCode {
 /// Work, until the kexec or a `kill` of this task ends it.
 fn stress(guest: &mut Guest, what: &str) -> u64 {
     let text = guest.ok(&format!("stress {what} --time 100000 &"));
-    number_after(&text, "[").unwrap_or_else(|| guest.fail("stress names no task"))
+    // What the one before has done may be told in between.
+    let pid = lines(&text).find_map(|line| line.strip_prefix('[')?.strip_suffix(']')?.parse().ok());
+    pid.unwrap_or_else(|| guest.fail("stress names no task"))
 }
 
 fn row(life: &str, reads: BTreeMap<u32, Read>) -> BTreeMap<u32, Read> {

@@ -142,7 +142,13 @@ mod tests {
         let switch = [("prev_pid", 9), ("next_pid", 0)];
         assert_eq!(say(&mut chains, "sched_switch", &switch), Ok(()));
         assert_eq!(chains.switches, 5);
+        // Who the next reader should see first, and whom this one saw first.
+        assert_eq!((chains.first, chains.running), (Some(3), Some(0)));
         assert!(say(&mut chains, "sched_switch", &[("prev_pid", 9)]).is_err());
+        let mut late = Chains::new();
+        late.gap();
+        assert_eq!(say(&mut late, "sched_switch", &switch), Ok(()));
+        assert_eq!((late.first, late.running), (None, Some(0)));
     }
 
     #[test]
