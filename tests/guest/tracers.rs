@@ -139,6 +139,8 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
 fn tracers_change_while_events_are_recorded() {
     let mut guest = Setup::new().smp(4).boot();
     write(&mut guest, "1", "events/enable");
+    // Its samples are not what is tried here.
+    write(&mut guest, "1000", "hwlat_detector/width");
     guest.ok("stress --switch 4 --syscall 2 --alloc 2 --time 600 &");
     let tracers = [
         "irqsoff", "wakeup", "nop", "hwlat", "wakeup", "irqsoff", "hwlat", "nop",
