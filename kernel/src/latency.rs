@@ -1,8 +1,8 @@
 //! What the tracers of latencies (`trace::tracer`) are told of: interrupts off and on, who wakes up, who gets a CPU. As long as
 //! no such tracer is chosen, each of these is a load and a branch.
 
-use crate::report;
 use crate::tracing::tracer;
+use crate::{hwlat, report};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use trace::tracer::{Measured, Site};
 use x86_64::instructions::interrupts;
@@ -11,6 +11,8 @@ use x86_64::instructions::interrupts;
 static IRQS: AtomicBool = AtomicBool::new(false);
 /// `wakeup` is.
 static WAKEUPS: AtomicBool = AtomicBool::new(false);
+/// Threads of `hwlat` take samples ([`hwlat`]).
+static SAMPLES: AtomicBool = AtomicBool::new(false);
 /// What the tracer wants.
 static WANTED: AtomicU8 = AtomicU8::new(Measured::Nothing as u8);
 /// A handover is being described, with what was measured up to now.
@@ -20,6 +22,13 @@ static HELD: AtomicBool = AtomicBool::new(false);
 pub fn measure(measured: Measured) {
     WANTED.store(measured as u8, Relaxed);
     apply();
+    hwlat::call();
+}
+
+/// Whether samples are taken.
+#[inline]
+pub fn samples() -> bool {
+    SAMPLES.load(Relaxed)
 }
 
 /// Whether nothing is measured for the time being: what a handover has described no longer changes.
@@ -39,6 +48,7 @@ fn apply() {
     };
     IRQS.store(wanted == Measured::IrqsOff as u8, Relaxed);
     WAKEUPS.store(wanted == Measured::Wakeup as u8, Relaxed);
+    SAMPLES.store(wanted == Measured::Hwlat as u8, Relaxed);
 }
 
 /// Switches interrupts off, which are on.

@@ -20,6 +20,7 @@ mod demo_state;
 mod events;
 mod files;
 mod handing;
+mod hwlat;
 mod kexec;
 mod kho_test;
 mod latency;
@@ -58,6 +59,7 @@ fn run() -> ! {
     task::init();
     machine::start_interrupts();
     machine::smp::start_others();
+    hwlat::start();
     terminal::start();
     task::idle_loop()
 }

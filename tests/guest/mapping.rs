@@ -1,7 +1,7 @@
 //! A trace ring that user programs have mapped (`user/src/bin/map-test.rs`, `trace-reader.rs`): docs/tracing.md, "Mapping a
 //! buffer".
 
-use tests::{Guest, Setup};
+use tests::{Guest, Setup, readers};
 
 /// On one CPU, so that all that is written goes to the ring that is mapped.
 #[test]
@@ -15,47 +15,41 @@ fn a_ring_is_mapped_by_programs() {
     guest.poweroff();
 }
 
-/// All events, on two CPUs under load, read one after the other and at once: each event decodes, no time goes back, switches chain, handlers that
-/// are entered are left, and what is not shown is counted as lost. The same in the next life.
+/// All events, on two CPUs under load, read at once, and over a kexec what nobody has read before it: each event decodes, no time goes
+/// back, switches chain, handlers that are entered are left, and what is not shown is counted as lost (`tests::readers`; `soak` does it
+/// for longer).
 #[test]
 fn readers_follow_two_cpus_under_load() {
     const CPUS: u32 = 2;
     let mut guest = Setup::new().smp(CPUS).boot();
     guest.ok("cd /sys/kernel/tracing");
-    for generation in 1..=2 {
-        guest.ok("echo 1 > events/enable");
-        // What was recorded before all were on has holes.
-        guest.ok("echo > trace");
+    guest.ok("echo 1 > events/enable");
+    // What was recorded before all were on has holes.
+    guest.ok("echo > trace");
+    let mut lives = Vec::new();
+    for generation in 0..=1 {
+        if generation > 0 {
+            guest.kexec_to(generation);
+            guest.ok("cd /sys/kernel/tracing");
+        }
         guest.ok("stress --switch 2 --cpu 2 --time 600 &");
-        for cpu in 0..CPUS {
-            // Its status is that of all its checks.
-            let text = guest.ok(&format!("run trace-reader {cpu} --time 4 --quiet --check"));
-            let count = |what: &str| -> u64 {
-                let (before, _) = text.split_once(what).unwrap_or_else(|| panic!("{text}"));
-                let number = before.rsplit(' ').next().and_then(|text| text.parse().ok());
-                number.unwrap_or_else(|| panic!("{text}"))
-            };
-            assert!(count(" events shown") > 0, "{text}");
+        lives.push(readers::follow(&mut guest, CPUS, 4));
+    }
+    guest.ok("echo 0 > tracing_on");
+    lives.push(readers::drain(&mut guest, CPUS));
+    for cpu in 0..CPUS {
+        let reads: Vec<_> = lives.iter().filter_map(|life| life.get(&cpu)).collect();
+        assert_eq!(reads.len(), 3, "{lives:?}");
+        assert_eq!(readers::together(&reads), [""; 0]);
+        assert_eq!(readers::against_stats(&mut guest, cpu, &reads), [""; 0]);
+        for read in &reads[..2] {
             assert!(
-                count(" switches,") > 0 && count(" handlers looked at") > 0,
-                "{text}"
+                read.shown > 0 && read.switches > 0 && read.handlers > 0,
+                "{read:?}"
             );
         }
-        // Both at once. They write to the console when they want, so that no status can be asked for meanwhile.
-        for cpu in 0..CPUS {
-            guest.run(&format!(
-                "run trace-reader {cpu} --time 4 --quiet --check &"
-            ));
-        }
-        for _ in 0..CPUS {
-            let text = guest.expect(" handlers looked at");
-            assert!(!text.contains("trace-reader: "), "{text}");
-        }
-        guest.send("\r");
-        guest.expect_prompt();
-        guest.ok("echo 0 > events/enable");
-        guest.kexec_to(generation);
-        guest.ok("cd /sys/kernel/tracing");
+        // The status, too, is that of all checks.
+        guest.ok(&format!("run trace-reader {cpu} --check"));
     }
     guest.poweroff();
 }

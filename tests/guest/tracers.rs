@@ -139,17 +139,22 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
 fn tracers_change_while_events_are_recorded() {
     let mut guest = Setup::new().smp(4).boot();
     write(&mut guest, "1", "events/enable");
-    guest.ok("stress --switch 4 --syscall 2 --alloc 2 --time 20 &");
-    for tracer in ["irqsoff", "wakeup", "nop", "wakeup", "irqsoff", "nop"].repeat(2) {
+    // Its samples are not what is tried here.
+    write(&mut guest, "1000", "hwlat_detector/width");
+    guest.ok("stress --switch 4 --syscall 2 --alloc 2 --time 600 &");
+    let tracers = [
+        "irqsoff", "wakeup", "nop", "hwlat", "wakeup", "irqsoff", "hwlat", "nop",
+    ];
+    for tracer in tracers.repeat(2) {
         write(&mut guest, tracer, "current_tracer");
         assert_eq!(read(&mut guest, "current_tracer").trim(), tracer);
         guest.ok("sleep 0.1");
-        if tracer != "nop" {
+        if ["irqsoff", "wakeup"].contains(&tracer) {
             let why = guest.refused(&format!("echo 1 > {TRACING}/snapshot"));
             assert!(why.contains("(EBUSY)"), "{why}");
             assert_ne!(micros(&mut guest, "tracing_max_latency"), 0, "{tracer}");
         }
-        for bad in ["function", "irqsof", "hwlat", "irqsoff1"] {
+        for bad in ["function", "irqsof", "osnoise", "irqsoff1"] {
             let why = guest.refused(&format!("echo {bad} > {TRACING}/current_tracer"));
             assert!(why.contains("(EINVAL)"), "{why}");
         }
@@ -196,5 +201,67 @@ fn a_tracer_and_its_longest_latency_cross_a_kexec() {
     assert_eq!(read(&mut guest, "current_tracer"), "wakeup\n");
     let head = guest.ok(&format!("head -n 19 {TRACING}/trace"));
     assert_ne!(latency(&head), 0, "{head}");
+    guest.poweroff();
+}
+
+/// Waits until `hwlat` has found something on each CPU since the line `from`; the numbers of its samples.
+fn found_on_both(guest: &mut Guest, from: &str) -> Vec<u64> {
+    loop {
+        let trace = read(guest, "trace");
+        let new = trace.split_once(from).map_or("", |(_, new)| new);
+        let lines: Vec<&str> = (new
+            .lines()
+            .filter(|line| line.contains(" inner/outer(us): ")))
+        .collect();
+        if ["[000] d", "[001] d"]
+            .iter()
+            .all(|cpu| lines.iter().any(|line| line.contains(cpu)))
+        {
+            return (lines.iter())
+                .filter_map(|line| tests::number_after(line, ": #"))
+                .collect();
+        }
+    }
+}
+
+/// Under software emulation the host takes time from a CPU all along. With none in its way, a sample of this length finds some.
+#[test]
+fn hwlat_finds_time_that_the_host_takes_on_each_cpu_in_each_life() {
+    let mut guest = Setup::new().smp(2).boot();
+    write(&mut guest, "10000", "hwlat_detector/width");
+    write(&mut guest, "100000", "hwlat_detector/window");
+    write(&mut guest, "1", "tracing_thresh");
+    write(&mut guest, "hwlat", "current_tracer");
+    let threads = |guest: &mut Guest| {
+        let text = guest.ok("ps");
+        let mut names: Vec<String> = (text.split_whitespace())
+            .filter(|word| word.starts_with("hwlatd"))
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(threads(&mut guest), ["hwlatd"]);
+    found_on_both(&mut guest, "#");
+    assert!(micros(&mut guest, "tracing_max_latency") > 1);
+    write(&mut guest, "per-cpu", "hwlat_detector/mode");
+    // The thread of before ends when it looks next.
+    while threads(&mut guest) != ["hwlatd/0", "hwlatd/1"] {}
+    let before = found_on_both(&mut guest, "#");
+    guest.kexec_to(1);
+    assert_eq!(
+        read(&mut guest, "hwlat_detector/mode"),
+        "none round-robin [per-cpu]\n"
+    );
+    assert_eq!(read(&mut guest, "hwlat_detector/width"), "10000\n");
+    assert_eq!(read(&mut guest, "tracing_thresh"), "1\n");
+    assert_eq!(threads(&mut guest), ["hwlatd/0", "hwlatd/1"]);
+    let after = found_on_both(&mut guest, "generation 1 (kexec) starts here");
+    assert!(after[0] > before[0], "{before:?} {after:?}");
+    // With nothing recorded there are no samples; without the tracer no threads.
+    write(&mut guest, "0", "tracing_on");
+    write(&mut guest, "nop", "current_tracer");
+    while !threads(&mut guest).is_empty() {}
+    assert_eq!(read(&mut guest, "tracing_thresh"), "1\n");
     guest.poweroff();
 }

@@ -85,6 +85,8 @@ pub enum TraceError {
     StateInstances,
     /// The saved state names a tracer that this kernel does not have.
     StateTracer,
+    /// What the tracer `hwlat` was to be set to cannot be.
+    Detector,
 }
 
 impl fmt::Display for TraceError {
@@ -141,6 +143,10 @@ impl fmt::Display for TraceError {
             StateName => write!(f, "its name cannot be, or another instance has it"),
             StateInstances => write!(f, "there are more instances than there can be"),
             StateTracer => write!(f, "the saved trace state names a tracer that is not here"),
+            Detector => write!(
+                f,
+                "a sample of hwlat cannot be longer than its window, nor either than they may be"
+            ),
         }
     }
 }

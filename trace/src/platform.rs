@@ -166,7 +166,9 @@ pub trait Platform: Memory + Send + Sync + 'static {
     }
 
     /// From now on the tracer wants to be told of what `measured` names, and of nothing else: see
-    /// [`Tracer::irqs_off`](crate::Tracer::irqs_off) and the functions after it. Called also while a tracer is adopted.
+    /// [`Tracer::irqs_off`](crate::Tracer::irqs_off) and the functions after it. For `hwlat` it wants threads that take samples
+    /// ([`Tracer::hwlat_round`](crate::Tracer::hwlat_round)), and is told so again where its mode changes. Called also while a tracer is
+    /// adopted.
     fn measure(&self, measured: crate::tracer::Measured) {
         let _ = measured;
     }

@@ -21,6 +21,8 @@ struct Machine {
     build: AtomicU64,
     context: Mutex<Context>,
     owned: Mutex<BTreeSet<PageRef>>,
+    /// How often the tracer has said what it wants to be told of.
+    told: AtomicU64,
     /// Whether there are interrupts: a look at this is all that a step costs without.
     interrupted: AtomicBool,
     interrupts: Mutex<Option<Interrupts>>,
@@ -74,6 +76,7 @@ impl TestPlatform {
                 build: AtomicU64::new(0),
                 context: Mutex::default(),
                 owned: Mutex::default(),
+                told: AtomicU64::new(0),
                 interrupted: AtomicBool::new(false),
                 interrupts: Mutex::default(),
                 waits: AtomicBool::new(false),
@@ -181,6 +184,11 @@ impl TestPlatform {
         }
     }
 
+    /// How often the tracer has said what it wants to be told of ([`Platform::measure`]).
+    pub fn told(&self) -> u64 {
+        self.machine.told.load(Ordering::Relaxed)
+    }
+
     /// The pages that the tracer has said it owns.
     pub fn owned(&self) -> BTreeSet<PageRef> {
         self.machine.owned.lock().unwrap().clone()
@@ -268,6 +276,10 @@ impl Platform for TestPlatform {
             // SAFETY: it is there as long as `interrupted` runs, which is in this thread, and has called us.
             unsafe { (*call)(Location::caller()) };
         }
+    }
+
+    fn measure(&self, _: crate::tracer::Measured) {
+        self.machine.told.fetch_add(1, Ordering::Relaxed);
     }
 
     fn page_owned(&self, page: PageRef) {

@@ -72,7 +72,7 @@ fn the_longest_section_is_kept_with_its_trace() {
     t.mark(b"before").unwrap();
     write(&t, "current_tracer", "irqsoff").unwrap();
     assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
-    assert_eq!(read(&t, "available_tracers"), "wakeup irqsoff nop\n");
+    assert_eq!(read(&t, "available_tracers"), "hwlat wakeup irqsoff nop\n");
     assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
     section(&t, &p, 20_000, "shorter");
     section(&t, &p, 42_000, "longest");
@@ -213,7 +213,7 @@ fn a_tracer_has_the_snapshot_and_puts_options_back() {
     write(&t, "trace", "").unwrap();
     assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
     assert_eq!(read(&t, "tracing_max_latency"), "10\n");
-    for bad in ["function", "irqsof", "", "irqsoff nop", "hwlat"] {
+    for bad in ["function", "irqsof", "", "irqsoff nop", "osnoise"] {
         assert_eq!(
             TraceFs(&t).write("current_tracer", bad.as_bytes(), false),
             Err(Errno::EINVAL),
@@ -464,14 +464,14 @@ fn a_tracer_that_is_not_known_ends_at_the_crossing_and_nothing_else_is_lost() {
     t.mark(b"stays").unwrap();
     write(&t, "tracing_thresh", "40").unwrap();
     let mut state = t.state().unwrap();
-    state.extra.latency.tracer = "hwlat".into();
+    state.extra.latency.tracer = "osnoise".into();
     let mut pages = Vec::new();
     t.for_each_page(|page| pages.push(page));
     let next = p.kexec(&pages);
     std::mem::forget(t);
     let t = Tracer::adopt(next, 2, 1, state, &[]).unwrap();
     assert_eq!(t.troubles().len(), 1);
-    assert!(t.troubles()[0].contains("hwlat"), "{:?}", t.troubles());
+    assert!(t.troubles()[0].contains("osnoise"), "{:?}", t.troubles());
     assert_eq!(read(&t, "current_tracer"), "nop\n");
     assert!(read(&t, "trace").contains("stays"));
 }

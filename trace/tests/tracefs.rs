@@ -311,7 +311,7 @@ fn control_files_answer_as_linux() {
     assert!(read(&fs, "per_cpu/cpu0/stats").contains("now ts: 4\n"));
 
     assert_eq!(read(&fs, "current_tracer"), "nop\n");
-    assert_eq!(read(&fs, "available_tracers"), "wakeup irqsoff nop\n");
+    assert_eq!(read(&fs, "available_tracers"), "hwlat wakeup irqsoff nop\n");
     fs.write("current_tracer", b" nop \n", true).unwrap();
     assert_eq!(
         fs.write("current_tracer", b"function", true),
@@ -463,9 +463,10 @@ fn the_tree_is_whole() {
     walk(&fs, "", &mut files);
     let top = 27;
     let options = 10;
-    let events = 4 + 2 * 2 + 3 * 6 + 4 * 2 + 2;
+    let hwlat = 3;
+    let events = 4 + 2 * 2 + 3 * 6 + 5 * 2 + 2;
     let per_cpu = 2 * 6;
-    assert_eq!(files, top + options + events + per_cpu);
+    assert_eq!(files, top + hwlat + options + events + per_cpu);
 }
 
 #[test]

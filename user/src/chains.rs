@@ -13,10 +13,14 @@ const MAX_DEPTH: usize = 64;
 /// Follows the events of a CPU.
 #[derive(Default)]
 pub struct Chains {
+    /// Who was left by the first switch, if nothing is missing before it.
+    pub first: Option<i64>,
     /// Who runs, if a switch has told.
-    running: Option<i64>,
+    pub running: Option<i64>,
     /// The handlers that were entered and not left: event (without `_entry`), and what it tells of itself.
     entered: Vec<(String, i64)>,
+    /// Events were missing.
+    missing: bool,
     /// Where what is being looked at began, handlers may be left that nobody saw entered.
     begun_within: bool,
     /// Switches that were looked at.
@@ -36,6 +40,7 @@ impl Chains {
 
     /// Events are missing here: nothing is known any more.
     pub fn gap(&mut self) {
+        self.missing = true;
         self.running = None;
         self.entered.clear();
         self.begun_within = true;
@@ -47,15 +52,13 @@ impl Chains {
     /// A sentence on what does not fit what was before.
     pub fn event(&mut self, format: &Format, record: Record<'_>) -> Result<(), String> {
         let number = |name: &str| format.field(name).and_then(|field| field.number(record));
-        if format.name == "kexec_phase" {
-            // Another life of the kernel, or the way there: other tasks.
-            self.gap();
-            return Ok(());
-        }
         if format.name == "sched_switch" {
             let (Some(from), Some(to)) = (number("prev_pid"), number("next_pid")) else {
                 return Err("a switch without the tasks' numbers".into());
             };
+            if self.switches == 0 && !self.missing {
+                self.first = Some(from);
+            }
             self.switches += 1;
             return match self.running.replace(to) {
                 Some(running) if running != from => Err(format!(
@@ -139,7 +142,13 @@ mod tests {
         let switch = [("prev_pid", 9), ("next_pid", 0)];
         assert_eq!(say(&mut chains, "sched_switch", &switch), Ok(()));
         assert_eq!(chains.switches, 5);
+        // Who the next reader should see first, and whom this one saw first.
+        assert_eq!((chains.first, chains.running), (Some(3), Some(0)));
         assert!(say(&mut chains, "sched_switch", &[("prev_pid", 9)]).is_err());
+        let mut late = Chains::new();
+        late.gap();
+        assert_eq!(say(&mut late, "sched_switch", &switch), Ok(()));
+        assert_eq!((late.first, late.running), (None, Some(0)));
     }
 
     #[test]

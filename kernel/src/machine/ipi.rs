@@ -6,8 +6,8 @@
 
 use super::apic::{self, CALL_VECTOR, RESCHEDULE_VECTOR, STOP_VECTOR, Signal};
 use super::{clock, cpu, percpu};
-use crate::events;
 use crate::memory::without_interrupts;
+use crate::{events, hwlat};
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{
@@ -294,8 +294,10 @@ pub fn on_nmi() {
     if STOPPING.load(SeqCst) == AT_ONCE {
         stop();
     }
-    // A locked instruction is a full barrier (Intel SDM vol. 3, 9.2.2); so are the interrupt and its return.
-    percpu::this().barriers.fetch_add(1, SeqCst);
+    hwlat::within_nmi(|| {
+        // A locked instruction is a full barrier (Intel SDM vol. 3, 9.2.2); so are the interrupt and its return.
+        percpu::this().barriers.fetch_add(1, SeqCst);
+    });
 }
 
 /// The end of the running CPU in this life: it answers no more.

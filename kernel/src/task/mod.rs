@@ -41,7 +41,7 @@ pub use freeze::{end_all_and_run, freeze, thaw};
 pub use idle::idle_loop;
 pub use mutex::{Mutex, MutexGuard};
 pub use preempt::{on_interrupt_exit, tick, without_preemption};
-pub use queue::{init, yield_now};
+pub use queue::{init, pin, yield_now};
 pub use record::{Kind, ProcessHooks, Task, current, current_name, current_pid};
 pub use stack::{guard_of, holds};
 pub use table::{

@@ -107,6 +107,37 @@ pub(crate) fn write_function_format(out: &mut dyn Write) -> fmt::Result {
     out.write_str("\nprint fmt: \" %ps <-- %ps\", (void *)REC->ip, (void *)REC->parent_ip\n")
 }
 
+/// The format file of `ftrace:hwlat`.
+pub(crate) fn write_hwlat_format(out: &mut dyn Write) -> fmt::Result {
+    write_common(out, "hwlat", super::HWLAT_ID)?;
+    for (c_type, name, offset, size, signed) in [
+        ("u64", "duration", COMMON_SIZE, 8, false),
+        ("u64", "outer_duration", COMMON_SIZE + 8, 8, false),
+        ("u64", "nmi_total_ts", COMMON_SIZE + 16, 8, false),
+        ("s64", "tv_sec", COMMON_SIZE + 24, 8, true),
+        ("long", "tv_nsec", COMMON_SIZE + 32, 8, true),
+        ("unsigned int", "nmi_count", COMMON_SIZE + 40, 4, false),
+        ("unsigned int", "seqnum", COMMON_SIZE + 44, 4, false),
+        ("unsigned int", "count", COMMON_SIZE + 48, 4, false),
+    ] {
+        let field = View {
+            name,
+            c_type,
+            count: None,
+            offset,
+            size,
+            signed,
+            kind: Kind::Int,
+        };
+        write_field(out, &field)?;
+    }
+    out.write_str(concat!(
+        r#"
+print fmt: "cnt:%u\tts:%010llu.%010lu\tinner:%llu\touter:%llu\tcount:%d\tnmi-ts:%llu\tnmi-count:%u\n", "#,
+        "REC->seqnum, REC->tv_sec, REC->tv_nsec, REC->duration, REC->outer_duration, REC->count, REC->nmi_total_ts, REC->nmi_count\n"
+    ))
+}
+
 /// A field of an event that no kernel declares.
 fn write_own(
     out: &mut dyn Write,

@@ -30,10 +30,10 @@ pub use field::{
 pub(crate) use foreign::write_foreign;
 pub use format::{write_format, write_print_format};
 pub(crate) use format::{
-    write_function_format, write_marker_format, write_raw_marker_format, write_saved_format,
-    write_stack_format,
+    write_function_format, write_hwlat_format, write_marker_format, write_raw_marker_format,
+    write_saved_format, write_stack_format,
 };
-pub(crate) use plain::{write_fields, write_unknown};
+pub(crate) use plain::{write_fields, write_hwlat, write_unknown};
 pub(crate) use printed::{write_bytes, write_known};
 pub use record::Record;
 pub(crate) use record::level_of;
@@ -56,6 +56,10 @@ pub const FUNCTION_ID: u16 = 1;
 pub const STACK_ID: u16 = 4;
 /// The number of `ftrace:print`, the events of `trace_marker`.
 pub const PRINT_ID: u16 = 5;
+/// The number of `ftrace:hwlat`, what the tracer of that name records.
+pub const HWLAT_ID: u16 = 15;
+/// Bytes of its record: Linux's `struct hwlat_entry`.
+pub(crate) const HWLAT_SIZE: usize = 64;
 /// The number of the event of `trace_marker_raw`: `TRACE_RAW_DATA` of Linux before 6.12, which put another before it.
 pub const RAW_DATA_ID: u16 = 18;
 /// Bytes of the longest string that an event holds, without its NUL; the rest is cut off.

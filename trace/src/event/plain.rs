@@ -47,3 +47,31 @@ fn write_field(view: &View<'_>, payload: &[u8], out: &mut dyn Write) -> fmt::Res
         },
     }
 }
+
+/// Writes what a record of `ftrace:hwlat` tells, as Linux's `trace_hwlat_print` does.
+pub(crate) fn write_hwlat(payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+    let part = |at: usize, len: usize| {
+        let at = super::COMMON_SIZE + at;
+        payload.get(at..at + len).unwrap_or(&[])
+    };
+    let word = |at| {
+        part(at, 8)
+            .first_chunk()
+            .map_or(0, |b| u64::from_ne_bytes(*b))
+    };
+    let half = |at| {
+        part(at, 4)
+            .first_chunk()
+            .map_or(0, |b| u32::from_ne_bytes(*b))
+    };
+    let (inner, outer, nmi_us, seconds, nanos) = (word(0), word(8), word(16), word(24), word(32));
+    let (nmis, number, count) = (half(40), half(44), half(48));
+    write!(
+        out,
+        "#{number:<5} inner/outer(us): {inner:4}/{outer:<5} ts:{seconds}.{nanos:09} count:{count}"
+    )?;
+    match nmis {
+        0 => Ok(()),
+        nmis => write!(out, " nmi-total:{nmi_us} nmi-count:{nmis}"),
+    }
+}

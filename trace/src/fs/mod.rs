@@ -15,6 +15,7 @@
 //! | `buffer` | sizes, `stats` |
 //! | `choose` | `set_event_pid`, `set_event_notrace_pid`, `tracing_cpumask` |
 //! | `events` | `set_event`, `events/**` |
+//! | `hwlat` | `hwlat_detector/*` |
 //! | `latency` | `current_tracer`, `available_tracers`, `tracing_max_latency`, `tracing_thresh` |
 //! | `marker` | `trace_marker`, `trace_marker_raw` |
 //! | `options` | `options/*`, `trace_options` |
@@ -25,6 +26,7 @@
 mod buffer;
 mod choose;
 mod events;
+mod hwlat;
 mod latency;
 mod marker;
 mod node;
@@ -210,6 +212,9 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::AvailableTracers => latency::print_available(instance, out),
             Node::MaxLatency => latency::print_ns(tracer.max_latency_ns(), out),
             Node::Thresh => latency::print_ns(tracer.latency_thresh_ns(), out),
+            Node::HwlatWidth => writeln!(out, "{}", tracer.hwlat().width_us),
+            Node::HwlatWindow => writeln!(out, "{}", tracer.hwlat().window_us),
+            Node::HwlatMode => hwlat::print_mode(tracer, out),
             Node::AvailableEvents => events::list(tracer, |_| true, out),
             Node::SetEvent => events::list(tracer, |event| instance.event_enabled(event), out),
             Node::TraceClock => print_clocks(instance, out),
@@ -253,6 +258,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             Node::EventId(event) => writeln!(out, "{}", event.id()),
             Node::OwnFormat(Own::Function) => event::write_function_format(out),
             Node::OwnId(Own::Function) => writeln!(out, "{}", event::FUNCTION_ID),
+            Node::OwnFormat(Own::Hwlat) => event::write_hwlat_format(out),
+            Node::OwnId(Own::Hwlat) => writeln!(out, "{}", event::HWLAT_ID),
             Node::OwnFormat(Own::Print) => event::write_marker_format(out),
             Node::OwnFormat(Own::RawData) => event::write_raw_marker_format(out),
             Node::OwnFormat(Own::Stack) => event::write_stack_format(out),
@@ -295,6 +302,9 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 tracer.set_max_latency_ns(latency::nanoseconds(data)?);
                 Ok(())
             }
+            Node::HwlatWidth => Ok(tracer.set_hwlat_width_us(number(data)?)?),
+            Node::HwlatWindow => Ok(tracer.set_hwlat_window_us(number(data)?)?),
+            Node::HwlatMode => hwlat::set_mode(tracer, data),
             Node::Thresh => {
                 tracer.set_latency_thresh_ns(latency::nanoseconds(data)?);
                 Ok(())

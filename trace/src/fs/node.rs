@@ -28,6 +28,9 @@ pub(super) enum Node {
     AvailableTracers,
     MaxLatency,
     Thresh,
+    HwlatWidth,
+    HwlatWindow,
+    HwlatMode,
     AvailableEvents,
     SetEvent,
     TraceMarker,
@@ -74,6 +77,7 @@ pub(super) enum Dir {
     /// Of the tracer, or of an instance.
     Root,
     Instances,
+    Hwlat,
     Options,
     Events,
     System(&'static str),
@@ -89,14 +93,16 @@ pub(super) enum Dir {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Own {
     Function,
+    Hwlat,
     Print,
     RawData,
     Stack,
 }
 
 impl Own {
-    const ALL: [(&'static str, Own); 4] = [
+    const ALL: [(&'static str, Own); 5] = [
         ("function", Own::Function),
+        ("hwlat", Own::Hwlat),
         ("kernel_stack", Own::Stack),
         ("print", Own::Print),
         ("raw_data", Own::RawData),
@@ -124,6 +130,9 @@ impl Node {
                 | Node::CurrentTracer
                 | Node::MaxLatency
                 | Node::Thresh
+                | Node::HwlatWidth
+                | Node::HwlatWindow
+                | Node::HwlatMode
                 | Node::SetEvent
                 | Node::TraceMarker
                 | Node::TraceMarkerRaw
@@ -178,15 +187,22 @@ const ROOT: [(&str, Node); 23] = [
 ];
 
 /// What only the top directory has.
-const TOP: [(&str, Node); 8] = [
+const TOP: [(&str, Node); 9] = [
     ("README", Node::Readme),
     ("available_events", Node::AvailableEvents),
+    ("hwlat_detector", Node::Dir(Dir::Hwlat)),
     ("instances", Node::Dir(Dir::Instances)),
     ("printk_formats", Node::PrintkFormats),
     ("saved_cmdlines", Node::SavedCmdlines),
     ("saved_cmdlines_size", Node::CmdlinesSize),
     ("tracing_max_latency", Node::MaxLatency),
     ("tracing_thresh", Node::Thresh),
+];
+
+const HWLAT: [(&str, Node); 3] = [
+    ("mode", Node::HwlatMode),
+    ("width", Node::HwlatWidth),
+    ("window", Node::HwlatWindow),
 ];
 
 const EVENTS: [(&str, Node); 4] = [
@@ -314,6 +330,7 @@ fn step<P: Platform>(
         Dir::Root => pick(&ROOT, name),
         // Its names are instances: see `resolve`.
         Dir::Instances => None,
+        Dir::Hwlat => pick(&HWLAT, name),
         Dir::Options => TraceOption::parse(name).map(Node::Option),
         Dir::Events if name == FTRACE => Some(Node::Dir(Dir::Ftrace)),
         Dir::Events => pick(&EVENTS, name).or_else(|| {
@@ -373,6 +390,7 @@ pub(super) fn list<P: Platform>(
                 add(instance.name(), Node::Dir(Dir::Root));
             }
         }
+        Dir::Hwlat => add_all(&HWLAT),
         Dir::Options => {
             for option in TraceOption::ALL {
                 add(option.name(), Node::Option(option));

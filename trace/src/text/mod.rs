@@ -10,8 +10,8 @@ mod line;
 pub(crate) use line::{Times as LineTimes, in_usecs};
 
 use crate::event::{
-    self, EventDesc, FUNCTION_ID, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes,
-    write_fields, write_foreign, write_known,
+    self, EventDesc, FUNCTION_ID, HWLAT_ID, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID,
+    write_bytes, write_fields, write_foreign, write_known,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
@@ -345,6 +345,7 @@ pub(crate) fn write_entry<P: Platform>(
                 name(place, out)?;
             }
         }
+        _ if common.id == HWLAT_ID => event::write_hwlat(payload, out)?,
         _ if common.id == RAW_DATA_ID => {
             let data = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
             let (id, data) = data.split_first_chunk().unwrap_or((&[0; 4], &[]));

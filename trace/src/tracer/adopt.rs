@@ -330,6 +330,7 @@ impl<P: Platform> Tracer<P> {
             generation,
             events: table,
             latencies: Latencies::new(top.nr_cpus()),
+            detector: Mutex::new(super::HwlatState::default()),
             top,
             shared,
             slots: no_slots(),

@@ -1,5 +1,5 @@
 //! The tracers that measure latencies: `irqsoff`, how long a CPU keeps interrupts off, and `wakeup`, how long the most urgent
-//! task that was woken up waits for its CPU.
+//! task that was woken up waits for its CPU. (`hwlat` is chosen here, too, and does the rest in a module of its own.)
 //!
 //! Sources in Linux's `kernel/trace`: `trace_irqsoff.c`, `trace_sched_wakeup.c`, `update_max_tr` and `update_max_tr_single` in
 //! `trace.c`.
@@ -35,11 +35,23 @@ pub enum Measured {
     IrqsOff,
     /// How long a task that was woken up waits for its CPU.
     Wakeup,
+    /// What the machine takes: [`hwlat`](super::hwlat).
+    Hwlat,
 }
 
 impl Measured {
     /// All, in the order of `available_tracers`.
-    pub const ALL: [Measured; 3] = [Measured::Wakeup, Measured::IrqsOff, Measured::Nothing];
+    pub const ALL: [Measured; 4] = [
+        Measured::Hwlat,
+        Measured::Wakeup,
+        Measured::IrqsOff,
+        Measured::Nothing,
+    ];
+
+    /// Whether the longest latency is kept with its trace.
+    pub(super) fn keeps_max(self) -> bool {
+        matches!(self, Measured::IrqsOff | Measured::Wakeup)
+    }
 
     /// The tracer's name.
     pub fn name(self) -> &'static str {
@@ -47,6 +59,7 @@ impl Measured {
             Measured::Nothing => NOP,
             Measured::IrqsOff => "irqsoff",
             Measured::Wakeup => "wakeup",
+            Measured::Hwlat => "hwlat",
         }
     }
 
@@ -152,7 +165,7 @@ const NOBODY: u32 = u32::MAX;
 /// Of the top instance.
 pub(super) struct Latencies {
     measured: AtomicU8,
-    max_ns: AtomicU64,
+    pub(super) max_ns: AtomicU64,
     thresh_ns: AtomicU64,
     /// How often a latency was kept: storing one disturbs what other CPUs measure at that moment, which is not believed then.
     sequence: AtomicU64,
@@ -164,7 +177,7 @@ pub(super) struct Latencies {
     /// None is kept for the time being. Written with `longest` locked.
     held: AtomicBool,
     /// Held by who changes the tracer: the options `latency-format` and `overwrite` as they were before.
-    options: Mutex<(bool, bool)>,
+    pub(super) options: Mutex<(bool, bool)>,
 }
 
 impl Latencies {
@@ -227,9 +240,9 @@ impl<P: Platform> Tracer<P> {
         self.latencies.measured()
     }
 
-    /// Changes the tracer. One that measures begins with empty buffers, with `tracing_max_latency` 0, and with the options
-    /// `latency-format` and `overwrite` on; they are put back at its end. It needs the snapshot's buffers, and frees them at its end
-    /// where no trigger needs them.
+    /// Changes the tracer. One that measures begins with empty buffers and with `tracing_max_latency` 0. One that keeps the longest
+    /// latency also switches the options `latency-format` and `overwrite` on; they are put back at its end. It needs the snapshot's
+    /// buffers, and frees them at its end where no trigger needs them.
     ///
     /// # Errors
     ///
@@ -241,43 +254,68 @@ impl<P: Platform> Tracer<P> {
         if measured == before {
             return Ok(());
         }
-        if before == Measured::Nothing {
+        if measured.keeps_max() && !before.keeps_max() {
             self.top.keep_max()?;
         }
         self.stop_measuring();
-        if measured == Measured::Nothing {
-            self.top.set_option(TraceOption::LatencyFormat, options.0);
-            self.top.set_option(TraceOption::Overwrite, options.1);
-            self.platform
-                .no_irq(|| *self.latencies.longest.lock() = None);
-            self.top.keep_no_max();
-            return Ok(());
-        }
         // What of this fails leaves nothing measured but the old latency.
-        let cleared = self
-            .top
-            .clear(None)
-            .and_then(|()| self.top.clear_snapshot(None));
-        if let Err(why) = cleared {
-            match before {
-                Measured::Nothing => self.top.keep_no_max(),
-                _ => self.start_measuring(before),
+        if let Err(why) = self.clear_for(measured) {
+            if measured.keeps_max() && !before.keeps_max() {
+                self.top.keep_no_max();
+            }
+            if before != Measured::Nothing {
+                self.start_measuring(before);
             }
             return Err(why);
         }
-        if before == Measured::Nothing {
-            *options = (
-                self.top.option(TraceOption::LatencyFormat),
-                self.top.option(TraceOption::Overwrite),
-            );
+        if before == Measured::Hwlat {
+            self.hwlat_ends();
         }
-        self.top.set_option(TraceOption::LatencyFormat, true);
-        self.top.set_option(TraceOption::Overwrite, true);
-        self.platform
-            .no_irq(|| *self.latencies.longest.lock() = None);
+        if before.keeps_max() {
+            self.platform
+                .no_irq(|| *self.latencies.longest.lock() = None);
+        }
+        match (before.keeps_max(), measured.keeps_max()) {
+            (true, false) => {
+                self.top.set_option(TraceOption::LatencyFormat, options.0);
+                self.top.set_option(TraceOption::Overwrite, options.1);
+                self.top.keep_no_max();
+            }
+            (false, true) => *options = self.options_of_nop(),
+            _ => {}
+        }
+        if measured.keeps_max() {
+            self.top.set_option(TraceOption::LatencyFormat, true);
+            self.top.set_option(TraceOption::Overwrite, true);
+        }
+        if measured == Measured::Nothing {
+            return Ok(());
+        }
         self.latencies.max_ns.store(0, Ordering::Relaxed);
+        if measured == Measured::Hwlat {
+            self.hwlat_begins();
+        }
         self.start_measuring(measured);
         Ok(())
+    }
+
+    /// Empties what a tracer begins with.
+    fn clear_for(&self, measured: Measured) -> Result<(), TraceError> {
+        if measured != Measured::Nothing {
+            self.top.clear(None)?;
+        }
+        match measured.keeps_max() {
+            true => self.top.clear_snapshot(None),
+            false => Ok(()),
+        }
+    }
+
+    /// The options `latency-format` and `overwrite`, as long as no tracer has set them.
+    fn options_of_nop(&self) -> (bool, bool) {
+        (
+            self.top.option(TraceOption::LatencyFormat),
+            self.top.option(TraceOption::Overwrite),
+        )
     }
 
     fn start_measuring(&self, measured: Measured) {

@@ -11,6 +11,7 @@
 //! | `record` | the way of an event into the buffers |
 //! | `conditions` | filters and triggers, as files set and show them |
 //! | `named` | histograms that count together |
+//! | `hwlat` | the tracer that looks for times which the machine takes |
 //! | `latency` | the tracers that measure latencies |
 //! | `refusals` | what was wrong: `error_log` |
 //! | `snapshot` | the second set of buffers |
@@ -26,6 +27,7 @@ mod choices;
 mod cmdlines;
 mod conditions;
 mod cpumask;
+mod hwlat;
 mod instance;
 mod instances;
 mod latency;
@@ -43,6 +45,7 @@ pub use choices::DEFAULT_PERCENT;
 pub use cmdlines::{MAX_SIZE as MAX_CMDLINES, SIZE as CMDLINES, SavedName, TaskName};
 pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
+pub use hwlat::{Found, HwlatMode, HwlatRound, HwlatState, MAX_WIDTH_US, Sampling};
 pub use instance::Instance;
 pub use instances::MAX_INSTANCES;
 pub(crate) use latency::Longest;
@@ -92,6 +95,7 @@ pub struct Tracer<P: Platform> {
     events: Table,
     top: Instance<P>,
     latencies: latency::Latencies,
+    detector: hwlat::Detector,
     shared: Arc<Shared>,
     /// All others, as the slow path finds them: the one of slot `i` at `i - 1`.
     slots: Box<[Place<Instance<P>>]>,
@@ -153,6 +157,7 @@ impl<P: Platform> Tracer<P> {
             generation,
             events,
             latencies: latency::Latencies::new(nr_cpus),
+            detector: Mutex::new(HwlatState::default()),
             top,
             shared,
             slots: instances::no_slots(),

@@ -5,8 +5,8 @@
 //! knows version 1 only refuses version 2 by its number.
 //!
 //! An instance's choices have a history of their own: their version 2 adds which tasks and CPUs are recorded, and what was
-//! refused; version 3 the tracer of latencies; version 4 which kernel's addresses the records hold, and what that tracer has made of the
-//! options. A kernel that knows version 1 of them reads the others, and leaves that out.
+//! refused; version 3 the tracer of latencies (whose version 2 adds what is chosen for `hwlat`); version 4 which kernel's addresses the
+//! records hold, and what that tracer has made of the options. A kernel that knows version 1 of them reads the others, and leaves that out.
 
 use super::cmdlines::{Cmdlines, SavedName};
 use super::conditions::SavedConditions;

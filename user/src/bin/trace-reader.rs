@@ -35,7 +35,13 @@ const NAP: u64 = 10_000_000;
 const STATS_EVERY: u64 = 1_000_000_000;
 
 /// The events that no system declares.
-const OWN: [&str; 3] = ["ftrace:print", "ftrace:raw_data", "ftrace:kernel_stack"];
+const OWN: [&str; 5] = [
+    "ftrace:function",
+    "ftrace:hwlat",
+    "ftrace:kernel_stack",
+    "ftrace:print",
+    "ftrace:raw_data",
+];
 
 /// What it was asked to do.
 #[derive(Clone, Copy, Default)]
@@ -292,9 +298,13 @@ fn run<'m, S: SubBuffers<'m>>(
             );
             if let Some(chains) = &seen.chains {
                 let (switches, handlers) = (chains.switches, chains.handlers);
+                let pid =
+                    |task: Option<i64>| task.map_or_else(|| "-".into(), |pid| format!("{pid}"));
                 println!(
-                    "# cpu {}: {switches} switches, {handlers} handlers looked at",
-                    asked.cpu
+                    "# cpu {}: {switches} switches from {} to {}, {handlers} handlers looked at",
+                    asked.cpu,
+                    pid(chains.first),
+                    pid(chains.running)
                 );
             }
             return Ok(());

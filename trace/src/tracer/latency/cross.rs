@@ -1,5 +1,6 @@
 //! The tracer of latencies as it crosses a kexec.
 
+use super::super::hwlat::HwlatState;
 use super::{Longest, Measured, Place, PlaceName, TaskName, Tracer};
 use crate::options::TraceOption;
 use crate::platform::Platform;
@@ -11,7 +12,7 @@ use handover::KState;
 
 /// The latency tracer as it crosses a kexec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, KState)]
-#[kstate(nested)]
+#[kstate(nested, version = 2, min_version = 1, readable_by = 1)]
 pub struct LatencyState {
     /// `current_tracer`; empty for `nop`.
     pub tracer: String,
@@ -25,6 +26,9 @@ pub struct LatencyState {
     pub overwrite: bool,
     /// The latency that is kept: one, or none.
     pub longest: Vec<SavedLatency>,
+    /// What is chosen for the tracer `hwlat`.
+    #[kstate(since = 2, default)]
+    pub hwlat: HwlatState,
 }
 
 /// A latency as it crosses a kexec; its trace is the snapshot.
@@ -58,7 +62,12 @@ impl LatencyState {
 
 impl<P: Platform> Tracer<P> {
     pub(in crate::tracer) fn save_latency(&self) -> LatencyState {
-        let (latency_format, overwrite) = *self.latencies.options.lock();
+        let options = self.latencies.options.lock();
+        let (latency_format, overwrite) = match self.measured().keeps_max() {
+            true => *options,
+            false => self.options_of_nop(),
+        };
+        drop(options);
         let name = |place: &Place| {
             let mut name = String::new();
             // Writing to a String does not fail.
@@ -92,6 +101,7 @@ impl<P: Platform> Tracer<P> {
                         .map_or_else(String::new, |b| name(&b.1)),
                 })
                 .collect(),
+            hwlat: self.hwlat(),
         }
     }
 
@@ -104,6 +114,7 @@ impl<P: Platform> Tracer<P> {
     ) {
         self.set_latency_thresh_ns(saved.thresh_ns);
         self.set_max_latency_ns(saved.max_ns);
+        self.restore_hwlat(saved.hwlat);
         let measured = match saved.tracer.as_str() {
             "" => return,
             name => Measured::parse(name).filter(|one| *one != Measured::Nothing),
@@ -120,6 +131,9 @@ impl<P: Platform> Tracer<P> {
         let Some(measured) = measured else {
             return back("it is not known here", troubles);
         };
+        if !measured.keeps_max() {
+            return self.start_measuring(measured);
+        }
         if let Err(why) = self.top.keep_max() {
             return back(&format!("{why}"), troubles);
         }
