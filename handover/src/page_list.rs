@@ -232,13 +232,13 @@ impl PageList {
             if met == most {
                 return Err(fault(ListFault::TooLong));
             }
-            // The head's number is no bound for a chain in a circle: it may be anything.
-            if met == preserved {
-                return Err(fault(ListFault::NotSoMany));
-            }
             let chunk = Node::at(map.memory(), at).ok_or(fault(ListFault::NotAPage))?;
             if map.block_at(at) != Some(PageRef { pa: at, order: 0 }) {
                 return Err(fault(ListFault::NotPreserved));
+            }
+            // The head's number is no bound for a chain in a circle: it may be anything.
+            if met == preserved {
+                return Err(fault(ListFault::NotSoMany));
             }
             f(at, chunk)?;
             met += 1;
