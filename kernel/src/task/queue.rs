@@ -348,7 +348,8 @@ fn lock_of(task: &Task) -> (MutexGuard<'static, Queue>, usize) {
 }
 
 /// A task that has woken up waits on a CPU: it runs at once if it is more urgent than what runs there, and how long that takes is
-/// what the tracer `wakeup` measures.
+/// what the tracer `wakeup` measures, whose trace begins with this name.
+#[inline(never)]
 fn expect_switch(cpu: usize, task: &Task) {
     if prio::rank(task.prio(), false) < RUNNING[cpu].load(Relaxed) {
         latency::task_wakes(task.pid, i32::from(task.prio()), cpu);
