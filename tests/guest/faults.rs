@@ -32,13 +32,19 @@ fn assert_report(guest: &mut Guest, report: &str, cause: &str, generation: u32) 
     }
 }
 
+/// After a kexec: one with an error code and an address, one without, and one on a stack of its own.
+const AGAIN: [&str; 3] = ["read", "div", "stack"];
+
 #[test]
-fn every_fault_is_reported_in_both_lives() {
+fn every_fault_is_reported_and_some_in_both_lives() {
     // With panic=-1 a panic resets the machine at once, so that one QEMU serves for all.
     let mut guest = Setup::new().append("panic=-1").boot();
     for generation in [0, 1] {
         for (fault, cause) in FAULTS {
             if generation == 1 {
+                if !AGAIN.contains(fault) {
+                    continue;
+                }
                 guest.kexec_to(1);
             }
             let output = guest.run(&format!("fault {fault}"));
