@@ -21,12 +21,12 @@ fn boots_and_powers_off(setup: &Setup) {
 
 #[test]
 fn bios() {
-    boots_and_powers_off(&Setup::new());
+    boots_and_powers_off(&Setup::new().variants());
 }
 
 #[test]
 fn uefi() {
-    boots_and_powers_off(&Setup::new().uefi());
+    boots_and_powers_off(&Setup::new().variants().uefi());
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn discarded(guest: &mut Guest) -> u64 {
 
 #[test]
 fn two_versions_back_and_forth_keep_what_both_know() {
-    let mut guest = Setup::new().boot();
+    let mut guest = Setup::new().variants().boot();
     guest.ok(&format!("echo first > {KHO}/demo"));
     guest.ok(&format!("echo hello > {KHO}/demo"));
     assert_eq!(demo(&mut guest), ["boots: 1", "note: hello", "notes: 2"]);
@@ -175,7 +175,7 @@ fn check_events(guest: &mut Guest, hop: u32) {
 
 #[test]
 fn what_only_the_next_version_knows_crosses_to_its_like() {
-    let mut guest = Setup::new().boot();
+    let mut guest = Setup::new().variants().boot();
     guest.kexec_into("kernel-next", 1);
     guest.ok(&format!("echo signed > {KHO}/demo"));
     guest.kexec_into("kernel-next", 2);
@@ -198,7 +198,7 @@ fn what_only_the_next_version_knows_crosses_to_its_like() {
 
 #[test]
 fn a_layout_that_changed_under_its_version_is_refused_by_name() {
-    let mut guest = Setup::new().boot();
+    let mut guest = Setup::new().variants().boot();
     guest.ok(&format!("echo hello > {KHO}/demo"));
     guest.ok("echo remembered");
     guest.ok(&format!("echo before > {TRACING}/trace_marker"));

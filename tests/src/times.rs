@@ -9,7 +9,7 @@ const RUNS: usize = 3;
 
 fn main() {
     let elf = tests::kernel_elf();
-    let sizes = Setup::new().boot();
+    let sizes = Setup::new().variants().boot();
     let rows = [
         (
             "kernel image (ELF with symbols)",
@@ -29,16 +29,19 @@ fn main() {
     }
     row(
         "cold boot to the prompt, BIOS",
-        &millis(best(|| cold_boot(&Setup::new()))),
+        &millis(best(|| cold_boot(&Setup::new().variants()))),
     );
     row(
         "cold boot to the prompt, UEFI",
-        &millis(best(|| cold_boot(&Setup::new().uefi()))),
+        &millis(best(|| cold_boot(&Setup::new().variants().uefi()))),
     );
-    row("kexec -l", &millis(best(|| kexec(&Setup::new()).0)));
+    row(
+        "kexec -l",
+        &millis(best(|| kexec(&Setup::new().variants()).0)),
+    );
     row(
         "kexec -e to the prompt",
-        &millis(best(|| kexec(&Setup::new()).1)),
+        &millis(best(|| kexec(&Setup::new().variants()).1)),
     );
     println!();
     println!("the crossing in guest instructions (-icount shift=0), by phase:");
@@ -77,7 +80,7 @@ fn kexec(setup: &Setup) -> (Duration, Duration) {
 /// With `-icount shift=0` an instruction takes a virtual nanosecond, and the trace's clock counts them, to
 /// the microsecond that its text shows.
 fn phases() {
-    let mut guest = Setup::new().icount().boot();
+    let mut guest = Setup::new().variants().icount().boot();
     guest.run("kexec -l");
     guest.run("kexec -e");
     let text = guest.ok("grep kexec_phase /sys/kernel/tracing/trace");
