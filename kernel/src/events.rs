@@ -214,7 +214,7 @@ kernel_events! {
     }
 
     /// The CPU forgets translations; all of them where `pages` is -1. Linux: `include/trace/events/tlb.h`.
-    event tlb:tlb_flush(reason: i32, pages: u64) {
+    event tlb:tlb_flush(reason: i32, pages: ulong) {
         print("pages:%ld reason:%s (%d)", pages, reason {
             0 => "flush on task switch", 1 => "remote shootdown", 2 => "local shootdown",
             3 => "local MM shootdown", 4 => "remote IPI send", 5 => "remote wrong CPU",
@@ -227,13 +227,14 @@ kernel_events! {
         print("state=%lu cpu_id=%lu", state, cpu_id)
     }
 
-    /// The frame allocator gives out `1 << order` pages. Linux: `include/trace/events/kmem.h`.
-    event kmem:mm_page_alloc(pfn: u64, order: u32) {
-        print("pfn=0x%lx order=%d", pfn, order)
+    /// The frame allocator gives out `1 << order` pages, which nobody can move (`migratetype` 0), at once or not at all (no `gfp_flags`).
+    /// Linux: `include/trace/events/kmem.h`.
+    event kmem:mm_page_alloc(pfn: ulong, order: u32, gfp_flags: ulong, migratetype: i32) {
+        print("pfn=0x%lx order=%d migratetype=%d gfp_flags=0x%lx", pfn, order, migratetype, gfp_flags)
     }
 
     /// They come back.
-    event kmem:mm_page_free(pfn: u64, order: u32) {
+    event kmem:mm_page_free(pfn: ulong, order: u32) {
         print("pfn=0x%lx order=%d", pfn, order)
     }
 

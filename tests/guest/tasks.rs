@@ -390,6 +390,7 @@ fn a_faulting_task_ends_alone() {
     );
     assert!(guest.refused("kill 31999").contains("no such task"));
     assert!(guest.refused("kill x").contains("no pid"));
+    assert!(guest.refused("kill -9 1").contains("no signals"));
     guest.poweroff();
 }
 

@@ -186,6 +186,9 @@ pub fn kill(ctx: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), Cm
         .iter()
         .map(|arg| match arg.parse::<i32>() {
             Ok(pid) if pid > 0 => Ok(pid),
+            _ if arg.starts_with('-') => Err(CmdError::usage(format!(
+                "{arg}: there are no signals here; whoever is named ends"
+            ))),
             _ => Err(CmdError::usage(format!("{arg}: no pid"))),
         })
         .collect::<Result<Vec<i32>, _>>()?;

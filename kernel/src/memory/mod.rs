@@ -65,7 +65,7 @@ unsafe impl Memory for Phys {
 
     fn alloc_pages(&self, order: u32) -> Option<u64> {
         let pfn = FRAMES.lock().as_mut()?.alloc(order)?;
-        events::mm_page_alloc(pfn, order);
+        events::mm_page_alloc(pfn, order, 0, 0);
         Some(pfn * PAGE)
     }
 

@@ -20,8 +20,11 @@ pub fn handle(frame: &mut Frame) {
         Err(errno) => -i64::from(errno.number()),
     };
     frame.rax = result as u64;
-    exit(number, result);
-    events::sys_exit(number as i64, result);
+    // As in Linux, where it does not come back.
+    if number != EXIT {
+        exit(number, result);
+        events::sys_exit(number as i64, result);
+    }
     interrupts::disable();
 }
 
@@ -49,7 +52,7 @@ fn enter(number: u64, [a, b, c, d, e, f]: [u64; 6]) {
     }
 }
 
-/// The event of its end. (Linux's `exit` has none that comes; nor has this one's, since the process ends behind it.)
+/// The event of its end. (That of `exit` is there and never comes.)
 fn exit(number: u64, result: i64) {
     let nr = number as i32;
     match number {

@@ -131,7 +131,10 @@ const DEEDS: &[Deed] = &[
 ];
 
 fn main(args: Args) -> i32 {
-    let wanted = args.get(1).unwrap_or_default();
+    let Some(wanted) = args.get(1) else {
+        eprintln!("usage: misbehave MISDEED; `misbehave list` lists them");
+        return 2;
+    };
     if wanted == "list" {
         for (name, _) in DEEDS {
             println!("{name}");
