@@ -188,6 +188,23 @@ fn tasks_run_on_all_cpus() {
     if irq_time(&stat).is_none_or(|ticks| ticks == 0) {
         guest.fail("interrupts have taken no time");
     }
+    // A rest counts as it goes on: the CPUs that nothing wakes meanwhile have been idle for all of it.
+    let idle = |stat: &str| -> Vec<u64> {
+        let cpus = stat.lines().filter(|line| line.starts_with("cpu"));
+        let column = cpus.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok());
+        column.skip(1).collect()
+    };
+    guest.ok("sleep 1");
+    let before = idle(&guest.ok("cat /proc/stat"));
+    guest.ok("sleep 1");
+    let after = idle(&guest.ok("cat /proc/stat"));
+    let grown = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| **after >= **before + 90);
+    if before.len() != 4 || grown.count() < 2 {
+        guest.fail(&format!("idle were {before:?}, and then {after:?}"));
+    }
     let status = guest.ok("cat /proc/1/status");
     for line in [
         "Name:\tconsole",

@@ -37,11 +37,12 @@ fn rest(cpu: usize) {
         return;
     }
     apic::stop_tick(found(), free);
+    stat::rests_from(now);
     events::tick_stop(1, NO_DEPENDENCY);
     power::halt_until_interrupt();
     latency::disable_interrupts();
     apic::resume_tick(found());
     // The tick that came for a timer has counted itself.
-    stat::idle_for((timer::jiffies() - now).saturating_sub(1));
+    stat::has_rested((timer::jiffies() - now).saturating_sub(1));
     latency::enable_interrupts();
 }

@@ -4,10 +4,13 @@
 //! measured, at the begin and the end of each; a tick finds what else the CPU does, unless interrupts have taken its time.
 
 use super::record::current;
-use super::{queue, softirq, table};
+use super::{queue, softirq, table, timer};
 use crate::machine::apic::HZ;
 use crate::machine::{clock, cpu, percpu};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Ticks of one CPU: what it was doing when the timer interrupt came; of interrupts, what they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,10 @@ struct Counters {
     softirq: AtomicU64,
     /// TSC at the last begin or end of one.
     since: AtomicU64,
+    /// Since when it is idle without ticks, in jiffies plus one; 0: it is not.
+    resting: AtomicU64,
+    /// Odd while `idle` and `resting` change together.
+    seq: AtomicU64,
     /// Ticks that are in `irq` and `softirq` and were left out of the others.
     left_out: AtomicU64,
 }
@@ -41,6 +48,8 @@ static COUNTERS: [Counters; cpu::MAX_CPUS] = [const {
         irq: AtomicU64::new(0),
         softirq: AtomicU64::new(0),
         since: AtomicU64::new(0),
+        resting: AtomicU64::new(0),
+        seq: AtomicU64::new(0),
         left_out: AtomicU64::new(0),
     }
 }; cpu::MAX_CPUS];
@@ -84,9 +93,34 @@ pub(super) fn tick(user: bool) {
     counter.fetch_add(1, Relaxed);
 }
 
-/// Counts ticks of this CPU that did not come, since it was idle.
-pub(super) fn idle_for(ticks: u64) {
-    COUNTERS[cpu::index()].idle.fetch_add(ticks, Relaxed);
+/// This CPU is idle, and its ticks stop.
+pub(super) fn rests_from(jiffies: u64) {
+    COUNTERS[cpu::index()].resting.store(jiffies + 1, SeqCst);
+}
+
+/// They go on; so many have not come. Interrupts are off.
+pub(super) fn has_rested(ticks: u64) {
+    let counters = &COUNTERS[cpu::index()];
+    counters.seq.fetch_add(1, SeqCst);
+    counters.idle.fetch_add(ticks, SeqCst);
+    counters.resting.store(0, SeqCst);
+    counters.seq.fetch_add(1, SeqCst);
+}
+
+/// Ticks of a CPU that came while it was idle, or that did not come since; those of a rest that has not ended included.
+fn idle(counters: &Counters) -> u64 {
+    loop {
+        let seq = counters.seq.load(SeqCst);
+        let resting = counters.resting.load(SeqCst);
+        let counted = counters.idle.load(SeqCst);
+        if seq.is_multiple_of(2) && counters.seq.load(SeqCst) == seq {
+            return match resting {
+                0 => counted,
+                since => counted + timer::jiffies().saturating_sub(since),
+            };
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// The ticks of a CPU so far.
@@ -95,7 +129,7 @@ pub fn ticks(cpu: usize) -> Ticks {
     Ticks {
         user: counters.user.load(Relaxed),
         system: counters.system.load(Relaxed),
-        idle: counters.idle.load(Relaxed),
+        idle: idle(counters),
         irq: as_ticks(counters.irq.load(Relaxed)),
         softirq: as_ticks(counters.softirq.load(Relaxed)),
     }
