@@ -1,5 +1,6 @@
 //! Load: tasks that compute, wake each other, allocate; to trace, and to kexec under.
 
+use crate::machine::cpu;
 use crate::task::{self, Mutex, Task, Timer, WaitQueue};
 use crate::user;
 use alloc::collections::BTreeMap;
@@ -68,6 +69,8 @@ pub const MAX_WORKERS: u64 = 256;
 pub struct Run {
     stop: AtomicBool,
     counts: [AtomicU64; KINDS.len()],
+    /// Each pair of switching tasks stays on a CPU.
+    pinned: bool,
     /// What each pair of switching tasks waits in, both alike.
     pairs: Vec<Pair>,
     /// Blocks that the allocating tasks hand to each other.
@@ -111,14 +114,16 @@ impl Run {
 /// How many workers of each kind.
 pub type Plan = BTreeMap<Kind, u64>;
 
-/// Starts the workers. Those that there are end where one cannot be made.
+/// Starts the workers. Those that there are end where one cannot be made. `pinned`: each pair of switching tasks stays on a CPU, the
+/// next pair on the next one.
 ///
 /// # Errors
 /// A sentence.
-pub fn start(plan: &Plan) -> Result<(Arc<Run>, Vec<Arc<Task>>), String> {
+pub fn start(plan: &Plan, pinned: bool) -> Result<(Arc<Run>, Vec<Arc<Task>>), String> {
     let wanted = |kind: Kind| plan.get(&kind).copied().unwrap_or(0);
     let run = Arc::new(Run {
         stop: AtomicBool::new(false),
+        pinned,
         counts: [const { AtomicU64::new(0) }; _],
         pairs: (0..wanted(Kind::Switch)).map(|_| Pair::default()).collect(),
         shared: Mutex::new(Vec::new()),
@@ -237,6 +242,12 @@ fn compute(run: &Run, n: usize, _: usize) {
 
 fn switch(run: &Run, n: usize, part: usize) {
     let pair = &run.pairs[n];
+    if run.pinned {
+        let online = (0..cpu::MAX_CPUS).filter(|cpu| cpu::is_online(*cpu));
+        // CPU 0 is always there.
+        let own = online.cycle().nth(n).unwrap_or(0);
+        task::pin(1 << own);
+    }
     loop {
         let waited = pair.waits[part].wait_interruptible(None, || {
             pair.turn.load(SeqCst) == part || run.stop.load(Acquire)

@@ -4,6 +4,7 @@ mod crossed;
 
 use crossed::{alone, arrive, leave, machine};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use trace::fs::TraceFs;
 use trace::fs::raw::Access;
 use trace::options::TraceOption;
@@ -63,6 +64,32 @@ fn wait(t: &Tracer<TestPlatform>, p: &TestPlatform, pid: i32, prio: i32, ns: u64
     t.mark(format!("waited {ns}").as_bytes()).unwrap();
     t.task_runs(ON, pid);
     p.set_ns(p.ns() + 1_000_000);
+}
+
+/// A wait that begins while another is about to be kept: its begin goes to the snapshot with that one's trace, so it is not believed.
+#[test]
+fn a_wait_whose_begin_another_has_taken_along_is_not_kept() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    write(&t, "current_tracer", "wakeup").unwrap();
+    t.task_wakes(OFF, 1, 110, 0);
+    p.set_ns(p.ns() + 10_000);
+    let began = AtomicBool::new(false);
+    let begins = |_| {
+        if !began.swap(true, Ordering::Relaxed) {
+            t.task_wakes(OFF, 2, 110, 0);
+        }
+    };
+    p.interrupted(&begins, || t.task_runs(ON, 1));
+    assert!(began.load(Ordering::Relaxed));
+    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    p.set_ns(p.ns() + 50_000);
+    t.task_runs(ON, 2);
+    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    // The next one is.
+    wait(&t, &p, 3, 110, 20_000);
+    assert_eq!(read(&t, "tracing_max_latency"), "20\n");
+    assert!(read(&t, "trace").contains("0us+: 0x20 <-0x21\n"));
 }
 
 #[test]

@@ -11,9 +11,12 @@ use trace::fs::TraceFs;
 
 /// What `help bench-switch` prints.
 pub const HELP: &str = "\
-A pair of tasks for each CPU wake each other for SECONDS (default 2) with all sched\n\
-events off, and as long with all of them on. The ratio is how many times as many\n\
-wake-ups there are without. The events are as before afterwards.";
+A pair of tasks on each CPU wake each other for SECONDS (default 2) with all sched\n\
+events off, and as long with all of them on, in turns. The ratio is how many times as\n\
+many wake-ups there are without. The events are as before afterwards.";
+
+/// Turns of each: what else the machine does meets both alike.
+const TURNS: u32 = 4;
 
 /// Where all sched events are switched.
 const ENABLE: &str = "events/sched/enable";
@@ -49,12 +52,15 @@ pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), 
         }
     };
     let mut rates = [0.0; 2];
-    for (rate, on) in rates.iter_mut().zip([false, true]) {
-        set(on)?;
-        let measured = measure(seconds);
-        set(was_on)?;
-        *rate = measured?;
-        let name = if on { "on" } else { "off" };
+    for _ in 0..TURNS {
+        for (rate, on) in rates.iter_mut().zip([false, true]) {
+            set(on)?;
+            let measured = measure(seconds / f64::from(TURNS));
+            set(was_on)?;
+            *rate += measured? / f64::from(TURNS);
+        }
+    }
+    for (rate, name) in rates.iter().zip(["off", "on"]) {
         print(
             out,
             format_args!("sched events {name}: {rate:.0} wake-ups a second\n"),
@@ -70,7 +76,7 @@ pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), 
 fn measure(seconds: f64) -> Result<f64, CmdError> {
     let plan = Plan::from([(Kind::Switch, cpu::online() as u64)]);
     let begin = clock::nanos();
-    let (run, tasks) = stress::start(&plan).map_err(CmdError::failed)?;
+    let (run, tasks) = stress::start(&plan, true).map_err(CmdError::failed)?;
     let until = task::jiffies_after((seconds * 1e9) as u64);
     if stress::watch(&run, &tasks, Some(until)).map_err(|why| CmdError::failed(why.to_string()))? {
         return Err(CmdError::Stopped(Stop::Interrupted));

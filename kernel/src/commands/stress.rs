@@ -26,7 +26,7 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
     let (plan, seconds) = read(args)?;
     let ns = seconds.map(|seconds| (seconds * 1e9) as u64);
     // Tried before it goes to the background, so that a refusal is this command's.
-    let (load, tasks) = stress::start(&plan).map_err(CmdError::failed)?;
+    let (load, tasks) = stress::start(&plan, false).map_err(CmdError::failed)?;
     let begin = clock::nanos();
     let until = ns.map(task::jiffies_after);
     if ctx.background {

@@ -158,6 +158,8 @@ struct Waking {
     cpu: u32,
     begun: u64,
     stamp: u64,
+    /// [`Latencies::sequence`] before its begin was recorded.
+    sequence: u64,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -471,6 +473,7 @@ impl<P: Platform> Tracer<P> {
                     cpu: cpu as u32,
                     begun: section.begun.load(Ordering::Relaxed),
                     stamp: section.stamp.load(Ordering::Relaxed),
+                    sequence: latencies.sequence.load(Ordering::Relaxed),
                 });
                 latencies.waking_pid.store(pid as u32, Ordering::Relaxed);
             }
@@ -509,7 +512,9 @@ impl<P: Platform> Tracer<P> {
                 prio: waking.prio,
                 between: None,
             };
-            self.keep(Measured::Wakeup, longest, None, || true);
+            // Another may have been about to be kept as this one began, whose begin went away with that one's trace.
+            let undisturbed = || waking.sequence == latencies.sequence.load(Ordering::Relaxed);
+            self.keep(Measured::Wakeup, longest, None, undisturbed);
         }
     }
 
