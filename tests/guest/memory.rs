@@ -59,7 +59,7 @@ fn a_request_beyond_the_memory_changes_nothing() {
 /// The smallest machine that is started: there is no room for the default of scratch, but for what two kernels need.
 #[test]
 fn the_smallest_machine_has_as_much_scratch_as_two_kernels_need() {
-    let mut guest = Setup::new().mem(48).boot();
+    let mut guest = Setup::new().mem(48).variants().boot();
     let log = guest.ok("dmesg | grep scratch:");
     assert!(log.contains("there is no room for the default"), "{log}");
     assert!(!log.contains("cannot kexec"), "{log}");
