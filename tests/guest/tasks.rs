@@ -276,6 +276,8 @@ fn switches_chain_and_wakeups_have_their_cause() {
     let systems = ["sched", "timer", "workqueue", "lock", "irq"];
     trace_events(&mut guest, &systems);
     guest.ok("stress --cpu 2 --switch 2 --alloc 4 --time 0.3");
+    // The begin of that may be overwritten by its end.
+    guest.ok("stress --cpu 1 --time 0.01");
     guest.ok("sleep 0.05");
     let events = take_trace(&mut guest);
     let switches = check_chain(&mut guest, &events);

@@ -115,8 +115,8 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
         .split_once(" (uid")
         .and_then(|(task, _)| task.rsplit_once('-'))
         .unwrap_or_else(|| panic!("{head}"));
-    // The task that is named is woken up, and then a CPU goes over to it: that is its trace, from its first line to its last.
-    assert!(head.contains("expect_switch <-"), "{head}");
+    // The task that is named is woken up, and then a CPU goes over to it. (Another CPU's lines may stand before the first of these, and
+    // behind the last, as long as the trace is not kept yet.)
     let mut events = |pattern: &str| {
         guest
             .ok(&format!("grep -c '{pattern}' {TRACING}/trace"))
@@ -127,11 +127,13 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
         events(&format!("sched_wakeup.*: comm={name} pid={pid} ")),
         "0"
     );
-    assert_eq!(
-        events(&format!(" ==> next_comm={name} next_pid={pid} ")),
-        "1"
-    );
-    assert_eq!(events("switch_task <-"), "1");
+    for pattern in [
+        "expect_switch <-",
+        &format!(" ==> next_comm={name} next_pid={pid} "),
+        "switch_task <-",
+    ] {
+        assert_ne!(events(pattern), "0", "{pattern}");
+    }
     guest.poweroff();
 }
 
