@@ -24,8 +24,8 @@ fn readers_follow_two_cpus_under_load() {
     let mut guest = Setup::new().smp(CPUS).boot();
     guest.ok("cd /sys/kernel/tracing");
     guest.ok("echo 1 > events/enable");
-    // What was recorded before all were on has holes.
-    guest.ok("echo > trace");
+    // What was recorded before all were on has holes. What comes while the buffers are emptied would be refused, and counted.
+    guest.ok("echo 0 > tracing_on; echo > trace; echo 1 > tracing_on");
     let mut lives = Vec::new();
     for generation in 0..=1 {
         if generation > 0 {
