@@ -139,9 +139,7 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
 
 #[test]
 fn tracers_change_while_events_are_recorded() {
-    // With four, a console that answered no more was seen, once in five runs on a busy host; why is not known yet
-    // (docs/tracing.md, "What is not understood").
-    let mut guest = Setup::new().smp(2).boot();
+    let mut guest = Setup::new().smp(4).boot();
     write(&mut guest, "1", "events/enable");
     // Its samples are not what is tried here.
     write(&mut guest, "1000", "hwlat_detector/width");

@@ -48,6 +48,11 @@ impl<P: Platform> CpuBuffer<P> {
         self.platform.no_irq(|| {
             let mut a = first.reader.try_lock().ok_or(TraceError::Busy)?;
             let mut b = second.reader.try_lock().ok_or(TraceError::Busy)?;
+            // Before all CPUs are asked for a barrier: who tries at the end of each write that is nested in another one would spend
+            // longer with that than it is until the next interrupt, and the write below would never end.
+            if !(first.is_quiet() && second.is_quiet()) {
+                return Err(TraceError::Busy);
+            }
             first.swap_locked(second, &mut a, &mut b, 1)
         })
     }

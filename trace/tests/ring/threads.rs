@@ -3,6 +3,7 @@
 use crate::{check_payload, payload};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use trace::Platform;
+use trace::TraceError;
 use trace::page::Missed;
 use trace::ring::{CpuBuffer, Level, ReserveError};
 use trace::testing::TestPlatform;
@@ -144,4 +145,26 @@ fn resize_while_recording_on<P: Platform>(on: P, platform: TestPlatform) {
         assert_eq!(stats.dropped_events, refused);
         assert_eq!(platform.owned().len(), buffer.pages() + 1);
     });
+}
+
+/// Who tries to swap at the end of each write asks nobody for a barrier as long as a write below is under way: under interrupts, that
+/// costs more than there is time between them.
+#[test]
+fn a_swap_that_cannot_be_asks_for_no_barrier() {
+    static BARRIERS: AtomicU64 = AtomicU64::new(0);
+    // SAFETY: there is one thread, whose accesses are in order for itself.
+    let pinned = unsafe {
+        trace::testing::Pinned::new(TestPlatform::new(4), || {
+            BARRIERS.fetch_add(1, Ordering::Relaxed);
+        })
+    };
+    let new = || CpuBuffer::new(pinned, 2, 0).unwrap();
+    let (buffer, snapshot) = (new(), new());
+    let write = buffer.reserve(Level::Task, 8, &|| 1).unwrap();
+    assert_eq!(buffer.try_swap(&snapshot), Err(TraceError::Busy));
+    assert_eq!(BARRIERS.load(Ordering::Relaxed), 0);
+    write.commit();
+    assert_eq!(buffer.try_swap(&snapshot), Ok(()));
+    assert_ne!(BARRIERS.load(Ordering::Relaxed), 0);
+    assert_eq!(snapshot.stats().entries, 1);
 }
