@@ -9,6 +9,7 @@ pub mod asked;
 pub mod buddy;
 pub mod cmdline;
 pub mod console;
+pub mod heap;
 pub mod image;
 pub mod input;
 pub mod klog;

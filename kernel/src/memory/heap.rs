@@ -1,4 +1,7 @@
-//! The heap: `linked_list_allocator` over virtual memory that grows page by page as it is needed.
+//! The heap: [`kernel::heap`] over virtual memory that grows as it is needed.
+//!
+//! Interrupts are off for a bounded time only: a large block is grown for step by step, its bytes are zeroed or copied by who asks for
+//! it, and the bookkeeping looks at no more than a few blocks.
 
 use super::{IrqMutex, map_pages, table_page};
 use crate::boot::early;
@@ -6,13 +9,13 @@ use crate::boot::paging::Rights;
 use crate::events;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
-use kernel::layout::{HEAP, HEAP_MAX, PAGE, align_up};
-use linked_list_allocator::Heap;
+use kernel::heap::Heap;
+use kernel::layout::{HEAP, HEAP_MAX, PAGE};
 
-/// What the heap has before the frame allocator is there: a start allocates about a fifth of it.
+/// What the heap has before the frame allocator is there: a start allocates about a third of it.
 pub const FIRST: u64 = 1 << 20;
-/// It grows by at least this much.
-const STEP: u64 = 1 << 20;
+/// It grows by this much at a time, with interrupts off.
+const STEP: u64 = 16 * PAGE;
 
 struct KernelHeap {
     heap: Heap,
@@ -29,33 +32,46 @@ static GLOBAL: Global = Global(IrqMutex::new(KernelHeap {
 }));
 
 impl KernelHeap {
-    /// Maps up to `size` bytes in all, or nothing where it is clear that there is not enough memory: a request that
-    /// cannot be met must not take what others need.
+    /// Maps up to `size` bytes in all.
     fn map_to(&mut self, size: u64) -> Option<()> {
-        let pages = size.saturating_sub(self.mapped).div_ceil(PAGE);
-        let tables = pages / 512 + 4;
-        if size > HEAP_MAX || super::pages_left().is_some_and(|left| pages + tables > left) {
-            return None;
-        }
         while self.mapped < size {
-            let mapped = table_page()
-                .and_then(|page| map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok());
-            if mapped.is_none() {
-                early::miss((size - self.mapped) / PAGE);
-                return None;
-            }
+            let page = table_page()?;
+            map_pages(HEAP + self.mapped, page, PAGE, Rights::ReadWrite).ok()?;
             self.mapped += PAGE;
         }
         Some(())
     }
 
-    fn grow(&mut self, layout: Layout) -> Option<()> {
-        let more = align_up(layout.size() as u64 + layout.align() as u64 + 64, PAGE).max(STEP);
+    /// The size, in whole steps, at which the heap is sure to have room for a block. `None` where it is clear that there is not enough memory: a request
+    /// that cannot be met must not take what others need.
+    fn goal(&self, layout: Layout) -> Option<u64> {
+        let more = Heap::block_size(layout)? as u64;
+        let goal = (self.heap.size() as u64).checked_add(more)?;
+        let goal = goal.checked_next_multiple_of(STEP)?;
+        let pages = goal.saturating_sub(self.mapped).div_ceil(PAGE);
+        let tables = pages / 512 + 4;
+        let enough = super::pages_left().is_none_or(|left| pages + tables <= left);
+        (goal <= HEAP_MAX && enough).then_some(goal)
+    }
+
+    /// Grows by a step.
+    fn grow(&mut self) -> Option<()> {
         let size = self.heap.size() as u64;
-        self.map_to(size.checked_add(more)?)?;
-        // SAFETY: the memory behind the heap's end has just been mapped, and nothing else uses that area.
-        unsafe { self.heap.extend(more as usize) };
+        self.map_to(size + STEP)?;
+        self.extend_to(size + STEP);
         Some(())
+    }
+
+    /// Makes what is mapped up to `size` bytes part of the heap.
+    fn extend_to(&mut self, size: u64) {
+        let old = self.heap.size() as u64;
+        assert!(size <= self.mapped);
+        let end = (HEAP + old) as *mut u8;
+        let memory = core::ptr::slice_from_raw_parts_mut(end, (size - old) as usize);
+        if let Some(memory) = NonNull::new(memory) {
+            // SAFETY: mapped for good, behind the heap's end, and nothing else uses that area.
+            unsafe { self.heap.extend(memory) };
+        }
     }
 }
 
@@ -68,7 +84,13 @@ pub fn init() {
             .inspect_err(|_| early::miss(1))
             .ok(),
         // Page by page it comes out how many are missing.
-        None => global.map_to(FIRST),
+        None => {
+            let mapped = global.map_to(FIRST);
+            mapped.or_else(|| {
+                early::miss((FIRST - global.mapped) / PAGE);
+                None
+            })
+        }
     };
     if mapped.is_none() {
         match early::shortage() {
@@ -80,8 +102,7 @@ pub fn init() {
             )),
         }
     }
-    // SAFETY: mapped just now, and used by nothing else.
-    unsafe { global.heap.init(HEAP as *mut u8, FIRST as usize) };
+    global.extend_to(FIRST);
 }
 
 /// Bytes of the heap: in use, in all.
@@ -102,8 +123,7 @@ fn call_site() -> u64 {
 #[cold]
 #[inline(never)]
 fn tell_allocated(block: u64, layout: Layout) {
-    // As the crate rounds it up: room for a hole's header, and whole words.
-    let taken = align_up((layout.size() as u64).max(16), 8);
+    let taken = Heap::block_size(layout).unwrap_or(0) as u64;
     // Linux's flags of an allocation that may sleep, and of one that may not (`GFP_KERNEL`, `GFP_ATOMIC`).
     let flags = match x86_64::instructions::interrupts::are_enabled() {
         true => 0xcc0,
@@ -119,18 +139,30 @@ fn tell_freed(block: u64) {
     events::kfree(call_site(), block);
 }
 
-// SAFETY: the list allocator's blocks are disjoint and aligned as asked; the lock serialises.
+// SAFETY: the heap's blocks are disjoint and aligned as asked; the lock serialises.
 unsafe impl GlobalAlloc for Global {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = {
+        // The size up to which it is being grown for this block.
+        let mut goal = 0;
+        let block = loop {
+            // Free in between: others may take of what the heap has grown by, and then it grows further.
             let mut global = self.0.lock();
-            let block = global.heap.allocate_first_fit(layout).or_else(|()| {
-                global.grow(layout).ok_or(())?;
-                global.heap.allocate_first_fit(layout)
-            });
-            block.map_or(core::ptr::null_mut(), NonNull::as_ptr)
+            if let Some(block) = global.heap.allocate(layout) {
+                break block;
+            }
+            if goal <= global.heap.size() as u64 {
+                match global.goal(layout) {
+                    Some(new) => goal = new,
+                    None => return core::ptr::null_mut(),
+                }
+            }
+            if global.grow().is_none() {
+                early::miss(goal.saturating_sub(global.mapped).div_ceil(PAGE));
+                return core::ptr::null_mut();
+            }
         };
-        if events::kmalloc::enabled() && !block.is_null() {
+        let block = block.as_ptr();
+        if events::kmalloc::enabled() {
             tell_allocated(block as u64, layout);
         }
         block

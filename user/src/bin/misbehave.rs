@@ -13,7 +13,7 @@ use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
 use floods::{
     close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, share_input, spawn_many,
-    tmp_flood,
+    tmp_files, tmp_flood,
 };
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
@@ -122,6 +122,7 @@ const DEEDS: &[Deed] = &[
     ("eat-memory", |_| eat_memory()),
     ("file-flood", |_| file_flood()),
     ("tmp-flood", |_| tmp_flood()),
+    ("tmp-files", tmp_files),
     ("close-output", |_| close_output()),
     ("share-input", share_input),
     ("frame-pointer", frame_pointer),

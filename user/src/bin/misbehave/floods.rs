@@ -107,6 +107,36 @@ pub fn tmp_flood() -> i32 {
     0
 }
 
+/// Makes as many files in `/tmp` as the first argument says; where there is a second one, a byte is written into each, and when all are
+/// there they are emptied again: the kernel's heap has a hole for each.
+pub fn tmp_files(args: Args) -> i32 {
+    let count = args.get(2).and_then(|count| count.parse::<u32>().ok());
+    let written = args.get(3).is_some();
+    let open = |number| sys::open(&format!("/tmp/file-{number}"), O_WRONLY | O_CREAT | O_TRUNC);
+    let make = |number| {
+        let file = open(number)?;
+        if written {
+            sys::write(file, &[1])?;
+        }
+        sys::close(file)
+    };
+    let numbers = 0..count.unwrap_or(1);
+    let made = numbers.clone().try_for_each(make);
+    let emptied = made.and_then(|()| match written {
+        true => numbers
+            .clone()
+            .try_for_each(|number| sys::close(open(number)?)),
+        false => Ok(()),
+    });
+    match emptied {
+        Ok(()) => 0,
+        Err(error) => {
+            println!("{error}");
+            1
+        }
+    }
+}
+
 /// Closes its output, which a child's end shows, and goes on for good.
 pub fn close_output() -> i32 {
     for fd in [1, 2] {
