@@ -140,6 +140,8 @@ pub fn preserve(text: &str) -> Result<(), String> {
     if preserved().is_some() {
         return Err("there is preserved test memory already; `release` gives it back".into());
     }
+    // Nearly all of memory may be asked for.
+    task::give_back_stacks();
     let scratch: u64 = memory::with_scratch(|pool| pool.regions().iter().map(|r| r.len()).sum());
     let ram: u64 = memory::ram().iter().map(|r| r.len()).sum();
     let ordinary = ram.saturating_sub(scratch) / PAGE;

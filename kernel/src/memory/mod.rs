@@ -269,15 +269,14 @@ pub unsafe fn unmap_pages(virt: u64, pages: u64) {
 /// # Safety
 /// Nobody uses these addresses any more.
 pub unsafe fn unmap_ranges(ranges: &[(u64, u64)]) {
-    {
+    for (virt, pages) in ranges {
+        // Interrupts are off for one of them at a time.
         let _serialised = TABLES.lock();
         // SAFETY: the lock makes this the only change to the tables.
         let mut tables = unsafe { Tables::current() };
-        for (virt, pages) in ranges {
-            for page in 0..*pages {
-                // SAFETY: the caller's promise.
-                unsafe { tables.unmap(virt + page * PAGE) };
-            }
+        for page in 0..*pages {
+            // SAFETY: the caller's promise.
+            unsafe { tables.unmap(virt + page * PAGE) };
         }
     }
     match *ranges {

@@ -1,8 +1,9 @@
 //! Kernel stacks of tasks: pages of the frame allocator at an address that goes with the slot, and unmapped ones below them.
 
 use crate::boot::paging::Rights;
-use crate::memory::{self, Phys};
+use crate::memory::{self, IrqMutex, Phys};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use handover::mem::Memory;
 use kernel::layout::{PAGE, TASK_STACK_STRIDE, TASK_STACKS};
@@ -12,13 +13,14 @@ use kernel::sched::Slot;
 pub const SIZE: u64 = 64 * 1024;
 /// The largest stack: at least a page of each stride stays unmapped.
 pub const MAX_SIZE: u64 = TASK_STACK_STRIDE - PAGE;
+/// The most that are freed at once.
+pub const BATCH: usize = 64;
 
 /// A mapped stack.
-#[derive(Debug)]
 pub struct Stack {
     slot: Slot,
-    /// Its pages in physical memory, from the bottom.
-    pages: Vec<u64>,
+    /// Its pages in physical memory, from the bottom; none any more after [`Stack::withdraw`].
+    pages: IrqMutex<Vec<u64>>,
 }
 
 /// Sizes of the stacks that are mapped, by slot, in pages.
@@ -56,35 +58,53 @@ impl Stack {
             pages.push(page);
         }
         PAGES[usize::from(slot)].store(count, Relaxed);
-        Some(Stack { slot, pages })
+        Some(Stack {
+            slot,
+            pages: IrqMutex::new(pages),
+        })
+    }
+
+    /// The same stack, for who sees to its end. What is left only knows where it was.
+    pub fn withdraw(&self) -> Stack {
+        let pages = core::mem::take(&mut *self.pages.lock());
+        Stack {
+            slot: self.slot,
+            pages: IrqMutex::new(pages),
+        }
+    }
+
+    /// The slot with which its address goes.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Bytes of it.
+    pub fn size(&self) -> u64 {
+        self.pages.lock().len() as u64 * PAGE
     }
 
     /// The address just above it.
     pub fn top(&self) -> u64 {
         top_of(usize::from(self.slot))
     }
-
-    fn bottom(&self) -> u64 {
-        self.top() - self.pages.len() as u64 * PAGE
-    }
 }
 
-/// Unmaps stacks on all CPUs and frees their memory.
+/// Unmaps stacks on all CPUs, which are asked once, and frees their memory.
 ///
 /// # Safety
-/// No CPU uses them, or will. Once for each.
-pub unsafe fn free_all<'s>(stacks: impl Iterator<Item = &'s Stack> + Clone) {
-    let ranges: Vec<(u64, u64)> = stacks
-        .clone()
-        .map(|stack| (stack.bottom(), stack.pages.len() as u64))
+/// No CPU uses them, or will.
+pub unsafe fn free_all(stacks: ArrayVec<Stack, BATCH>) {
+    let ranges: ArrayVec<(u64, u64), BATCH> = stacks
+        .iter()
+        .map(|stack| (stack.top() - stack.size(), stack.size() / PAGE))
         .collect();
-    for stack in stacks.clone() {
+    for stack in &stacks {
         PAGES[usize::from(stack.slot)].store(0, Relaxed);
     }
     // SAFETY: the caller's promise; and then no CPU can reach the pages through the stacks' addresses any more.
     unsafe {
         memory::unmap_ranges(&ranges);
-        stacks.for_each(|stack| free(&stack.pages));
+        stacks.iter().for_each(|stack| free(&stack.pages.lock()));
     }
 }
 
@@ -97,7 +117,7 @@ unsafe fn free(pages: &[u64]) {
     }
 }
 
-/// Pages of memory that the stacks of tasks take.
+/// Pages of memory that the stacks of tasks take, also those that are kept for the next ones.
 pub fn pages() -> u64 {
     PAGES.iter().map(|pages| pages.load(Relaxed)).sum()
 }

@@ -7,19 +7,23 @@ use super::{queue, timer};
 use crate::events;
 use crate::machine::cpu::MAX_CPUS;
 use crate::memory::IrqMutex;
-use crate::user::process;
+use crate::user::{process, space};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::fmt;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU64,
+    AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use kernel::sched::{Slot, pids, prio};
 
 /// Slots for tasks; the first ones are the idle tasks'.
 pub const SLOTS: usize = 1024;
+/// Stacks of tasks that have ended that are kept, mapped, for new ones: to unmap one, all CPUs have to be asked. Where there are more,
+/// half of them go at once.
+const KEPT: usize = 16;
 
 /// Why a task was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +48,17 @@ impl core::error::Error for Error {}
 struct Table {
     /// Room for all is made at the start: nothing grows under the lock.
     slots: Vec<Option<Arc<Task>>>,
-    /// Slots that are taken, but whose task is not made yet.
+    /// Slots that are taken, also those whose task is not made yet and those whose stack is kept.
     reserved: Vec<bool>,
+    /// Stacks of the default size that nobody uses, the one used last at the end.
+    kept: ArrayVec<Stack, KEPT>,
     last_pid: i32,
 }
 
 static TABLE: IrqMutex<Table> = IrqMutex::new(Table {
     slots: Vec::new(),
     reserved: Vec::new(),
+    kept: ArrayVec::new_const(),
     last_pid: CONSOLE_PID,
 });
 
@@ -226,12 +233,22 @@ pub fn spawn_with(
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<Arc<Task>, Error> {
     let entry: Entry = Box::new(entry);
-    let (slot, pid) = reserve(options.pid).ok_or(Error::TooMany)?;
-    let Some(stack) = Stack::new(slot, options.stack) else {
+    let size = options.stack;
+    let ((slot, kept), pid) = reserve(options.pid, size)
+        .or_else(|| {
+            give_back_stacks();
+            reserve(options.pid, size)
+        })
+        .ok_or(Error::TooMany)?;
+    let stack = kept.or_else(|| Stack::new(slot, size)).or_else(|| {
+        give_back_stacks();
+        Stack::new(slot, size)
+    });
+    let Some(stack) = stack else {
         TABLE.lock().reserved[usize::from(slot)] = false;
         return Err(Error::NoMemory);
     };
-    // SAFETY: mapped just now.
+    // SAFETY: mapped, and used by nobody.
     let rsp = unsafe { super::switch::first_frame(stack.top()) };
     let kind = match options.process {
         Some(_) => Kind::Process,
@@ -259,42 +276,113 @@ pub fn spawn_with(
     Ok(task)
 }
 
-/// A free slot and pid.
-fn reserve(pid: Option<i32>) -> Option<(Slot, i32)> {
+/// A free slot, with its stack where one of this size is kept, and pid.
+fn reserve(pid: Option<i32>, stack: u64) -> Option<((Slot, Option<Stack>), i32)> {
     let table = &mut *TABLE.lock();
-    let slot = table.reserved.iter().position(|taken| !taken)?;
+    let kept = match stack {
+        stack::SIZE => table.kept.pop(),
+        _ => None,
+    };
+    let slot = match &kept {
+        Some(stack) => usize::from(stack.slot()),
+        None => table.reserved.iter().position(|taken| !taken)?,
+    };
     table.reserved[slot] = true;
+    let place = (slot as Slot, kept);
     if let Some(pid) = pid {
-        return Some((slot as Slot, pid));
+        return Some((place, pid));
     }
     table.last_pid = pids::next(table.last_pid, |pid| {
         let mut tasks = table.slots.iter().flatten();
         tasks.any(|task| task.pid == pid) || process::is_known_by(pid)
     });
-    Some((slot as Slot, table.last_pid))
+    Some((place, table.last_pid))
 }
 
-/// Clears away the tasks that are gone: a kworker does it, since CPUs have to be asked.
+/// Frees the stacks that are kept, for who needs the memory or the slots; whether there were any. What there was on them is seen by
+/// nobody: user mode gets no page that has not been written over.
+pub fn give_back_stacks() -> bool {
+    let kept = core::mem::take(&mut TABLE.lock().kept);
+    if kept.is_empty() {
+        return false;
+    }
+    free(kept.into_iter().collect());
+    true
+}
+
+/// Frees stacks, and their slots.
+fn free(stacks: ArrayVec<Stack, { stack::BATCH }>) {
+    let slots: ArrayVec<Slot, { stack::BATCH }> = stacks.iter().map(Stack::slot).collect();
+    // SAFETY: each of their tasks has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`); and nobody
+    // gets them, since they are in the table no more.
+    unsafe { stack::free_all(stacks) };
+    let table = &mut *TABLE.lock();
+    for slot in slots {
+        table.reserved[usize::from(slot)] = false;
+    }
+}
+
+/// Clears away the tasks that are gone: a kworker does it, since CPUs may have to be asked.
 pub(super) static CLEAR_AWAY: Work = Work::new(clear_away);
 
+/// One worker does it at a time; what is asked for meanwhile it does, too. Two would ask the CPUs at the same time, and wait for each
+/// other.
 fn clear_away() {
-    // Whoever takes a task's mark off clears the task away: the other CPUs' workers may be here, too.
-    let gone: Vec<Arc<Task>> = all()
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    if ASKED.fetch_add(1, AcqRel) != 0 {
+        return;
+    }
+    loop {
+        let asked = ASKED.load(Acquire);
+        clear_away_once();
+        let all = ASKED.compare_exchange(asked, 0, AcqRel, Acquire);
+        if all.is_ok() {
+            return;
+        }
+    }
+}
+
+fn clear_away_once() {
+    let gone = all()
         .into_iter()
-        .filter(|task| task.gone.swap(false, AcqRel))
-        .collect();
-    // SAFETY: each of the tasks has ended, and the CPU that ran it last is on another stack (`queue::finish_switch`).
-    unsafe { stack::free_all(gone.iter().filter_map(|task| task.stack.as_ref())) };
+        .filter(|task| task.gone.swap(false, AcqRel));
+    let mut to_free = ArrayVec::<Stack, { stack::BATCH }>::new();
     for task in gone {
         timer::wait_until_idle(task.slot);
         let slot = usize::from(task.slot);
         BY_SLOT[slot].store(core::ptr::null_mut(), Release);
-        let kept = {
+        let entry = {
             let table = &mut *TABLE.lock();
-            table.reserved[slot] = false;
+            // The slot stays taken until the stack goes.
+            if let Some(stack) = task.stack.as_ref().map(Stack::withdraw) {
+                table.keep(stack, &mut to_free);
+            }
             table.slots[slot].take()
         };
         // What a task owns may free memory: not under the lock.
-        drop(kept);
+        drop(entry);
+        if to_free.remaining_capacity() <= KEPT {
+            free(core::mem::take(&mut to_free));
+        }
+    }
+    if !to_free.is_empty() {
+        free(to_free);
+    }
+}
+
+impl Table {
+    /// Keeps a stack for a new task, or has it and others freed: at most [`KEPT`] and one more.
+    fn keep(&mut self, stack: Stack, to_free: &mut ArrayVec<Stack, { stack::BATCH }>) {
+        let most = match space::is_short() {
+            true => 0,
+            false if self.kept.is_full() => KEPT / 2,
+            false => KEPT,
+        };
+        let surplus = self.kept.len().saturating_sub(most);
+        to_free.extend(self.kept.drain(..surplus));
+        match most > 0 && stack.size() == stack::SIZE {
+            true => self.kept.push(stack),
+            false => to_free.push(stack),
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::boot::paging::upper_half;
 use crate::machine::ipi::Flush;
 use crate::machine::{cpu, ipi};
 use crate::memory::{self, Phys};
+use crate::task;
 use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -35,9 +36,27 @@ pub fn taken_pages() -> u64 {
     TAKEN.load(Relaxed)
 }
 
-/// Pages that processes may still take.
+/// Where processes may take fewer pages than this, the kernel keeps no memory but what it uses.
+const SHORT: u64 = 1024;
+
+/// Pages that processes may still take. Where they are few, those come to them that the kernel kept for tasks to come: for tasks, since
+/// CPUs may have to be asked.
 pub fn available_pages() -> u64 {
+    let available = available();
+    match available < SHORT && task::give_back_stacks() {
+        true => self::available(),
+        false => available,
+    }
+}
+
+/// Of what is free now.
+fn available() -> u64 {
     memory::free_pages().saturating_sub(reserve())
+}
+
+/// Whether memory is short.
+pub fn is_short() -> bool {
+    available() < SHORT
 }
 
 // SAFETY: the kernel's own memory, of which it gives out less.
