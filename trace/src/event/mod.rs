@@ -25,7 +25,7 @@ pub mod trigger;
 
 pub use field::{
     Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
-    ULong, ULongs, arg,
+    U32, ULong, ULongs, arg,
 };
 pub(crate) use foreign::write_foreign;
 pub use format::{write_format, write_print_format};
