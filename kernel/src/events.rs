@@ -411,6 +411,26 @@ kernel_events! {
         print("0x%lx", ret)
     }
 
+    /// `sched_setaffinity` starts.
+    event syscalls:sys_enter_sched_setaffinity(__syscall_nr: i32, pid: (arg Pid), len: (arg UInt), user_mask_ptr: (arg ULongPointer)) {
+        print("pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx", pid, len, user_mask_ptr)
+    }
+
+    /// `sched_setaffinity` has ended.
+    event syscalls:sys_exit_sched_setaffinity(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `sched_getaffinity` starts.
+    event syscalls:sys_enter_sched_getaffinity(__syscall_nr: i32, pid: (arg Pid), len: (arg UInt), user_mask_ptr: (arg ULongPointer)) {
+        print("pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx", pid, len, user_mask_ptr)
+    }
+
+    /// `sched_getaffinity` has ended.
+    event syscalls:sys_exit_sched_getaffinity(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
     /// `clock_gettime` starts.
     event syscalls:sys_enter_clock_gettime(__syscall_nr: i32, which_clock: (arg Clock), tp: (arg TimeSpec)) {
         print("which_clock: 0x%08lx, tp: 0x%08lx", which_clock, tp)

@@ -1,7 +1,7 @@
-//! The events that Linux has, too: their fields with types and order, and their print format's text, are Linux's (6.12 and later).
+//! The events that Linux has, too: their fields with types and order, and their print format's text, are Linux's (6.18).
 //!
-//! Sources: `include/trace/events/{sched,irq,timer,workqueue,lock,kmem,tlb,power,printk,syscalls}.h`,
-//! `arch/x86/include/asm/trace/{irq_vectors,exceptions}.h`; of `syscalls` the prototypes in `include/linux/syscalls.h`, of which
+//! Sources: `include/trace/events/{sched,irq,timer,workqueue,lock,kmem,tlb,power,printk,exceptions,syscalls}.h`,
+//! `arch/x86/include/asm/trace/irq_vectors.h`; of `syscalls` the prototypes in `include/linux/syscalls.h`, of which
 //! `kernel/trace/trace_syscalls.c` makes the events.
 
 use tests::Guest;
@@ -102,6 +102,10 @@ const EVENTS: &[Format] = &[
         "upid: 0x%08lx, stat_addr: 0x%08lx, options: 0x%08lx, ru: 0x%08lx"),
     ("syscalls/sys_enter_kill", "int __syscall_nr; pid_t pid; int sig", "pid: 0x%08lx, sig: 0x%08lx"),
     ("syscalls/sys_enter_getppid", "int __syscall_nr", ""),
+    ("syscalls/sys_enter_sched_setaffinity", "int __syscall_nr; pid_t pid; unsigned int len; unsigned long * user_mask_ptr",
+        "pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx"),
+    ("syscalls/sys_enter_sched_getaffinity", "int __syscall_nr; pid_t pid; unsigned int len; unsigned long * user_mask_ptr",
+        "pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx"),
     ("syscalls/sys_enter_clock_gettime", "int __syscall_nr; const clockid_t which_clock; struct __kernel_timespec * tp",
         "which_clock: 0x%08lx, tp: 0x%08lx"),
 ];

@@ -124,6 +124,19 @@ pub fn sched_yield() {
     let _ = call!(SCHED_YIELD);
 }
 
+/// Runs on this CPU alone from now on; what it starts does, too.
+pub fn run_on(cpu: u32) -> Result<(), Error> {
+    let mask = 1u64.checked_shl(cpu).unwrap_or(0);
+    call!(SCHED_SETAFFINITY, 0, size_of_val(&mask), &raw const mask).map(drop)
+}
+
+/// The CPUs on which this process may run, a bit each.
+pub fn cpus() -> Result<u64, Error> {
+    let mut mask = 0u64;
+    call!(SCHED_GETAFFINITY, 0, size_of_val(&mask), &raw mut mask)?;
+    Ok(mask)
+}
+
 /// Sleeps.
 pub fn sleep_nanos(nanos: u64) -> Result<(), Error> {
     let time = TimeSpec {

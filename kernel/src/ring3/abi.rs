@@ -36,6 +36,10 @@ pub const WAIT4: u64 = 61;
 pub const KILL: u64 = 62;
 /// `getppid()`.
 pub const GETPPID: u64 = 110;
+/// `sched_setaffinity(pid, len, user_mask_ptr)`: on which CPUs the caller runs, a bit each. `pid` is 0 or its own.
+pub const SCHED_SETAFFINITY: u64 = 203;
+/// `sched_getaffinity(pid, len, user_mask_ptr)`; the number of bytes that the mask has.
+pub const SCHED_GETAFFINITY: u64 = 204;
 /// `clock_gettime(which_clock, tp)`.
 pub const CLOCK_GETTIME: u64 = 228;
 

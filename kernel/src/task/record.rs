@@ -163,6 +163,11 @@ impl Task {
         self.cpu.load(Relaxed) as usize
     }
 
+    /// The CPUs on which it may run, a bit each.
+    pub fn allowed(&self) -> u64 {
+        self.allowed.load(Relaxed)
+    }
+
     /// Whether it is an idle task.
     pub fn is_idle(&self) -> bool {
         self.kind == Kind::Idle

@@ -213,6 +213,7 @@ pub fn spawn_process(
             ..Options::default()
         },
         entry,
+    allowed: u64,
     )
 }
 
@@ -220,6 +221,7 @@ pub fn spawn_process(
 ///
 /// # Errors
 /// [`Error`]; nothing has been made then.
+            allowed,
 pub fn spawn_with(
     name: &str,
     options: Options,

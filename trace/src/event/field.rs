@@ -221,6 +221,8 @@ pub mod arg {
         ConstChars, u64, "const char *", false;
         /// `int *`.
         IntPointer, u64, "int *", false;
+        /// `unsigned long *`.
+        ULongPointer, u64, "unsigned long *", false;
         /// `void *`.
         Pointer, u64, "void *", false;
         /// `struct __kernel_timespec *`.

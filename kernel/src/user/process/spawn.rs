@@ -147,7 +147,12 @@ pub fn spawn(
         all.push(process.clone());
     }
     let name = path.rsplit('/').next().unwrap_or(path);
-    match task::spawn_process(name, process.clone(), entry::start) {
+    // As in Linux, a child runs where its parent may.
+    let allowed = match (parent, task::current()) {
+        (Parent::Process(_), Some(task)) => task.allowed(),
+        _ => u64::MAX,
+    };
+    match task::spawn_process(name, process.clone(), allowed, entry::start) {
         Ok(task) => {
             // The task may have run and done the same already, or ended.
             process.pid.store(task.pid, Release);
