@@ -112,6 +112,9 @@ pub const MAP_ANONYMOUS: u64 = 0x20;
 /// `mmap`: all pages are there at once.
 pub const MAP_POPULATE: u64 = 0x8000;
 
+/// `write`: so many bytes come to a pipe or to the console in one piece, with nothing of other writers in between.
+pub const PIPE_BUF: usize = 4096;
+
 /// `wait4`: answer 0 at once where no child has ended.
 pub const WNOHANG: u64 = 1;
 
