@@ -257,6 +257,7 @@ fn processes_are_seen_stopped_and_orphaned() {
     for part in [
         "Name:\tspin\n",
         &format!("Pid:\t{pid}\n"),
+        "PPid:\t1\n",
         "State:\tR",
         "VmRSS:",
         "Kthread:\t0",
@@ -277,7 +278,17 @@ fn processes_are_seen_stopped_and_orphaned() {
     let cmdline = guest.ok(&format!("cat /proc/{pid}/cmdline"));
     // The console starts a new line for its prompt.
     assert_eq!(cmdline.trim_end(), "spin\0");
-    assert!(guest.ok("ps").contains("spin"));
+    // And `ps` says the same: PID, PPID.
+    let row = guest.ok("ps");
+    let row = row
+        .lines()
+        .find(|line| line.ends_with(" spin"))
+        .unwrap_or_default();
+    assert_eq!(
+        row.split_whitespace().take(2).collect::<Vec<_>>(),
+        [pid.to_string().as_str(), "1"],
+        "{row}"
+    );
     guest.ok(&format!("kill {pid}"));
     while guest
         .run(&format!("cat /proc/{pid}/status"))
@@ -289,7 +300,7 @@ fn processes_are_seen_stopped_and_orphaned() {
     let pid = number_after(&output, "child ").unwrap_or_else(|| guest.fail("no child"));
     let status = guest.run(&format!("cat /proc/{pid}/status"));
     assert!(
-        status.contains("PPid:\t0") || status.contains("ENOENT"),
+        status.contains("PPid:\t1\n") || status.contains("ENOENT"),
         "{status}"
     );
     while guest

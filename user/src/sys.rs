@@ -160,7 +160,7 @@ pub fn getpid() -> i32 {
     call!(GETPID).map_or(0, |pid| pid as i32)
 }
 
-/// The number of its parent; 0: the kernel started it, or the parent has ended.
+/// The number of its parent; 1, the console's: that started it, or the parent has ended.
 pub fn getppid() -> i32 {
     call!(GETPPID).map_or(0, |pid| pid as i32)
 }

@@ -83,7 +83,7 @@ impl From<SpaceError> for SpawnError {
 /// Who starts a process.
 #[derive(Clone, Copy)]
 pub enum Parent<'a> {
-    /// The console: nobody waits by `wait4`.
+    /// The kernel, in the console's name: nobody waits by `wait4`.
     Kernel,
     /// A process.
     Process(&'a Process),
@@ -111,7 +111,7 @@ pub fn spawn(
         .write(rsp, &stack)
         .map_err(|_: Refused| SpawnError::NoMemory)?;
     let (parent_pid, group) = match parent {
-        Parent::Kernel => (0, 0),
+        Parent::Kernel => (task::CONSOLE_PID, 0),
         Parent::Process(parent) => (parent.pid(), parent.group()),
     };
     let process = Arc::new(Process {
