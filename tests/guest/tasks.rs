@@ -198,6 +198,19 @@ fn tasks_run_on_all_cpus() {
     let before = idle(&guest.ok("cat /proc/stat"));
     guest.ok("sleep 1");
     let after = idle(&guest.ok("cat /proc/stat"));
+    // /proc/uptime has the sum of it, in seconds: by then, and not more than after it.
+    let uptime = guest.ok("cat /proc/uptime");
+    let together = uptime
+        .trim_end()
+        .split_once(' ')
+        .and_then(|(_, idle)| idle.parse::<f64>().ok());
+    let together = together.map_or(0, |seconds| (seconds * 100.0).round() as u64);
+    let least = after.iter().sum::<u64>();
+    let most = idle(&guest.ok("cat /proc/stat")).iter().sum::<u64>();
+    assert!(
+        (least..=most).contains(&together),
+        "{uptime}: {least} to {most} ticks"
+    );
     let grown = before
         .iter()
         .zip(&after)

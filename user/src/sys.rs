@@ -146,7 +146,7 @@ pub fn sleep_nanos(nanos: u64) -> Result<(), Error> {
     call!(NANOSLEEP, &raw const time, 0).map(drop)
 }
 
-/// Nanoseconds since the machine's cold start.
+/// Nanoseconds since the machine's reset, as the trace's `local` clock counts them.
 pub fn now_nanos() -> u64 {
     let mut time = TimeSpec::default();
     match call!(CLOCK_GETTIME, CLOCK_MONOTONIC, &raw mut time) {

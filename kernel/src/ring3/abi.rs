@@ -74,7 +74,7 @@ pub struct TimeSpec {
     pub nanos: i64,
 }
 
-/// Nanoseconds since the cold start (over all kexecs), for [`CLOCK_GETTIME`]; the only clock there is, so that
+/// Nanoseconds since the machine's reset (over all kexecs), for [`CLOCK_GETTIME`]: the time of the trace. The only clock there is, so that
 /// `CLOCK_REALTIME` (0) is refused.
 pub const CLOCK_MONOTONIC: u64 = 1;
 
