@@ -95,7 +95,6 @@ impl Drop for WriteEnd {
 
 impl File for WriteEnd {
     fn write(&self, from: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        const PIECE: usize = 512;
         let pipe = &self.0;
         let mut done = 0;
         while done < from.len() {
@@ -224,7 +223,7 @@ impl Keys {
 
 impl File for Keys {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut line = lock(&self.line)?;
+        let mut line = lock(&self.line, nonblock)?;
         if line.is_empty() {
             if nonblock {
                 return Err(Errno::EAGAIN);
