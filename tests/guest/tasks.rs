@@ -113,7 +113,7 @@ fn job(guest: &mut Guest, command: &str) -> String {
     let pid = output
         .trim()
         .strip_prefix('[')
-        .and_then(|p| p.strip_suffix(']'));
+        .and_then(|p| p.strip_suffix("] stress"));
     match pid {
         Some(pid) => pid.to_owned(),
         None => guest.fail(&format!("{command:?} should answer with a pid")),
@@ -451,6 +451,7 @@ fn stress_tells_what_it_did() {
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
     for wrong in [
+        "stress --cpu 0",
         "stress --cpu",
         "stress --cpu many",
         "stress --cpu 257",
