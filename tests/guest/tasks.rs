@@ -374,7 +374,7 @@ fn a_sleeping_task_leaves_the_cpu() {
     assert!(after - before >= 0.29, "slept from {before} to {after}");
     // Ctrl-c ends a sleep that would outlast every test.
     guest.send("sleep 100000\r");
-    guest.expect("sleep 100000");
+    guest.expect("sleep 100000\r\n");
     guest.send("\x03");
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
@@ -445,7 +445,8 @@ fn stress_tells_what_it_did() {
     }
     assert_eq!(output.lines().count(), 3, "{output}");
     guest.send("stress --switch 1\r");
-    guest.expect("stress --switch 1");
+    // Behind the end of the line a ctrl-c is for the command.
+    guest.expect("stress --switch 1\r\n");
     guest.send("\x03");
     guest.expect("stress: switch: 1 pairs, ");
     guest.expect_prompt();
