@@ -46,7 +46,7 @@ kernel_events! {
 
     /// It has ended; `ret` is 1 where the device had something for it.
     event irq:irq_handler_exit(irq: i32, ret: i32) {
-        print("irq=%d ret=%s", irq, ret { 0 => "unhandled", 1 => "handled" })
+        print("irq=%d ret=%s", irq, ret ? "handled" : "unhandled")
     }
 
     /// The local APIC's timer interrupt starts. Linux: `arch/x86/include/asm/trace/irq_vectors.h`.
@@ -123,7 +123,7 @@ kernel_events! {
     event timer:timer_start(timer: ptr, function: ptr, expires: ulong, bucket_expiry: ulong, now: ulong, flags: u32) {
         print("timer=%p function=%ps expires=%lu [timeout=%ld] bucket_expiry=%lu cpu=%u idx=%u flags=%s",
             timer, function, expires, expires - now, bucket_expiry, flags & 0x3ffff, flags >> 22,
-            flags & 0x3c0000 | { 0x40000 => "M", 0x80000 => "D", 0x100000 => "P", 0x200000 => "I" } else "")
+            flags & 0x3c0000 | { 0x40000 => "M", 0x80000 => "D", 0x100000 => "P", 0x200000 => "I" })
     }
 
     /// A timer's function is about to be called; it was due at `baseclk`.
@@ -136,7 +136,7 @@ kernel_events! {
         print("timer=%p", timer)
     }
 
-    /// A timer is stopped before it went off.
+    /// A timer is set no more: it is stopped, or about to go off.
     event timer:timer_cancel(timer: ptr) {
         print("timer=%p", timer)
     }
@@ -223,7 +223,7 @@ kernel_events! {
 
     /// The CPU goes idle, into the state of that number; it does so no more with 4294967295. Linux:
     /// `include/trace/events/power.h`.
-    event power:cpu_idle(state: u32, cpu_id: u32) {
+    event power:cpu_idle(state: c_u32, cpu_id: c_u32) {
         print("state=%lu cpu_id=%lu", state, cpu_id)
     }
 
@@ -408,6 +408,26 @@ kernel_events! {
 
     /// `getppid` has ended.
     event syscalls:sys_exit_getppid(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `sched_setaffinity` starts.
+    event syscalls:sys_enter_sched_setaffinity(__syscall_nr: i32, pid: (arg Pid), len: (arg UInt), user_mask_ptr: (arg ULongPointer)) {
+        print("pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx", pid, len, user_mask_ptr)
+    }
+
+    /// `sched_setaffinity` has ended.
+    event syscalls:sys_exit_sched_setaffinity(__syscall_nr: i32, ret: long) {
+        print("0x%lx", ret)
+    }
+
+    /// `sched_getaffinity` starts.
+    event syscalls:sys_enter_sched_getaffinity(__syscall_nr: i32, pid: (arg Pid), len: (arg UInt), user_mask_ptr: (arg ULongPointer)) {
+        print("pid: 0x%08lx, len: 0x%08lx, user_mask_ptr: 0x%08lx", pid, len, user_mask_ptr)
+    }
+
+    /// `sched_getaffinity` has ended.
+    event syscalls:sys_exit_sched_getaffinity(__syscall_nr: i32, ret: long) {
         print("0x%lx", ret)
     }
 

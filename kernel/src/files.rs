@@ -5,7 +5,7 @@ mod cpus;
 mod kho;
 mod pids;
 mod proc;
-mod processes;
+pub mod processes;
 mod tmp;
 pub mod trace_raw;
 mod tracefs;

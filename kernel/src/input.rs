@@ -82,6 +82,23 @@ impl Input {
         any
     }
 
+    /// The same, for the device's interrupt. The device is silent meanwhile: each byte that came while others are taken would raise its line
+    /// anew, and be taken with them, so that another interrupt would come for nothing. What is there when it listens again raises the line.
+    pub fn interrupted(
+        &mut self,
+        device: &mut impl Receiver,
+        keep: impl FnMut(u8) -> bool,
+    ) -> bool {
+        if self.state == State::Open {
+            device.listen(false);
+        }
+        let any = self.receive(device, keep);
+        if self.state == State::Open {
+            device.listen(true);
+        }
+        any
+    }
+
     /// The oldest byte. An emptied queue listens again.
     pub fn take(
         &mut self,
@@ -153,6 +170,63 @@ mod tests {
         fn listen(&mut self, on: bool) {
             self.listening = on;
         }
+    }
+
+    /// A device with a line whose rising edges make interrupts, and a sender that is as fast as its reader.
+    #[derive(Default)]
+    struct Line {
+        device: Device,
+        /// What comes with each byte that is taken.
+        coming: VecDeque<u8>,
+        raised: bool,
+        interrupts: usize,
+    }
+
+    impl Line {
+        fn look(&mut self) {
+            let raised = self.device.listening && !self.device.holds.is_empty();
+            self.interrupts += usize::from(raised && !self.raised);
+            self.raised = raised;
+        }
+    }
+
+    impl Receiver for Line {
+        fn receive(&mut self) -> Option<u8> {
+            let byte = self.device.receive();
+            self.look();
+            if byte.is_some() {
+                self.device.holds.extend(self.coming.pop_front());
+            }
+            self.look();
+            byte
+        }
+        fn listen(&mut self, on: bool) {
+            self.device.listen(on);
+            self.look();
+        }
+    }
+
+    #[test]
+    fn no_interrupt_comes_for_what_was_taken_with_the_one_before() {
+        let (mut input, mut line) = (Input::new(16), Line::default());
+        input.open(&mut line, all);
+        line.device.holds.push_back(0);
+        line.coming.extend(1..10);
+        line.look();
+        let mut served = 0;
+        while served < line.interrupts {
+            served += 1;
+            assert!(input.interrupted(&mut line, all), "interrupt {served}");
+        }
+        assert_eq!(served, 1);
+        let bytes: Vec<u8> = std::iter::from_fn(|| input.take(Some(&mut line), all)).collect();
+        assert_eq!(bytes, Vec::from_iter(0..10));
+        // What comes after the last look at it raises the line when it listens, and a full queue does not let it.
+        line.device.holds.extend(0..20);
+        line.look();
+        assert!(input.interrupted(&mut line, all) && !line.device.listening);
+        assert!(!input.interrupted(&mut line, all) && !line.device.listening);
+        assert_eq!(line.device.holds.len(), 4);
     }
 
     fn all(_: u8) -> bool {

@@ -3,7 +3,7 @@
 use crate::handing::{self, Outcome, generation, outcome};
 use crate::machine::uart;
 use crate::memory::IrqMutex;
-use crate::task::{self, Interrupted, Options, WaitQueue};
+use crate::task::{self, Interrupted, Mutex, Options, WaitQueue};
 use crate::{boot, commands, events, files};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -89,7 +89,7 @@ struct Machine;
 
 impl Env for Machine {
     fn print(&self, bytes: &[u8]) {
-        uart::write(bytes);
+        print(bytes);
     }
 
     fn interrupted(&self) -> bool {
@@ -105,6 +105,17 @@ impl Env for Machine {
 }
 
 static MACHINE: Machine = Machine;
+
+/// Held while a task prints.
+static PRINTING: Mutex<()> = Mutex::new(());
+
+/// Prints for a task, which may sleep: all of it in one piece, with nothing of other tasks' in between. (What the kernel itself reports
+/// does not wait.)
+pub fn print(bytes: &[u8]) {
+    // Who is frozen may hold the lock.
+    let _whole = (!task::is_frozen()).then(|| PRINTING.lock());
+    uart::write(bytes);
+}
 
 /// The line that each life prints before its first prompt.
 fn banner() {

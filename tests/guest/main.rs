@@ -4,6 +4,7 @@ mod booting;
 mod crossing;
 mod damage;
 mod faults;
+mod formats;
 mod ftrace;
 mod images;
 mod mapping;

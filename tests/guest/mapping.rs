@@ -1,13 +1,13 @@
 //! A trace ring that user programs have mapped (`user/src/bin/map-test.rs`, `trace-reader.rs`): docs/tracing.md, "Mapping a
 //! buffer".
 
-use tests::{Guest, Setup, readers};
+use tests::{Guest, Setup, readers, tracefile};
 
 /// On one CPU, so that all that is written goes to the ring that is mapped.
 #[test]
 fn a_ring_is_mapped_by_programs() {
     let mut guest = Setup::new().smp(1).boot();
-    checks_of_map_test(&mut guest);
+    checks_of_map_test(&mut guest, 0);
     events_in_place(&mut guest);
     losses_are_told(&mut guest);
     an_ended_reader_leaves_nothing(&mut guest);
@@ -49,14 +49,45 @@ fn readers_follow_two_cpus_under_load() {
             );
         }
         // The status, too, is that of all checks.
-        guest.ok(&format!("run trace-reader {cpu} --check"));
+        guest.ok(&format!("run trace-reader {cpu} --check --on {}", 1 - cpu));
     }
+    guest.refused("run trace-reader 0 --on 7");
+    lines_stay_whole(&mut guest);
+    // It runs where it wants its events.
+    checks_of_map_test(&mut guest, 1);
     guest.poweroff();
 }
 
+/// Two readers print at once, under load.
+fn lines_stay_whole(guest: &mut Guest) {
+    guest.ok("echo > set_event; echo 1 > events/sched/enable; echo > trace; echo 1 > tracing_on");
+    let mut text = String::new();
+    for cpu in 0..2 {
+        text += &guest.run(&format!("run trace-reader {cpu} --time 2 &"));
+    }
+    for _ in 0..2 {
+        text += &guest.expect(" events shown,");
+    }
+    guest.send("\r");
+    text += &guest.expect_prompt();
+    let mut seen = [0; 2];
+    for line in tests::lines(&text).filter(|line| line.contains(": sched_")) {
+        // What is typed and its prompt may stand in front of a line.
+        let line = line.trim_start_matches("baton# ");
+        let [entry] = &tracefile::parse(line)[..] else {
+            guest.fail(&format!("no event's line: {line:?}"));
+        };
+        if line.matches(['[', ']']).count() != 2 || line.matches(": ").count() != 2 {
+            guest.fail(&format!("parts of two lines: {line:?}"));
+        }
+        seen[entry.cpu as usize] += 1;
+    }
+    assert!(seen.iter().all(|seen| *seen > 10), "{seen:?}");
+}
+
 /// The checks of Linux's `tools/testing/selftests/ring-buffer/map_test.c`, and of the errors, at 4 and 8 KiB.
-fn checks_of_map_test(guest: &mut Guest) {
-    let text = guest.ok("run map-test");
+fn checks_of_map_test(guest: &mut Guest, cpu: u32) {
+    let text = guest.ok(&format!("run map-test {cpu}"));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.first(), Some(&"1..16"), "{text}");
     for (number, line) in (1..=16).zip(&lines[1..]) {
@@ -74,9 +105,11 @@ fn only_markers(guest: &mut Guest) {
 
 /// The numbers in the markers that `trace-reader` has shown.
 fn markers(text: &str) -> Vec<u64> {
-    let shown = text.lines().filter_map(|line| line.split_once(" buf="));
+    let shown = text
+        .lines()
+        .filter_map(|line| line.split_once(": tracing_mark_write: "));
     shown
-        .map(|(_, text)| text.trim_end_matches("\\n").parse().expect("a number"))
+        .map(|(_, text)| text.parse().expect("a number"))
         .collect()
 }
 
@@ -103,14 +136,24 @@ fn events_in_place(guest: &mut Guest) {
     assert!(stats.contains("\nread events: 200\n"), "{stats}");
     let text = guest.ok("run trace-reader 0");
     assert_eq!(text, "# cpu 0: 0 events shown, 0 lost\n");
-    // Other events, by their own formats.
-    guest.ok("echo baton:console_command > set_event");
-    guest.ok("echo 'one and two' | cat");
+    // Other events, by their own formats: as the kernel shows them.
+    guest.ok("echo 1 > events/enable");
+    guest.ok("echo 'one and two' | cat; stress --fault 1 --time 0.02");
+    guest.ok("echo 0 > events/enable");
+    let trace = guest.ok("cat trace");
     let text = guest.ok("run trace-reader 0");
-    assert!(
-        text.contains(": console_command: line=echo 'one and two' | cat\n"),
-        "{text}"
-    );
+    // How many were overwritten before the first one, the file does not tell.
+    let is_event = |line: &&str| !line.starts_with('#') && !line.contains(" [LOST ");
+    let shown: Vec<&str> = text.lines().filter(is_event).collect();
+    let wanted: Vec<&str> = trace.lines().filter(is_event).collect();
+    if let Some((shown, wanted)) = shown.iter().zip(&wanted).find(|(a, b)| a != b) {
+        guest.fail(&format!(
+            "the reader shows {shown:?}, and the kernel {wanted:?}"
+        ));
+    }
+    assert_eq!(shown.len(), wanted.len());
+    assert!(text.contains(": console_command: "), "{text}");
+    assert!(text.contains("            load-"), "{text}");
     guest.refused("run trace-reader 77");
     guest.refused("run trace-reader");
 }
@@ -204,7 +247,7 @@ fn a_mapping_ends_at_a_kexec(guest: &mut Guest) {
     {}
     guest.kexec_to(1);
     guest.ok("cd /sys/kernel/tracing");
-    assert_eq!(markers(&guest.ok("cat trace")), Vec::<u64>::new());
+    assert_eq!(markers(&guest.ok("cat trace")), [0; 0]);
     let stats = guest.ok("cat per_cpu/cpu0/stats");
     assert!(stats.contains("read events: 100\n"), "{stats}");
     guest.ok("echo 32 > buffer_size_kb");

@@ -64,7 +64,22 @@ fn each_number_of_cpus_comes_up() {
     for cpus in [1, 2, 4, 8] {
         let mut guest = Setup::new().smp(cpus).boot();
         all_are_up(&mut guest, cpus as usize);
+        others_are_interrupted(&mut guest, cpus as usize);
         guest.poweroff();
+    }
+}
+
+/// Waits until other CPUs were asked for something of each kind: tasks that end leave stacks, which are unmapped everywhere.
+fn others_are_interrupted(guest: &mut Guest, cpus: usize) {
+    let limit = std::time::Instant::now() + tests::guard();
+    for row in ["RES", "CAL", "TLB"] {
+        while counts(guest, row).iter().sum::<u64>() == 0 && cpus > 1 {
+            guest.ok("stress --switch 8 --time 0.1");
+            if std::time::Instant::now() > limit {
+                guest.fail(&format!("nobody is asked for {row}"));
+            }
+        }
+        assert_eq!(counts(guest, row).len(), cpus, "{row}");
     }
 }
 

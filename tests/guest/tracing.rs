@@ -52,6 +52,7 @@ fn files_and_events_are_linuxs() {
         );
         assert!(format.contains("print fmt: \""), "{format}");
     }
+    crate::formats::check(&mut guest);
     guest.poweroff();
 }
 

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
 fn stress(guest: &mut Guest, what: &str) -> u64 {
     let text = guest.ok(&format!("stress {what} --time 100000 &"));
     // What the one before has done may be told in between.
-    let pid = lines(&text).find_map(|line| line.strip_prefix('[')?.strip_suffix(']')?.parse().ok());
+    let pid = lines(&text).find_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse().ok());
     pid.unwrap_or_else(|| guest.fail("stress names no task"))
 }
 

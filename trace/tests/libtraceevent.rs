@@ -37,8 +37,8 @@ mod events {
         }
 
         /// Types under C's names.
-        event test:named(pid: pid_t, a: long, b: ulong, size: size_t, args: [ulong; 6], ptr: ptr, site: const_ptr) {
-            print("pid=%d a=%ld b=%lu size=%zu (%lx, %lx, %lx) ptr=%lx site=%lx", pid, a, b, size, args[0], args[1], args[5], ptr, site)
+        event test:named(pid: pid_t, state: c_u32, a: long, b: ulong, size: size_t, args: [ulong; 6], ptr: ptr, site: const_ptr) {
+            print("pid=%d state=%lu a=%ld b=%lu size=%zu (%lx, %lx, %lx) ptr=%lx site=%lx", pid, state, a, b, size, args[0], args[1], args[5], ptr, site)
         }
 
         /// Expressions: differences, parts, choices.
@@ -113,8 +113,17 @@ fn prints_the_same() {
     events::names(0, 1);
     events::names(1, 3);
     events::names(1, 0x13);
-    events::named(-1, i64::MIN, u64::MAX, 7, [1, 2, 3, 4, 5, u64::MAX], 8, 9);
-    events::named(9, -2, 3, 4, [0; 6], 0, 0);
+    events::named(
+        -1,
+        u32::MAX,
+        i64::MIN,
+        u64::MAX,
+        7,
+        [1, 2, 3, 4, 5, u64::MAX],
+        8,
+        9,
+    );
+    events::named(9, 1, -2, 3, 4, [0; 6], 0, 0);
     events::parts(10, 4, 5 << 22 | 3, 0x100);
     events::parts(4, 10, u32::MAX, 0);
     events::parts(0, 0, 0, 1);

@@ -8,9 +8,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use trace::event::EventDesc;
 use trace::fs::raw::{Access, Mapping, RawFile};
 use trace::fs::{Next, TraceFs};
-use trace::mapped::MappedReader;
 use trace::mapped::format::{Format, FormatError};
+use trace::mapped::{Line, MappedReader};
 use trace::meta::{GET_READER, Meta, REFRESH_META};
+use trace::platform::Context;
 use trace::testing::TestPlatform;
 use trace::{Config, Errno, TraceError, Tracer};
 
@@ -21,6 +22,12 @@ mod events {
         /// All kinds of fields.
         event test:everything(a: u8, b: i64, comm: [char; 16], list: [u16; 3], on: bool, x: u32, late: str, more: [u32]) {
             print("a=%u b=%lld comm=%s list=%s on=%d x=%#06x late=\"%s\" more=%s", a, b, comm, list, on, x, late, more)
+        }
+
+        /// Addresses, and what is made of values.
+        event test:made(ptr: ptr, site: const_ptr, from: ulong, to: ulong, flags: u32, args: [ulong; 2]) {
+            print("ptr=%p site=%pS took=%ld %s%s %s cpu=%u (%lx)", ptr, site, to - from,
+                flags & 0xf | { 1 => "S", 2 => "D" } else "R", flags & 0x10 ? "+" : "", flags { 1 => "ONE" }, flags >> 4, args[1])
         }
 
         /// With a negative number.
@@ -325,8 +332,32 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
     write(&fs, "events/test/small/trigger", "stacktrace").unwrap();
     events::small(0, 1);
     write(&fs, "events/test/small/trigger", "!stacktrace").unwrap();
+    platform.set_context(Context {
+        irqs_off: true,
+        need_resched: true,
+        in_hardirq: true,
+        preempt_count: 2,
+        pid: 1,
+        ..Context::default()
+    });
+    for flags in [0, 1, 0x13] {
+        events::made(u64::MAX, 0x1234, 9, 4, flags, [1, 0xabc]);
+    }
+    platform.set_context(Context::default());
+    // What the kernel makes of them all.
+    let mut trace = String::new();
+    fs.read("trace", &mut trace).unwrap();
+    let trace: Vec<&str> = trace
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
     file.ioctl(GET_READER).unwrap();
     assert_eq!(reader.turn().unwrap().lost, 0);
+    let line = Line {
+        cpu: 0,
+        in_ns: true,
+    };
+    let mut printed = String::new();
     let mut lines = Vec::new();
     let mut last = 0;
     while let Some(event) = reader.next().unwrap() {
@@ -336,14 +367,18 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
         let format = &formats[&id];
         assert_eq!(
             format.field("common_pid").unwrap().number(event.record),
-            Some(0)
+            Some(event.record.common().unwrap().pid.into())
         );
+        let pid = event.record.common().unwrap().pid;
+        let task = if pid == 1 { "init" } else { "<idle>" };
+        line.write(&event, Some(format), task, &mut printed)
+            .unwrap();
         let mut text = format!("{}: ", format.name);
         format.write(event.record, &mut text).unwrap();
         lines.push(text);
     }
     assert_eq!(
-        lines,
+        lines[..6],
         [
             "everything: a=200 b=-5 comm=a?bc\\n list={0x1,0x2,0xffff} on=1 x=7 late=text more={0x9,0xa}",
             "small: a=-3 b=-2147483648",
@@ -352,6 +387,21 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
             "small: a=0 b=1",
             "kernel_stack: size=2 caller={0x1000,0x2000}",
         ]
+    );
+    assert_eq!(printed.lines().collect::<Vec<_>>(), trace);
+    let (place, text) = printed
+        .lines()
+        .next_back()
+        .unwrap()
+        .split_once(':')
+        .unwrap();
+    assert!(
+        place.starts_with("            init-1       [000] dNh2. "),
+        "{place}"
+    );
+    assert_eq!(
+        text,
+        " made: ptr=ffffffffffffffff site=0000000000001234 took=-5 S|D+ 0x13 cpu=1 (abc)"
     );
 }
 

@@ -29,6 +29,7 @@ pub mod files;
 #[cfg(feature = "ring3")]
 mod heap;
 pub mod io;
+pub mod names;
 pub mod ring;
 pub mod sys;
 

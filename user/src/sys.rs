@@ -124,6 +124,19 @@ pub fn sched_yield() {
     let _ = call!(SCHED_YIELD);
 }
 
+/// Runs on this CPU alone from now on; what it starts does, too.
+pub fn run_on(cpu: u32) -> Result<(), Error> {
+    let mask = 1u64.checked_shl(cpu).unwrap_or(0);
+    call!(SCHED_SETAFFINITY, 0, size_of_val(&mask), &raw const mask).map(drop)
+}
+
+/// The CPUs on which this process may run, a bit each.
+pub fn cpus() -> Result<u64, Error> {
+    let mut mask = 0u64;
+    call!(SCHED_GETAFFINITY, 0, size_of_val(&mask), &raw mut mask)?;
+    Ok(mask)
+}
+
 /// Sleeps.
 pub fn sleep_nanos(nanos: u64) -> Result<(), Error> {
     let time = TimeSpec {
@@ -133,7 +146,7 @@ pub fn sleep_nanos(nanos: u64) -> Result<(), Error> {
     call!(NANOSLEEP, &raw const time, 0).map(drop)
 }
 
-/// Nanoseconds since the machine's cold start.
+/// Nanoseconds since the machine's reset, as the trace's `local` clock counts them.
 pub fn now_nanos() -> u64 {
     let mut time = TimeSpec::default();
     match call!(CLOCK_GETTIME, CLOCK_MONOTONIC, &raw mut time) {
@@ -147,7 +160,7 @@ pub fn getpid() -> i32 {
     call!(GETPID).map_or(0, |pid| pid as i32)
 }
 
-/// The number of its parent; 0: the kernel started it, or the parent has ended.
+/// The number of its parent; 1, the console's: that started it, or the parent has ended.
 pub fn getppid() -> i32 {
     call!(GETPPID).map_or(0, |pid| pid as i32)
 }

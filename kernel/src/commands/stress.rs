@@ -42,7 +42,10 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
             }
         });
         return match watcher {
-            Ok(watcher) => Ok(print(out, format_args!("[{}]\n", watcher.pid))?),
+            Ok(watcher) => Ok(print(
+                out,
+                format_args!("[{}] {}\n", watcher.pid, watcher.comm()),
+            )?),
             Err(why) => {
                 stress::finish(&load, &tasks);
                 Err(CmdError::failed(format!("it cannot be watched: {why}")))
@@ -101,6 +104,9 @@ fn read(args: &[&str]) -> Result<(Plan, Option<f64>), CmdError> {
         for kind in [stress::Kind::Cpu, stress::Kind::Switch, stress::Kind::Alloc] {
             plan.insert(kind, cpu::online() as u64);
         }
+    }
+    if plan.values().all(|workers| *workers == 0) {
+        return Err(CmdError::usage("it has nothing to do: every number is 0"));
     }
     Ok((plan, seconds))
 }

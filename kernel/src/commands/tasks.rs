@@ -1,5 +1,6 @@
 //! `ps`, `top`, `kill`.
 
+use crate::files::processes;
 use crate::machine::{clock, uart};
 use crate::task::{self, Task, stat};
 use alloc::format;
@@ -40,7 +41,7 @@ pub fn ps(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdE
             format_args!(
                 "{:5} {:5} {:3} {:3} {:<4} {} {}\n",
                 task.pid,
-                task.parent,
+                processes::parent(task),
                 task.cpu(),
                 task.prio(),
                 letter(task),

@@ -22,6 +22,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
+
+/// Who speaks where it is no command's.
+const SHELL: &str = "baton";
+
 /// Runs lines and keeps what lasts between them.
 pub struct Shell<'a> {
     mounts: Mounts<'a>,
@@ -97,7 +101,7 @@ impl<'a> Shell<'a> {
 
     /// Says why a line is not run at all, and gives its status.
     pub fn refuse(&mut self, why: impl core::fmt::Display) -> i32 {
-        self.console().message("baton", &why);
+        self.console().message(SHELL, &why);
         self.status = STATUS_USAGE;
         self.status
     }
@@ -186,7 +190,7 @@ impl<'a> Shell<'a> {
             stages.iter_mut().for_each(|stage| stage.background = true);
         }
         for (stage, typed) in stages.iter_mut().zip(&pipeline.stages) {
-            stage.redirect = self.open(&stage.name, typed, cwd)?;
+            stage.redirect = self.open(typed, cwd)?;
         }
         Ok(stages)
     }
@@ -213,7 +217,7 @@ impl<'a> Shell<'a> {
         cwd: &mut String,
     ) -> Result<Ready, i32> {
         let mut ready = Ready {
-            name: "baton".to_string(),
+            name: SHELL.to_string(),
             args: Vec::new(),
             usage: "",
             work: Work::Nothing,
@@ -281,8 +285,9 @@ impl<'a> Shell<'a> {
         Ok(ready)
     }
 
-    /// Opens all redirects of a stage; the last takes the output.
-    fn open(&self, name: &str, stage: &Stage, cwd: &str) -> Result<Option<ToFile>, i32> {
+    /// Opens all redirects of a stage; the last takes the output. One that cannot be opened is the shell's to tell, as in every shell: the
+    /// command has not begun.
+    fn open(&self, stage: &Stage, cwd: &str) -> Result<Option<ToFile>, i32> {
         let mut last: Option<ToFile> = None;
         for redirect in &stage.redirects {
             let typed = redirect.path.expand(self.status);
@@ -308,7 +313,7 @@ impl<'a> Shell<'a> {
                     });
                 }
                 Err(error) => {
-                    self.console().message(name, &format!("{typed}: {error}"));
+                    self.console().message(SHELL, &format!("{typed}: {error}"));
                     return Err(STATUS_FAILED);
                 }
             }

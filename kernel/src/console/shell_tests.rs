@@ -471,17 +471,17 @@ fn files_in_tmp() {
         ),
         (
             &["echo x > /rom/ten"],
-            "echo: /rom/ten: Permission denied (EACCES)\n",
+            "baton: /rom/ten: Permission denied (EACCES)\n",
             1,
         ),
         (
             &["echo x > /rom"],
-            "echo: /rom: Is a directory (EISDIR)\n",
+            "baton: /rom: Is a directory (EISDIR)\n",
             1,
         ),
         (
             &["echo x > /none/x"],
-            "echo: /none/x: No such file or directory (ENOENT)\n",
+            "baton: /none/x: No such file or directory (ENOENT)\n",
             1,
         ),
         (

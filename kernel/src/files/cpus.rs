@@ -1,6 +1,6 @@
 //! What files tell of the CPUs: `/proc/interrupts`, `/proc/cpuinfo`, `/sys/devices/system/cpu`, in Linux's layouts.
 
-use crate::machine::{self, apic, cpu, percpu, traps};
+use crate::machine::{self, apic, cpu, ipi, percpu, traps};
 use alloc::string::String;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
@@ -74,6 +74,14 @@ pub fn interrupts(out: &mut dyn Sink) -> Result<(), FsError> {
         if found.uart_level { "fasteoi" } else { "edge" }
     );
     let gsi = alloc::format!("{}", found.uart_gsi);
+    let mut row = |name: &str, count: &dyn Fn(usize) -> u64, what: &str| {
+        line.clear();
+        let _ = write!(line, "{name:>3}: ");
+        for cpu in each() {
+            let _ = write!(line, "{:10} ", count(cpu));
+        }
+        print(out, format_args!("{line}{what}\n"))
+    };
     for (name, vector, what) in [
         (gsi.as_str(), apic::UART_VECTOR, uart.as_str()),
         ("NMI", traps::NMI, "  Non-maskable interrupts"),
@@ -82,13 +90,10 @@ pub fn interrupts(out: &mut dyn Sink) -> Result<(), FsError> {
         ("RES", apic::RESCHEDULE_VECTOR, "  Rescheduling interrupts"),
         ("CAL", apic::CALL_VECTOR, "  Function call interrupts"),
     ] {
-        line.clear();
-        let _ = write!(line, "{name:>3}: ");
-        for cpu in each() {
-            let _ = write!(line, "{:10} ", traps::count(cpu, vector));
-        }
-        print(out, format_args!("{line}{what}\n"))?;
+        row(name, &|cpu| traps::count(cpu, vector), what)?;
     }
+    // Most of them by interrupts that CAL counts; a CPU that waits for something with interrupts off serves others there.
+    row("TLB", &ipi::shootdowns, "  TLB shootdowns")?;
     let errors: u64 = each()
         .map(|cpu| traps::count(cpu, apic::ERROR_VECTOR))
         .sum();

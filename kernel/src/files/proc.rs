@@ -1,7 +1,8 @@
 //! `/proc`: what the kernel knows of itself and the machine.
 
 use super::cpus;
-use crate::machine::{clock, cpu};
+use crate::machine::apic::HZ;
+use crate::machine::{self, clock, cpu};
 use crate::memory;
 use crate::user::space;
 use crate::{boot, handing, task};
@@ -132,12 +133,16 @@ fn stat(out: &mut dyn Sink) -> Result<(), FsError> {
     Ok(print(out, format_args!("\n"))?)
 }
 
-/// Seconds since the machine's reset, and since this life began.
+/// Seconds since the cold start, over all lives and without the firmware's time before it; and how long the CPUs together have been idle
+/// in this life, as `stat` has it.
 fn uptime(out: &mut dyn Sink) -> Result<(), FsError> {
-    let now = clock::nanos();
-    let life = now - clock::nanos_at(boot::info().entry_tsc);
-    let seconds = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
-    let ((a, b), (c, d)) = (seconds(now), seconds(life));
+    let begin = clock::nanos_at(machine::found().cold_start_tsc);
+    let up = clock::nanos().saturating_sub(begin) / 10_000_000;
+    let idle: u64 = (0..cpu::count())
+        .map(|cpu| task::stat::ticks(cpu).idle)
+        .sum();
+    let seconds = |hundredths: u64| (hundredths / 100, hundredths % 100);
+    let ((a, b), (c, d)) = (seconds(up), seconds(idle * 100 / HZ));
     Ok(print(out, format_args!("{a}.{b:02} {c}.{d:02}\n"))?)
 }
 

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use kernel::ring3::areas::Backing;
 
-/// Who waits for a task's end: the parent, 0 for an orphan; for kernel threads, who made it.
+/// A task's parent: for kernel threads, who made it; the console, where that has ended.
 pub fn parent(task: &Task) -> i32 {
-    process::find(task.pid).map_or(task.parent, |process| process.parent())
+    process::find(task.pid).map_or_else(|| task.parent(), |process| process.parent())
 }
 
 /// The arguments, each with a zero byte behind it.

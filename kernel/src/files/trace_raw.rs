@@ -112,7 +112,7 @@ fn nap() -> Result<(), Errno> {
 
 impl File for TraceRaw {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let (file, piece) = &mut *lock(&self.reading)?;
+        let (file, piece) = &mut *lock(&self.reading, nonblock)?;
         piece.read(|bytes| file.next(bytes), to, nonblock)
     }
 

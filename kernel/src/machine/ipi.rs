@@ -11,7 +11,7 @@ use crate::{events, hwlat};
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{
-    AtomicBool, AtomicU8,
+    AtomicBool, AtomicU8, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
@@ -139,9 +139,18 @@ pub enum Flush {
 /// Linux's reasons in `tlb_flush`.
 const REMOTE_SHOOTDOWN: i32 = 1;
 const LOCAL_SHOOTDOWN: i32 = 2;
+const LOCAL_MM_SHOOTDOWN: i32 = 3;
 const REMOTE_SEND_IPI: i32 = 4;
 /// Where it is more pages than this, all translations are forgotten: Linux's `tlb_single_page_flush_ceiling`.
 const MANY_PAGES: u64 = 33;
+
+/// How often each CPU has forgotten translations for another one, for `/proc/interrupts`.
+static SHOOTDOWNS: [AtomicU64; cpu::MAX_CPUS] = [const { AtomicU64::new(0) }; _];
+
+/// How often a CPU has forgotten translations for another one, in this life.
+pub fn shootdowns(cpu: usize) -> u64 {
+    SHOOTDOWNS[cpu].load(Relaxed)
+}
 
 impl Flush {
     /// Makes this CPU forget them. With interrupts off, or what follows may run on another one.
@@ -159,7 +168,15 @@ impl Flush {
 
     fn here(self, reason: i32) {
         self.forget();
+        if reason == REMOTE_SHOOTDOWN {
+            SHOOTDOWNS[cpu::index()].fetch_add(1, Relaxed);
+        }
         events::tlb_flush(reason, self.pages());
+    }
+
+    /// Makes this CPU forget those of the running process's.
+    pub fn forget_own(self) {
+        without_interrupts(|| self.here(LOCAL_MM_SHOOTDOWN));
     }
 
     /// As the event has it: all of them are -1.

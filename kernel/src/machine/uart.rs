@@ -109,7 +109,11 @@ pub fn tick() {
 
 /// Handles the receive interrupt; whether there was anything.
 pub fn interrupt() -> bool {
-    let any = SERIAL.lock().receive();
+    let any = {
+        let Serial { port, input } = &mut *SERIAL.lock();
+        port.as_mut()
+            .is_some_and(|port| input.interrupted(port, keep))
+    };
     if any {
         crate::terminal::input_came();
     }

@@ -36,6 +36,10 @@ pub const WAIT4: u64 = 61;
 pub const KILL: u64 = 62;
 /// `getppid()`.
 pub const GETPPID: u64 = 110;
+/// `sched_setaffinity(pid, len, user_mask_ptr)`: on which CPUs the caller runs, a bit each. `pid` is 0 or its own.
+pub const SCHED_SETAFFINITY: u64 = 203;
+/// `sched_getaffinity(pid, len, user_mask_ptr)`; the number of bytes that the mask has.
+pub const SCHED_GETAFFINITY: u64 = 204;
 /// `clock_gettime(which_clock, tp)`.
 pub const CLOCK_GETTIME: u64 = 228;
 
@@ -70,7 +74,7 @@ pub struct TimeSpec {
     pub nanos: i64,
 }
 
-/// Nanoseconds since the cold start (over all kexecs), for [`CLOCK_GETTIME`]; the only clock there is, so that
+/// Nanoseconds since the machine's reset (over all kexecs), for [`CLOCK_GETTIME`]: the time of the trace. The only clock there is, so that
 /// `CLOCK_REALTIME` (0) is refused.
 pub const CLOCK_MONOTONIC: u64 = 1;
 
@@ -107,6 +111,9 @@ pub const MAP_FIXED: u64 = 0x10;
 pub const MAP_ANONYMOUS: u64 = 0x20;
 /// `mmap`: all pages are there at once.
 pub const MAP_POPULATE: u64 = 0x8000;
+
+/// `write`: so many bytes come to a pipe or to the console in one piece, with nothing of other writers in between.
+pub const PIPE_BUF: usize = 4096;
 
 /// `wait4`: answer 0 at once where no child has ended.
 pub const WNOHANG: u64 = 1;

@@ -21,6 +21,7 @@ pub fn exit() -> ! {
             process.ended();
         }
         timer::cancel_for(task);
+        table::leave_children(task.pid);
         // Each task is a thread group of its own.
         events::sched_process_exit(task.comm(), task.pid, i32::from(task.prio()), true);
         task.ended.store(true, Release);

@@ -32,7 +32,7 @@ type LastWords = Box<dyn FnOnce() + Send>;
 static LAST_WORDS: IrqMutex<Option<LastWords>> = IrqMutex::new(None);
 
 /// Whether tasks stand still.
-pub(super) fn is_frozen() -> bool {
+pub fn is_frozen() -> bool {
     ONLY.load(SeqCst) != NOT
 }
 

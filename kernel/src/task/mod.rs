@@ -37,7 +37,7 @@ mod wait;
 mod work;
 
 pub use end::{end_by_fault, exit, fault_ends_task, interrupt, kill, killed};
-pub use freeze::{end_all_and_run, freeze, thaw};
+pub use freeze::{end_all_and_run, freeze, is_frozen, thaw};
 pub use idle::idle_loop;
 pub use mutex::{Mutex, MutexGuard};
 pub use preempt::{on_interrupt_exit, tick, without_preemption};

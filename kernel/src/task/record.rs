@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed},
 };
 use kernel::sched::state::State;
@@ -50,8 +50,8 @@ pub(super) type Entry = Box<dyn FnOnce() + Send>;
 /// A task. What the scheduler changes is changed under the lock of the run queue of the task's CPU.
 pub struct Task {
     pub pid: i32,
-    /// Who made it.
-    pub parent: i32,
+    /// Who made it, or the console, once that has ended.
+    pub(super) parent: AtomicI32,
     pub kind: Kind,
     pub(super) slot: Slot,
     comm: [u8; COMM],
@@ -117,7 +117,7 @@ impl Task {
         comm[..end].copy_from_slice(&name.as_bytes()[..end]);
         Task {
             pid: new.pid,
-            parent: new.parent,
+            parent: AtomicI32::new(new.parent),
             kind: new.kind,
             slot: new.slot,
             comm,
@@ -153,9 +153,19 @@ impl Task {
         core::str::from_utf8(&self.comm[..end]).unwrap_or("<...>")
     }
 
+    /// The pid of the task that made it; the console's, once that has ended.
+    pub fn parent(&self) -> i32 {
+        self.parent.load(Relaxed)
+    }
+
     /// Its priority, with Linux's numbers (`kernel::sched::prio`).
     pub fn prio(&self) -> u8 {
         self.prio.load(Relaxed)
+    }
+
+    /// The CPUs on which it may run, a bit each.
+    pub fn allowed(&self) -> u64 {
+        self.allowed.load(Relaxed)
     }
 
     /// The CPU on which it runs, or last did.

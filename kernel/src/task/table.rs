@@ -131,6 +131,16 @@ pub(super) fn for_each(f: impl FnMut(&Arc<Task>)) {
     TABLE.lock().slots.iter().flatten().for_each(f);
 }
 
+/// What a task that ends has made falls to the console, as to init: its pid may be somebody else's soon.
+pub(super) fn leave_children(pid: i32) {
+    for_each(|task| {
+        // What an idle task has made stays with that.
+        if pid != 0 && task.parent() == pid {
+            task.parent.store(CONSOLE_PID, Relaxed);
+        }
+    });
+}
+
 /// The task with this pid; not an idle one.
 pub fn find(pid: i32) -> Option<Arc<Task>> {
     let table = TABLE.lock();
@@ -202,7 +212,7 @@ pub fn spawn(
     )
 }
 
-/// Makes a task for a user process: `entry` runs in the kernel, on its stack and with its address space, and enters user
+/// Makes a task for a user process, which may run on these CPUs: `entry` runs in the kernel, on its stack and with its address space, and enters user
 /// mode.
 ///
 /// # Errors
@@ -210,6 +220,7 @@ pub fn spawn(
 pub fn spawn_process(
     name: &str,
     process: Arc<dyn ProcessHooks>,
+    allowed: u64,
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<Arc<Task>, Error> {
     let process = Some(process);
@@ -217,6 +228,7 @@ pub fn spawn_process(
         name,
         Options {
             process,
+            allowed,
             ..Options::default()
         },
         entry,

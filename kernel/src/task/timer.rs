@@ -126,6 +126,42 @@ pub(super) fn next_due(cpu: usize) -> Option<u64> {
     WHEELS[cpu].lock().as_ref().and_then(Wheel::next)
 }
 
+/// A timer that goes off. It lives until [`RUNNING`] says that its function has returned.
+enum Expired {
+    Task(&'static Task),
+    Other(&'static Inner),
+}
+
+impl Expired {
+    /// The timer of this number, which was in a wheel.
+    fn of(id: Slot) -> Expired {
+        match usize::from(id).checked_sub(table::SLOTS) {
+            // It may be woken by somebody else, and end: it is not cleared away while this runs.
+            None => Expired::Task(table::by_slot(id)),
+            Some(other) => {
+                let inner = REGISTERED[other].load(Acquire);
+                // SAFETY: `Timer::drop` waits until the timer is neither in a wheel nor running.
+                let inner = unsafe { inner.as_ref() };
+                Expired::Other(inner.expect("a timer in a wheel is registered"))
+            }
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        match self {
+            Expired::Task(task) => task_shown(task),
+            Expired::Other(inner) => inner.shown(),
+        }
+    }
+
+    fn call(&self) {
+        match self {
+            Expired::Task(task) => process_timeout(task),
+            Expired::Other(inner) => (inner.function)(),
+        }
+    }
+}
+
 /// Runs what is due on this CPU.
 pub(super) fn expire() {
     let cpu = cpu::index();
@@ -136,30 +172,20 @@ pub(super) fn expire() {
             let due = wheel.as_mut().and_then(|wheel| wheel.expire(now));
             // Under the lock: who drops a timer finds it in the wheel, or running.
             RUNNING[cpu].store(due.map_or(NONE, |(id, _)| id), SeqCst);
-            due
+            due.map(|(id, due)| {
+                let expired = Expired::of(id);
+                // As in Linux, where `detach_timer` records it: whoever sets it anew does so after this.
+                events::timer_cancel(expired.shown().address);
+                (expired, due)
+            })
         };
-        let Some((id, due)) = due else {
+        let Some((expired, due)) = due else {
             return;
         };
-        match usize::from(id).checked_sub(table::SLOTS) {
-            None => {
-                // It may have been woken by somebody else, and have ended: it is not cleared away while this runs.
-                let task = table::by_slot(id);
-                let shown = task_shown(task);
-                events::timer_expire_entry(shown.address, now, shown.function, due);
-                process_timeout(task);
-                events::timer_expire_exit(shown.address);
-            }
-            Some(other) => {
-                // SAFETY: `Timer::drop` waits until the timer is neither in a wheel nor running.
-                if let Some(inner) = unsafe { REGISTERED[other].load(Acquire).as_ref() } {
-                    let address = &raw const *inner as u64;
-                    events::timer_expire_entry(address, now, inner.shown, due);
-                    (inner.function)();
-                    events::timer_expire_exit(address);
-                }
-            }
-        }
+        let shown = expired.shown();
+        events::timer_expire_entry(shown.address, now, shown.function, due);
+        expired.call();
+        events::timer_expire_exit(shown.address);
         RUNNING[cpu].store(NONE, SeqCst);
     }
 }
@@ -168,8 +194,17 @@ struct Inner {
     id: Slot,
     function: Box<dyn Fn() + Send + Sync>,
     /// What the trace shows as the function.
-    shown: u64,
+    function_shown: u64,
     place: AtomicU32,
+}
+
+impl Inner {
+    fn shown(&self) -> Shown {
+        Shown {
+            address: &raw const *self as u64,
+            function: self.function_shown,
+        }
+    }
 }
 
 /// A timer that calls a function, in a soft interrupt of the CPU that set it: it must not sleep.
@@ -183,7 +218,7 @@ impl Timer {
         let mut inner = Box::pin(Inner {
             id: NONE,
             function: Box::new(function),
-            shown: name::<F> as *const () as u64,
+            function_shown: name::<F> as *const () as u64,
             place: AtomicU32::new(0),
         });
         for (n, place) in REGISTERED.iter().enumerate() {
@@ -202,16 +237,12 @@ impl Timer {
 
     /// Lets it go off at tick `due`, once; set before, it is set anew.
     pub fn set(&self, due: u64) {
-        let shown = Shown {
-            address: &raw const *self.0 as u64,
-            function: self.0.shown,
-        };
-        set(self.0.id, &self.0.place, due, &shown);
+        set(self.0.id, &self.0.place, due, &self.0.shown());
     }
 
     /// Stops it; whether it was set. Its function may still be running.
     pub fn cancel(&self) -> bool {
-        cancel(self.0.id, &self.0.place, &raw const *self.0 as u64)
+        cancel(self.0.id, &self.0.place, self.0.shown().address)
     }
 }
 

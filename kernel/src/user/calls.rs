@@ -7,7 +7,7 @@ use super::copy::{UserSlice, read_user, write_user};
 use super::file::MapRequest;
 use super::process::{self, MAX_FILES, OpenFile, Parent, Process, with_current};
 use super::{open, space};
-use crate::machine::clock;
+use crate::machine::{clock, cpu};
 use crate::task;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -46,6 +46,8 @@ fn dispatch(process: &Process, number: u64, args: [u64; 6]) -> Result<u64, Errno
         }
         WAIT4 => wait4(process, a, b, c, d),
         KILL => kill(a, b),
+        SCHED_SETAFFINITY => sched_setaffinity(process, a, b, c),
+        SCHED_GETAFFINITY => sched_getaffinity(process, a, b, c),
         CLOCK_GETTIME => clock_gettime(a, b),
         SPAWN => spawn(process, a, b, c),
         _ => Err(Errno::ENOSYS),
@@ -258,6 +260,45 @@ fn nanosleep(time: u64) -> Result<u64, Errno> {
         Ok(()) => Ok(0),
         Err(_) => Err(Errno::EINTR),
     }
+}
+
+/// Bytes of a mask of CPUs: Linux's `cpumask_size()` for up to 64 of them.
+const MASK_BYTES: u64 = 8;
+
+/// The task that a call about CPUs is for.
+fn task_of(process: &Process, pid: u64) -> Result<Arc<task::Task>, Errno> {
+    let pid = match pid as i32 {
+        0 => process.pid(),
+        pid => pid,
+    };
+    task::find(pid).ok_or(Errno::ESRCH)
+}
+
+fn sched_setaffinity(process: &Process, pid: u64, len: u64, mask: u64) -> Result<u64, Errno> {
+    // Linux takes 32 bits of the length. CPUs beyond the end are not in the mask.
+    let len = u64::from(len as u32).min(MASK_BYTES);
+    let mut bytes = [0; MASK_BYTES as usize];
+    UserSlice::new(mask, len)?.copy_in(0, &mut bytes[..len as usize])?;
+    // Who runs can move itself; there is nobody here who moves others.
+    if task_of(process, pid)?.pid != process.pid() {
+        return Err(Errno::EPERM);
+    }
+    let cpus = u64::from_le_bytes(bytes) & u64::from(cpu::online_mask());
+    if cpus == 0 {
+        return Err(Errno::EINVAL);
+    }
+    task::pin(cpus);
+    Ok(0)
+}
+
+fn sched_getaffinity(process: &Process, pid: u64, len: u64, mask: u64) -> Result<u64, Errno> {
+    let len = u64::from(len as u32);
+    if len < MASK_BYTES || !len.is_multiple_of(MASK_BYTES) {
+        return Err(Errno::EINVAL);
+    }
+    let cpus = task_of(process, pid)?.allowed() & u64::from(cpu::online_mask());
+    write_user(mask, &cpus)?;
+    Ok(MASK_BYTES)
 }
 
 fn clock_gettime(clock: u64, to: u64) -> Result<u64, Errno> {

@@ -35,9 +35,12 @@ pub struct Mapping {
 /// Takes a lock of a file's for a call: several processes may have the file, and one that waits in a call of its own keeps it.
 ///
 /// # Errors
-/// `EINTR`: the process is to end.
-pub fn lock<T>(of: &Mutex<T>) -> Result<MutexGuard<'_, T>, Errno> {
-    of.lock_interruptible().map_err(|Interrupted| Errno::EINTR)
+/// `EINTR`: the process is to end. `EAGAIN`: somebody else has it, and `nonblock` says that nobody waits.
+pub fn lock<T>(of: &Mutex<T>, nonblock: bool) -> Result<MutexGuard<'_, T>, Errno> {
+    match nonblock {
+        true => of.try_lock().ok_or(Errno::EAGAIN),
+        false => of.lock_interruptible().map_err(|Interrupted| Errno::EINTR),
+    }
 }
 
 /// An open file: what a file descriptor of a process stands for. Several processes may have it (spawn hands 0, 1 and 2 on).

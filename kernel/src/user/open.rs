@@ -139,6 +139,8 @@ fn check(
 /// A file of the tree.
 struct Node {
     path: String,
+    /// It is read piece by piece, and who reads it may wait for more.
+    goes_on: bool,
     content: Mutex<Content>,
 }
 
@@ -159,6 +161,7 @@ impl Node {
         };
         Node {
             path,
+            goes_on: matches!(content, Content::Pipe(..)),
             content: Mutex::new(content),
         }
     }
@@ -217,7 +220,8 @@ impl Sink for Whole {
 
 impl File for Node {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut content = lock(&self.content)?;
+        // Who reads what is there already keeps it for that long only.
+        let mut content = lock(&self.content, nonblock && self.goes_on)?;
         match &mut *content {
             Content::Pipe(pipe, piece) => piece.read(|bytes| pipe.next(bytes), to, nonblock),
             Content::Unread => {

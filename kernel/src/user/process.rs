@@ -1,7 +1,7 @@
 //! A process's life: made of a program's file, run by a task, ended by itself or by others, waited for.
 //!
-//! A process has one task, whose pid is its own. It belongs to its parent until that has waited for it; an orphan's end is
-//! the end of it. The relations, and who has ended, change under the lock of [`ALL`].
+//! A process has one task, whose pid is its own. It belongs to its parent until that has waited for it; an orphan falls to the
+//! console, as to Linux's init, which waits for nobody: what is the console's is gone when it ends. The relations, and who has ended, change under the lock of [`ALL`].
 
 mod spawn;
 
@@ -46,7 +46,7 @@ pub struct OpenFile {
 pub struct Process {
     /// Its task's pid; 0 until that runs.
     pid: AtomicI32,
-    /// The parent's pid; 0: the kernel, or nobody any more. Changes under [`ALL`].
+    /// The parent's pid. Changes under [`ALL`].
     parent: AtomicI32,
     /// The pid of the process that `run` started, which ctrl-c ends with all that came of it. 0: its own.
     group: i32,
@@ -167,7 +167,7 @@ impl Process {
         self.pid.load(Acquire)
     }
 
-    /// Its parent's number; 0: the kernel, or nobody any more.
+    /// Its parent's number; the console's, where the kernel started it, or its parent has ended.
     pub fn parent(&self) -> i32 {
         self.parent.load(Relaxed)
     }
@@ -367,7 +367,7 @@ impl ProcessHooks for Process {
         self.wanted_status().is_some()
     }
 
-    /// Called by its own task, which is about to end: all that the process has goes, children become orphans, and the parent
+    /// Called by its own task, which is about to end: all that the process has goes, children fall to the console, and the parent
     /// is told.
     fn ended(&self) {
         let files = core::mem::take(&mut *self.files.lock());
@@ -380,26 +380,24 @@ impl ProcessHooks for Process {
             let mut all = ALL.lock();
             self.status.store(status.into(), Release);
             let me = self.pid();
-            // What nobody waits for any more goes: children that have ended, and this process where it is an orphan.
+            // What nobody waits for goes: children that have ended, and this process where it is the console's.
             let mut at = 0;
             while at < all.len() {
                 let process = &all[at];
                 let own = process.parent() == me && me != 0;
                 if own {
-                    process.parent.store(0, Relaxed);
+                    process.parent.store(task::CONSOLE_PID, Relaxed);
                 }
                 let waited_for = !own || process.status().is_none();
-                let orphan = core::ptr::eq(&**process, self) && self.parent() == 0;
-                if !waited_for || orphan {
+                let the_consoles = self.parent() == task::CONSOLE_PID;
+                if !waited_for || (the_consoles && core::ptr::eq(&**process, self)) {
                     gone.push(all.swap_remove(at));
                 } else {
                     at += 1;
                 }
             }
             let parent = self.parent();
-            all.iter()
-                .find(|p| p.pid() == parent && parent != 0)
-                .cloned()
+            all.iter().find(|p| p.pid() == parent).cloned()
         };
         drop(gone);
         if let Some(parent) = parent {

@@ -1,6 +1,7 @@
 //! Address spaces on this machine: where their memory comes from, and which CPU has which in force.
 
 use crate::boot::paging::upper_half;
+use crate::events;
 use crate::machine::ipi::Flush;
 use crate::machine::{cpu, ipi};
 use crate::memory::{self, Phys};
@@ -120,6 +121,9 @@ pub fn load_kernel_tables() {
     });
 }
 
+/// Linux's reason in `tlb_flush`; it has no number of pages then.
+const FLUSH_ON_TASK_SWITCH: i32 = 0;
+
 /// Which address space a process's task runs in: what the scheduler puts in force.
 pub struct InForce {
     /// Its top table; 0: the kernel's own, since the process has none any more.
@@ -151,6 +155,8 @@ impl InForce {
             // SAFETY: interrupts are off; the process's space lives as long as `root` is not 0, and its end waits for CPUs
             // that have it in force (`leave`).
             unsafe { load(root) };
+            // No page is global, and there are no PCIDs.
+            events::tlb_flush(FLUSH_ON_TASK_SWITCH, 0);
         }
     }
 
@@ -177,5 +183,5 @@ impl InForce {
 /// the next CPU that it runs on loads its tables anew.
 pub fn flush_here(start: u64, bytes: u64) {
     // Should the process be moved in the middle, its tables are loaded anew there.
-    memory::without_interrupts(|| Flush::Pages(start, bytes / PAGE).forget());
+    Flush::Pages(start, bytes / PAGE).forget_own();
 }

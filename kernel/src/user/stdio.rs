@@ -11,7 +11,7 @@ use crate::terminal;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use kernel::ring3::abi::signal;
+use kernel::ring3::abi::{PIPE_BUF, signal};
 use trace::errno::Errno;
 
 /// Bytes that a pipe holds; its room is made once.
@@ -95,12 +95,11 @@ impl Drop for WriteEnd {
 
 impl File for WriteEnd {
     fn write(&self, from: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        const PIECE: usize = 512;
         let pipe = &self.0;
         let mut done = 0;
         while done < from.len() {
-            let mut piece = [0; PIECE];
-            let len = (from.len() - done).min(PIECE);
+            let mut piece = [0; PIPE_BUF];
+            let len = (from.len() - done).min(PIPE_BUF);
             from.copy_in(done, &mut piece[..len])?;
             loop {
                 if pipe.broken.load(SeqCst) {
@@ -147,10 +146,10 @@ struct ConsoleOutput;
 
 impl File for ConsoleOutput {
     fn write(&self, from: UserSlice, _nonblock: bool) -> Result<usize, Errno> {
-        let mut piece = [0; 512];
-        let len = from.len().min(piece.len());
+        let mut piece = [0; PIPE_BUF];
+        let len = from.len().min(PIPE_BUF);
         from.copy_in(0, &mut piece[..len])?;
-        uart::write(&piece[..len]);
+        terminal::print(&piece[..len]);
         Ok(len)
     }
 }
@@ -224,7 +223,7 @@ impl Keys {
 
 impl File for Keys {
     fn read(&self, to: UserSlice, nonblock: bool) -> Result<usize, Errno> {
-        let mut line = lock(&self.line)?;
+        let mut line = lock(&self.line, nonblock)?;
         if line.is_empty() {
             if nonblock {
                 return Err(Errno::EAGAIN);

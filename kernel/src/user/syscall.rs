@@ -46,6 +46,8 @@ fn enter(number: u64, [a, b, c, d, e, f]: [u64; 6]) {
         WAIT4 => events::sys_enter_wait4(nr, a, b, c, d),
         KILL => events::sys_enter_kill(nr, a, b),
         GETPPID => events::sys_enter_getppid(nr),
+        SCHED_SETAFFINITY => events::sys_enter_sched_setaffinity(nr, a, b, c),
+        SCHED_GETAFFINITY => events::sys_enter_sched_getaffinity(nr, a, b, c),
         CLOCK_GETTIME => events::sys_enter_clock_gettime(nr, a, b),
         SPAWN => events::sys_enter_spawn(nr, a, b, c),
         _ => {}
@@ -70,6 +72,8 @@ fn exit(number: u64, result: i64) {
         WAIT4 => events::sys_exit_wait4(nr, result),
         KILL => events::sys_exit_kill(nr, result),
         GETPPID => events::sys_exit_getppid(nr, result),
+        SCHED_SETAFFINITY => events::sys_exit_sched_setaffinity(nr, result),
+        SCHED_GETAFFINITY => events::sys_exit_sched_getaffinity(nr, result),
         CLOCK_GETTIME => events::sys_exit_clock_gettime(nr, result),
         SPAWN => events::sys_exit_spawn(nr, result),
         _ => {}

@@ -179,6 +179,8 @@ macro_rules! c_fields {
 
 // Integers that C has another name for than ours: tools look at the name.
 c_fields! {
+    /// Written `c_u32` in a declaration: C's `unsigned int` is the `u32` there.
+    U32, u32, "u32", false;
     /// A task's number; written `pid_t` in a declaration.
     Pid, i32, "pid_t", true;
     /// Written `long` in a declaration.
@@ -219,6 +221,8 @@ pub mod arg {
         ConstChars, u64, "const char *", false;
         /// `int *`.
         IntPointer, u64, "int *", false;
+        /// `unsigned long *`.
+        ULongPointer, u64, "unsigned long *", false;
         /// `void *`.
         Pointer, u64, "void *", false;
         /// `struct __kernel_timespec *`.

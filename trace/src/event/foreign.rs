@@ -1,11 +1,11 @@
-//! Records of an event that this kernel does not declare, or declares otherwise: they are printed with the print format of
-//! the kernel that recorded them, which crossed as the text of its format file.
+//! Print formats read back from their text, as it stands in a format file: for records of an event that this kernel does not
+//! declare, or declares otherwise (the text crossed with them), and for readers that have nothing but the format file.
 //!
 //! Read is what [`write_print_format`](super::write_print_format) writes. A text of another form is none of ours; its
 //! records are shown field by field.
 
 use super::format::View;
-use super::printed::{Shown, write_printed};
+use super::printed::{Payload, Shown, write_printed};
 use super::{SavedEvent, write_unknown};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,15 +17,17 @@ const MOST: usize = 64;
 /// Names of values or of bits.
 type Names = Vec<(u64, String)>;
 
-/// A print format, read from its text.
-struct ForeignPrint<'a> {
+/// A print format, read from its text. Fields are named by their place among the event's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadPrint {
     format: String,
-    args: Vec<ForeignArg<'a>>,
+    args: Vec<ReadArg>,
 }
 
 /// An argument of it.
-struct ForeignArg<'a> {
-    value: Value<'a>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ReadArg {
+    value: Value,
     choice: Option<(String, String)>,
     none: Option<String>,
     symbols: Names,
@@ -33,18 +35,20 @@ struct ForeignArg<'a> {
 }
 
 /// The expression of an integer argument; of others, the field.
-#[derive(Clone, Copy)]
-struct Value<'a> {
-    field: View<'a>,
-    minus: Option<View<'a>>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value {
+    field: usize,
+    index: Option<usize>,
+    minus: Option<usize>,
     mask: Option<u64>,
     shift: Option<u32>,
 }
 
-impl<'a> Value<'a> {
-    fn plain(field: View<'a>) -> Self {
+impl Value {
+    fn plain(field: usize) -> Self {
         Value {
             field,
+            index: None,
             minus: None,
             mask: None,
             shift: None,
@@ -52,9 +56,9 @@ impl<'a> Value<'a> {
     }
 }
 
-impl<'a> ForeignArg<'a> {
-    fn plain(value: Value<'a>) -> Self {
-        ForeignArg {
+impl ReadArg {
+    fn plain(value: Value) -> Self {
+        ReadArg {
             value,
             choice: None,
             none: None,
@@ -63,18 +67,20 @@ impl<'a> ForeignArg<'a> {
         }
     }
 
-    fn shown(&self) -> Shown<'_, String> {
+    /// With its fields, which `view` looks up.
+    fn shown<'a>(&'a self, view: &dyn Fn(usize) -> Option<View<'a>>) -> Option<Shown<'a, String>> {
+        let value = &self.value;
         let choice = self.choice.as_ref();
-        Shown {
-            field: self.value.field,
-            minus: self.value.minus,
-            mask: self.value.mask,
-            shift: self.value.shift,
+        Some(Shown {
+            field: view(value.field)?.element(value.index),
+            minus: value.minus.and_then(view),
+            mask: value.mask,
+            shift: value.shift,
             choice: choice.map(|(yes, no)| (yes.as_str(), no.as_str())),
             none: self.none.as_deref(),
             symbols: &self.symbols,
             flags: &self.flags,
-        }
+        })
     }
 }
 
@@ -85,22 +91,19 @@ pub(crate) fn write_foreign(
     out: &mut dyn Write,
 ) -> fmt::Result {
     write!(out, "{}:", event.name)?;
-    let Some(print) = ForeignPrint::read(event) else {
-        return write_unknown(event, payload, out);
+    let views = || event.fields.iter().map(|field| field.view());
+    let Some(print) = ReadPrint::read(&event.print, &views().collect::<Vec<_>>()) else {
+        return write_unknown(views(), payload, out);
     };
     out.write_char(' ')?;
-    let mut args = print.args.iter();
-    write_printed(
-        &print.format,
-        &mut || args.next().map(ForeignArg::shown),
-        payload,
-        out,
-    )
+    let view = |at: usize| event.fields.get(at).map(|field| field.view());
+    print.write(&view, payload, out)
 }
 
-impl<'a> ForeignPrint<'a> {
-    fn read(event: &'a SavedEvent) -> Option<Self> {
-        let mut text = Text(&event.print);
+impl ReadPrint {
+    /// Reads what follows `print fmt: ` in the format file of an event that has these fields. `None`, where it is in another form.
+    pub(crate) fn read(text: &str, fields: &[View<'_>]) -> Option<Self> {
+        let mut text = Text(text, fields);
         let format = text.quoted()?;
         let mut args = Vec::new();
         while !text.0.is_empty() {
@@ -108,14 +111,26 @@ impl<'a> ForeignPrint<'a> {
             if args.len() == MOST {
                 return None;
             }
-            args.push(text.arg(event)?);
+            args.push(text.arg()?);
         }
-        Some(ForeignPrint { format, args })
+        Some(ReadPrint { format, args })
+    }
+
+    /// Writes a record; `view` looks up the fields that the format was read with.
+    pub(crate) fn write<'a, B: Payload + ?Sized>(
+        &'a self,
+        view: &dyn Fn(usize) -> Option<View<'a>>,
+        payload: &B,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let mut args = self.args.iter();
+        let mut next = || args.next()?.shown(view);
+        write_printed(&self.format, &mut next, payload, out)
     }
 }
 
-/// What is left to be read.
-struct Text<'a>(&'a str);
+/// What is left to be read, and the event's fields.
+struct Text<'a>(&'a str, &'a [View<'a>]);
 
 impl<'a> Text<'a> {
     /// Goes past this, which stands next.
@@ -161,11 +176,10 @@ impl<'a> Text<'a> {
         Some(text)
     }
 
-    /// The field of this name, which stands next.
-    fn field(&mut self, event: &'a SavedEvent) -> Option<View<'a>> {
+    /// The field whose name stands next.
+    fn field(&mut self) -> Option<usize> {
         let name = self.name();
-        let mut fields = event.fields.iter();
-        fields.find(|f| f.name == name).map(|f| f.view())
+        self.1.iter().position(|field| field.name == name)
     }
 
     /// A number, which ends before what no number holds.
@@ -178,19 +192,20 @@ impl<'a> Text<'a> {
     }
 
     /// `REC->a`, `REC->a[1]`, `REC->a - REC->b & 0xf >> 2` and parts of it.
-    fn value(&mut self, event: &'a SavedEvent) -> Option<Value<'a>> {
+    fn value(&mut self) -> Option<Value> {
         self.take("REC->")?;
-        let mut value = Value::plain(self.field(event)?);
+        let mut value = Value::plain(self.field()?);
         if self.take("[").is_some() {
             let index = usize::try_from(self.number()?).ok()?;
-            if value.field.count.is_none_or(|count| index >= count) {
+            let count = self.1.get(value.field)?.count;
+            if count.is_none_or(|count| index >= count) {
                 return None;
             }
             self.take("]")?;
-            value.field = value.field.element(Some(index));
+            value.index = Some(index);
         }
         if self.take(" - REC->").is_some() {
-            value.minus = Some(self.field(event)?);
+            value.minus = Some(self.field()?);
         }
         if self.take(" & ").is_some() {
             value.mask = Some(self.number()?);
@@ -201,9 +216,9 @@ impl<'a> Text<'a> {
         Some(value)
     }
 
-    fn arg(&mut self, event: &'a SavedEvent) -> Option<ForeignArg<'a>> {
+    fn arg(&mut self) -> Option<ReadArg> {
         if self.take("__get_str(").is_some() {
-            let arg = ForeignArg::plain(Value::plain(self.field(event)?));
+            let arg = ReadArg::plain(Value::plain(self.field()?));
             self.take(")")?;
             return Some(arg);
         }
@@ -213,7 +228,7 @@ impl<'a> Text<'a> {
                 self.take("REC->")?;
             }
             // Length and size of an element are the field's, too.
-            let arg = ForeignArg::plain(Value::plain(self.field(event)?));
+            let arg = ReadArg::plain(Value::plain(self.field()?));
             self.up_to(&[','])?;
             self.take(", ")?;
             self.up_to(&[','])?;
@@ -222,7 +237,7 @@ impl<'a> Text<'a> {
             return Some(arg);
         }
         if self.0.starts_with("REC->") {
-            let arg = ForeignArg::plain(self.value(event)?);
+            let arg = ReadArg::plain(self.value()?);
             if self.take(" ? ").is_none() {
                 return Some(arg);
             }
@@ -230,24 +245,24 @@ impl<'a> Text<'a> {
                 let yes = self.quoted()?;
                 self.take(" : ")?;
                 let choice = Some((yes, self.quoted()?));
-                return Some(ForeignArg { choice, ..arg });
+                return Some(ReadArg { choice, ..arg });
             }
             // Names, but for 0: the value stands there once more.
-            let named = self.named(event)?;
+            let named = self.named()?;
             self.take(" : ")?;
             let none = Some(self.quoted()?);
-            return Some(ForeignArg { none, ..named });
+            return Some(ReadArg { none, ..named });
         }
-        self.named(event)
+        self.named()
     }
 
     /// `__print_symbolic(...)` or `__print_flags(...)`.
-    fn named(&mut self, event: &'a SavedEvent) -> Option<ForeignArg<'a>> {
+    fn named(&mut self) -> Option<ReadArg> {
         let of_bits = self.take("__print_flags(").is_some();
         if !of_bits {
             self.take("__print_symbolic(")?;
         }
-        let mut arg = ForeignArg::plain(self.value(event)?);
+        let mut arg = ReadArg::plain(self.value()?);
         if of_bits {
             self.take(", \"|\"")?;
             arg.flags = self.names()?;

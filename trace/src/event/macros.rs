@@ -9,7 +9,8 @@
 /// `ALL` lists the descriptions. `tracer` names a function without arguments that returns
 /// `Option<&'static Tracer<P>>`, by an absolute path (`crate::...`). Fields are `bool`, integers, arrays of integers,
 /// `str` (a string of up to 1024 bytes), `[char; N]` (a string in `N` bytes), and `[T]` for integers `T` (a slice of up to 1024 bytes);
-/// and by the names that C has for them `pid_t` and `long` (given as `i32` and `i64`), `ulong`, `size_t`, `ptr` and `const_ptr`
+/// and by the names that C has for them `pid_t` and `long` (given as `i32` and `i64`), `c_u32` (`u32` in C, too: what is `u32` here is
+/// C's `unsigned int`), `ulong`, `size_t`, `ptr` and `const_ptr`
 /// (`u64`; the last two are `void *` and `const void *`), and `[ulong; N]` (`[u64; N]`); and for the arguments of a system call
 /// `(arg UInt)` and its like ([`arg`](crate::event::arg)).
 /// A name for a value is printed instead of it where the argument carries a table: `status { 0 => "good" }`; names for its
@@ -163,6 +164,7 @@ macro_rules! __field_type {
     ([$t:ident]) => { $crate::event::List<$t> };
     ([char; $n:literal]) => { $crate::event::Chars<$n> };
     ([ulong; $n:literal]) => { $crate::event::ULongs<$n> };
+    (c_u32) => { $crate::event::U32 };
     (pid_t) => { $crate::event::Pid };
     (long) => { $crate::event::Long };
     (ulong) => { $crate::event::ULong };
@@ -188,6 +190,9 @@ macro_rules! __field_arg {
     };
     ([ulong; $n:literal]) => {
         [u64; $n]
+    };
+    (c_u32) => {
+        u32
     };
     (pid_t) => {
         i32

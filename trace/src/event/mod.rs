@@ -17,6 +17,7 @@ mod foreign;
 mod format;
 pub mod hist;
 mod macros;
+mod own;
 mod plain;
 mod printed;
 mod record;
@@ -25,16 +26,17 @@ pub mod trigger;
 
 pub use field::{
     Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
-    ULong, ULongs, arg,
+    U32, ULong, ULongs, arg,
 };
-pub(crate) use foreign::write_foreign;
-pub use format::{write_format, write_print_format};
+pub(crate) use foreign::{ReadPrint, write_foreign};
 pub(crate) use format::{
-    write_function_format, write_hwlat_format, write_marker_format, write_raw_marker_format,
+    View, write_function_format, write_hwlat_format, write_marker_format, write_raw_marker_format,
     write_saved_format, write_stack_format,
 };
+pub use format::{write_format, write_print_format};
+pub(crate) use own::{STACK_AT, write_own};
 pub(crate) use plain::{write_fields, write_hwlat, write_unknown};
-pub(crate) use printed::{write_bytes, write_known};
+pub(crate) use printed::{Payload, write_bytes, write_known};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};

@@ -4,22 +4,21 @@
 //! Source: `print_fields` in Linux's `trace_output.c`.
 
 use super::format::{View, views};
-use super::printed::{int_at, mask, text_of, write_array, write_bytes};
-use super::{EventDesc, Kind, SavedEvent};
+use super::printed::{Payload, int_at, mask, with_text_of, write_array, write_bytes};
+use super::{COMMON_SIZE, EventDesc, Kind};
 use core::fmt::{self, Write};
 
-/// Writes a record of an event that this kernel does not declare, or declares otherwise, by the fields that its own
-/// kernel described.
-pub(crate) fn write_unknown(
-    event: &SavedEvent,
-    payload: &[u8],
+/// Writes a record by these fields, which its own kernel described.
+pub(crate) fn write_unknown<'v, B: Payload + ?Sized>(
+    fields: impl Iterator<Item = View<'v>>,
+    payload: &B,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    if event.fields.is_empty() {
-        return write!(out, " [unknown format, {} bytes]", payload.len());
+    let mut fields = fields.peekable();
+    if fields.peek().is_none() {
+        return write!(out, " [unknown format, {} bytes]", payload.size());
     }
-    let mut fields = event.fields.iter();
-    fields.try_for_each(|field| write_field(&field.view(), payload, out))
+    fields.try_for_each(|field| write_field(&field, payload, out))
 }
 
 /// Writes a record of `event` by its fields.
@@ -30,7 +29,11 @@ pub(crate) fn write_fields(event: &EventDesc, payload: &[u8], out: &mut dyn Writ
     views(event).try_for_each(|field| write_field(&field, payload, out))
 }
 
-fn write_field(view: &View<'_>, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+fn write_field<B: Payload + ?Sized>(
+    view: &View<'_>,
+    payload: &B,
+    out: &mut dyn Write,
+) -> fmt::Result {
     write!(out, " {}=", view.name)?;
     match view.kind {
         Kind::Int => match int_at(payload, view.offset, view.size, view.signed) {
@@ -41,29 +44,17 @@ fn write_field(view: &View<'_>, payload: &[u8], out: &mut dyn Write) -> fmt::Res
             None => out.write_str("<OVERFLOW>"),
         },
         Kind::Array(each) | Kind::Dynamic(each) => write_array(out, view, each, payload),
-        _ => match text_of(payload, view) {
-            Some(text) => write_bytes(out, text),
-            None => out.write_str("<OVERFLOW>"),
-        },
+        _ => {
+            let written = with_text_of(payload, view, &mut |text| write_bytes(out, text));
+            written.unwrap_or_else(|| out.write_str("<OVERFLOW>"))
+        }
     }
 }
 
 /// Writes what a record of `ftrace:hwlat` tells, as Linux's `trace_hwlat_print` does.
-pub(crate) fn write_hwlat(payload: &[u8], out: &mut dyn Write) -> fmt::Result {
-    let part = |at: usize, len: usize| {
-        let at = super::COMMON_SIZE + at;
-        payload.get(at..at + len).unwrap_or(&[])
-    };
-    let word = |at| {
-        part(at, 8)
-            .first_chunk()
-            .map_or(0, |b| u64::from_ne_bytes(*b))
-    };
-    let half = |at| {
-        part(at, 4)
-            .first_chunk()
-            .map_or(0, |b| u32::from_ne_bytes(*b))
-    };
+pub(crate) fn write_hwlat<B: Payload + ?Sized>(payload: &B, out: &mut dyn Write) -> fmt::Result {
+    let part = |at, size| payload.unsigned(COMMON_SIZE + at, size).unwrap_or(0);
+    let (word, half) = (|at| part(at, 8), |at| part(at, 4));
     let (inner, outer, nmi_us, seconds, nanos) = (word(0), word(8), word(16), word(24), word(32));
     let (nmis, number, count) = (half(40), half(44), half(48));
     write!(

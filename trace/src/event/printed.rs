@@ -6,35 +6,87 @@ use super::format::{View, find};
 use super::{EventDesc, Kind};
 use core::fmt::{self, Write};
 
+/// A record's bytes, wherever they lie.
+pub(crate) trait Payload {
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// The unsigned integer of `size` bytes (1, 2, 4 or 8) at `at`.
+    fn unsigned(&self, at: usize, size: usize) -> Option<u64>;
+
+    /// Hands over the `len` bytes at `at`, those before the first NUL. `None`, where they are not in the record.
+    fn with_text(
+        &self,
+        at: usize,
+        len: usize,
+        act: &mut dyn FnMut(&[u8]) -> fmt::Result,
+    ) -> Option<fmt::Result>;
+}
+
+impl Payload for [u8] {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn unsigned(&self, at: usize, size: usize) -> Option<u64> {
+        let bytes = self.get(at..at.checked_add(size)?)?;
+        Some(match size {
+            1 => u64::from(bytes[0]),
+            2 => u64::from(u16::from_ne_bytes(bytes.try_into().ok()?)),
+            4 => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)),
+            8 => u64::from_ne_bytes(bytes.try_into().ok()?),
+            _ => return None,
+        })
+    }
+
+    fn with_text(
+        &self,
+        at: usize,
+        len: usize,
+        act: &mut dyn FnMut(&[u8]) -> fmt::Result,
+    ) -> Option<fmt::Result> {
+        let bytes = self.get(at..at.checked_add(len)?)?;
+        let end = bytes.iter().position(|b| *b == 0);
+        Some(act(&bytes[..end.unwrap_or(bytes.len())]))
+    }
+}
+
 /// The integer at `offset`, sign-extended where it is signed.
-pub(super) fn int_at(payload: &[u8], offset: usize, size: usize, signed: bool) -> Option<u64> {
-    let bytes = payload.get(offset..offset.checked_add(size)?)?;
-    Some(match (size, signed) {
-        (1, false) => u64::from(bytes[0]),
-        (1, true) => i64::from(bytes[0] as i8) as u64,
-        (2, false) => u64::from(u16::from_ne_bytes(bytes.try_into().ok()?)),
-        (2, true) => i64::from(i16::from_ne_bytes(bytes.try_into().ok()?)) as u64,
-        (4, false) => u64::from(u32::from_ne_bytes(bytes.try_into().ok()?)),
-        (4, true) => i64::from(i32::from_ne_bytes(bytes.try_into().ok()?)) as u64,
-        (8, _) => u64::from_ne_bytes(bytes.try_into().ok()?),
-        _ => return None,
+#[inline]
+pub(super) fn int_at<B: Payload + ?Sized>(
+    payload: &B,
+    offset: usize,
+    size: usize,
+    signed: bool,
+) -> Option<u64> {
+    let value = payload.unsigned(offset, size)?;
+    Some(match signed {
+        true => {
+            // `unsigned` knows no size of none or more than eight.
+            let unused = 64 - 8 * size as u32;
+            ((value << unused) as i64 >> unused) as u64
+        }
+        false => value,
     })
 }
 
-/// The bytes of a string field up to its NUL.
-pub(super) fn text_of<'p>(payload: &'p [u8], f: &View<'_>) -> Option<&'p [u8]> {
-    let bytes = match f.kind {
+/// Hands over the bytes of a string field up to its NUL.
+pub(super) fn with_text_of<B: Payload + ?Sized>(
+    payload: &B,
+    f: &View<'_>,
+    act: &mut dyn FnMut(&[u8]) -> fmt::Result,
+) -> Option<fmt::Result> {
+    let (at, len) = match f.kind {
         Kind::Str => {
             let place = int_at(payload, f.offset, 4, false)? as u32;
-            let (at, len) = ((place & 0xffff) as usize, (place >> 16) as usize);
-            payload.get(at..at + len)?
+            ((place & 0xffff) as usize, (place >> 16) as usize)
         }
-        Kind::Chars => payload.get(f.offset..f.offset.checked_add(f.size)?)?,
-        Kind::Rest => payload.get(f.offset..)?,
+        Kind::Chars => (f.offset, f.size),
+        Kind::Rest => (f.offset, payload.size().checked_sub(f.offset)?),
         _ => return None,
     };
-    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    Some(&bytes[..end])
+    payload.with_text(at, len, act)
 }
 
 /// Writes bytes as text; what is not UTF-8 becomes `?`, so that a terminal is not sent into another mode by a bad record.
@@ -248,10 +300,10 @@ impl View<'_> {
 }
 
 /// Writes a record by a format string, of which `next` gives the arguments one after another.
-pub(super) fn write_printed<'a, S: AsRef<str> + 'a>(
+pub(super) fn write_printed<'a, S: AsRef<str> + 'a, B: Payload + ?Sized>(
     format: &str,
     next: &mut dyn FnMut() -> Option<Shown<'a, S>>,
-    payload: &[u8],
+    payload: &B,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let mut rest = format;
@@ -270,11 +322,11 @@ pub(super) fn write_printed<'a, S: AsRef<str> + 'a>(
     out.write_str(rest)
 }
 
-fn write_arg<S: AsRef<str>>(
+fn write_arg<S: AsRef<str>, B: Payload + ?Sized>(
     out: &mut dyn Write,
     spec: &Spec,
     arg: &Shown<'_, S>,
-    payload: &[u8],
+    payload: &B,
 ) -> fmt::Result {
     let overflow = |out: &mut dyn Write| out.write_str("<OVERFLOW>");
     let field = &arg.field;
@@ -320,10 +372,10 @@ fn write_arg<S: AsRef<str>>(
             }
         }
         Kind::Array(each) | Kind::Dynamic(each) => write_array(out, field, each, payload),
-        Kind::Chars | Kind::Str | Kind::Rest => match text_of(payload, field) {
-            Some(text) => spec.text(out, text),
-            None => overflow(out),
-        },
+        Kind::Chars | Kind::Str | Kind::Rest => {
+            let written = with_text_of(payload, field, &mut |text| spec.text(out, text));
+            written.unwrap_or_else(|| overflow(out))
+        }
     }
 }
 
@@ -347,11 +399,11 @@ fn write_bits<S: AsRef<str>>(
     }
 }
 
-pub(super) fn write_array(
+pub(super) fn write_array<B: Payload + ?Sized>(
     out: &mut dyn Write,
     field: &View<'_>,
     each: usize,
-    payload: &[u8],
+    payload: &B,
 ) -> fmt::Result {
     let (at, size) = match field.kind {
         Kind::Dynamic(_) => match int_at(payload, field.offset, 4, false) {
@@ -365,7 +417,7 @@ pub(super) fn write_array(
         if i > 0 {
             out.write_char(',')?;
         }
-        match int_at(payload, at + i * each, each, false) {
+        match int_at(payload, at.saturating_add(i * each), each, false) {
             Some(value) => write!(out, "0x{value:x}")?,
             None => return out.write_str("<OVERFLOW>}"),
         }

@@ -1,9 +1,10 @@
 //! `events/SYSTEM/EVENT/format`, read back: which fields a record has, and their text.
 //!
-//! Grammar: `f_show` in Linux's `kernel/trace/trace_events.c`. The print format is left alone: a record is shown as
-//! `name=value` for each of its fields, which is what its reader can check.
+//! Grammar: `f_show` in Linux's `kernel/trace/trace_events.c`. A record is shown as the kernel's own `trace` shows it, by its print
+//! format ([`Format::print`]), or as `name=value` for each of its fields ([`Format::write`]).
 
 use super::Record;
+use crate::event::{Kind, ReadPrint, View, write_own, write_unknown};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -17,6 +18,8 @@ pub struct Format {
     pub id: u16,
     /// Its fields, those that all events have first.
     pub fields: Vec<Field>,
+    /// Its print format, where that is of a form that is understood.
+    print: Option<ReadPrint>,
 }
 
 /// A field of a record.
@@ -72,23 +75,29 @@ impl Format {
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         let mut name = None;
         let mut id = None;
-        let mut fields = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
+        let mut print = None;
         for (line, number) in text.lines().zip(1..) {
-            let line = line.trim();
+            let line = line.trim_start();
+            if let Some(rest) = line.strip_prefix("print fmt: ") {
+                let views: Vec<View<'_>> = fields.iter().map(Field::view).collect();
+                print = ReadPrint::read(rest, &views);
+                break;
+            }
+            let line = line.trim_end();
             if let Some(rest) = line.strip_prefix("name: ") {
                 name = Some(rest.into());
             } else if let Some(rest) = line.strip_prefix("ID: ") {
                 id = Some(rest.parse().map_err(|_| FormatError(number))?);
             } else if let Some(rest) = line.strip_prefix("field:") {
                 fields.push(Field::parse(rest).ok_or(FormatError(number))?);
-            } else if line.starts_with("print fmt:") {
-                break;
             }
         }
         Ok(Format {
             name: name.ok_or(FormatError(0))?,
             id: id.ok_or(FormatError(0))?,
             fields,
+            print,
         })
     }
 
@@ -130,6 +139,30 @@ impl Format {
     /// The field `name`.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Writes a record as the kernel's `trace` does, from the event's name on, without the end of the line. The names of functions are the
+    /// kernel's to know: here they are addresses.
+    ///
+    /// # Errors
+    ///
+    /// That of `out`.
+    pub fn print(&self, record: Record<'_>, out: &mut dyn Write) -> fmt::Result {
+        let mut name = |address, out: &mut dyn Write| write!(out, "{address:#x}");
+        if let Some(written) = write_own(self.id, &record, &mut name, out) {
+            return written;
+        }
+        write!(out, "{}:", self.name)?;
+        match &self.print {
+            Some(print) => {
+                out.write_char(' ')?;
+                print.write(&|at| self.fields.get(at).map(Field::view), &record, out)
+            }
+            None => {
+                let own = self.fields.iter().filter(|field| !field.is_common());
+                write_unknown(own.map(Field::view), &record, out)
+            }
+        }
     }
 
     /// Writes a record as `name=value`, separated by spaces, without the fields that all events have.
@@ -186,6 +219,27 @@ impl Field {
             signed,
             shape,
         })
+    }
+
+    /// As printing sees it.
+    fn view(&self) -> View<'_> {
+        let (count, kind) = match self.shape {
+            Shape::Number | Shape::Pointer => (None, Kind::Int),
+            Shape::Text if self.size == 0 => (None, Kind::Rest),
+            Shape::Text => (None, Kind::Chars),
+            Shape::Numbers(each) => (Some(self.size / each.max(1)), Kind::Array(each)),
+            Shape::TextAt => (None, Kind::Str),
+            Shape::NumbersAt(each) => (None, Kind::Dynamic(each)),
+        };
+        View {
+            name: &self.name,
+            c_type: "",
+            count,
+            offset: self.offset,
+            size: self.size,
+            signed: self.signed,
+            kind,
+        }
     }
 
     /// Whether all events have it.

@@ -1,6 +1,6 @@
 //! The other side of a mapping: whoever has mapped a ring, and decodes its events where they lie.
 //!
-//! [`MappedReader`] walks the reader page, [`format`] says what stands in a record. Both take the mapping as slices of atomics, copy
+//! [`MappedReader`] walks the reader page, [`format`] says what stands in a record, [`Line`] prints it. All take the mapping as slices of atomics, copy
 //! nothing, and touch no system call: who uses them makes the calls ([`crate::meta::GET_READER`]) in between. So they run in user programs,
 //! and in tests on the host.
 //!
@@ -16,10 +16,15 @@
 //! as long as nobody else reads the buffer or clears it.
 
 pub mod format;
+mod line;
 
+pub use line::Line;
+
+use crate::event::{Common, Payload};
 use crate::meta::{META_LEN, Meta};
 use crate::page::{BadPage, BadReason, COMMIT_MASK, Cursor, HEADER_SIZE};
 use crate::sync::{AtomicU32, Ordering, fixed};
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Why a mapping cannot be read.
@@ -162,6 +167,43 @@ impl<'m> Record<'m> {
         let value = self.unsigned(at, size)?;
         let unused = 64 - 8 * size as u32;
         Some(((value << unused) as i64) >> unused)
+    }
+}
+
+impl Payload for Record<'_> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn unsigned(&self, at: usize, size: usize) -> Option<u64> {
+        Record::unsigned(self, at, size)
+    }
+
+    /// Text is copied, to be printed.
+    fn with_text(
+        &self,
+        at: usize,
+        len: usize,
+        act: &mut dyn FnMut(&[u8]) -> fmt::Result,
+    ) -> Option<fmt::Result> {
+        if at.checked_add(len)? > self.len() {
+            return None;
+        }
+        let bytes = (at..at + len).map_while(|at| self.byte(at));
+        let text: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+        Some(act(&text))
+    }
+}
+
+impl Record<'_> {
+    /// The fields that all records begin with; `None`, where it is too short.
+    pub fn common(&self) -> Option<Common> {
+        Some(Common {
+            id: u16::try_from(self.unsigned(0, 2)?).ok()?,
+            flags: self.byte(2)?,
+            preempt_count: self.byte(3)?,
+            pid: i32::try_from(self.signed(4, 4)?).ok()?,
+        })
     }
 }
 

@@ -157,11 +157,29 @@ pub(super) fn write_context<P: Platform>(
         write_flags(common, out)?;
         return write_delay(instance, times, out);
     }
-    write!(out, "{name:>16}-{:<7} [{cpu:03}] ", common.pid)?;
-    if instance.option(TraceOption::IrqInfo) {
-        write_flags(common, out)?;
+    let irq_info = instance.option(TraceOption::IrqInfo);
+    write_place(name, cpu, common, irq_info, out)?;
+    write_time(ts, instance.clock().in_ns(), out)
+}
+
+/// Writes the task, the CPU, and with `irq_info` what that was doing.
+pub(crate) fn write_place(
+    task: &str,
+    cpu: usize,
+    common: &Common,
+    irq_info: bool,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write!(out, "{task:>16}-{:<7} [{cpu:03}] ", common.pid)?;
+    match irq_info {
+        true => write_flags(common, out),
+        false => Ok(()),
     }
-    if instance.clock().in_ns() {
+}
+
+/// Writes the time behind that, in seconds, or in what else the clock counts.
+pub(crate) fn write_time(ts: u64, in_ns: bool, out: &mut dyn Write) -> fmt::Result {
+    if in_ns {
         let us = ts / 1000;
         write!(out, " {:5}.{:06}: ", us / 1_000_000, us % 1_000_000)
     } else {

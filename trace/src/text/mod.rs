@@ -7,17 +7,16 @@
 
 mod line;
 
-pub(crate) use line::{Times as LineTimes, in_usecs};
+pub(crate) use line::{Times as LineTimes, in_usecs, write_place, write_time};
 
 use crate::event::{
-    self, EventDesc, FUNCTION_ID, HWLAT_ID, Known, PRINT, PRINT_ID, RAW_DATA_ID, STACK_ID,
-    write_bytes, write_fields, write_foreign, write_known,
+    EventDesc, Known, PRINT, PRINT_ID, write_fields, write_foreign, write_known, write_own,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
 use crate::ring::{CpuBuffer, CpuIter};
-use crate::tracer::{Boundary, Instance, Longest, STACK_AT, Tracer, split};
+use crate::tracer::{Boundary, Instance, Longest, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use line::{Times, write_context, write_header};
@@ -312,9 +311,9 @@ pub(crate) fn write_entry<P: Platform>(
     let fields = instance.option(TraceOption::Fields);
     // In another build, something else lies there.
     let ours = times.ts >= instance.build_since();
-    let name = |address: &[u8; 8], out: &mut dyn Write| match u64::from_ne_bytes(*address) {
-        address if ours => tracer.platform().symbol(address, out),
-        address => write!(out, "{address:#x}"),
+    let mut name = |address: u64, out: &mut dyn Write| match ours {
+        true => tracer.platform().symbol(address, out),
+        false => write!(out, "{address:#x}"),
     };
     let by_fields = |desc: &EventDesc, payload: &[u8], out: &mut dyn Write| {
         write!(out, "{}:", desc.name)?;
@@ -323,43 +322,17 @@ pub(crate) fn write_entry<P: Platform>(
     match tracer.event_by_id(common.id) {
         Some(Known::Declared(desc)) if fields => by_fields(desc, payload, out)?,
         _ if fields && common.id == PRINT_ID => by_fields(&PRINT, without_newline(payload), out)?,
-        _ if common.id == PRINT_ID => {
-            out.write_str("tracing_mark_write: ")?;
-            let text = payload.get(event::COMMON_SIZE + 8..).unwrap_or(&[]);
-            let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
-            let text = &text[..end];
-            write_bytes(out, text.strip_suffix(b"\n").unwrap_or(text))?;
-        }
-        _ if common.id == STACK_ID => {
-            out.write_str("<stack trace>")?;
-            let callers = payload.get(STACK_AT..).unwrap_or(&[]);
-            for caller in callers.as_chunks().0 {
-                out.write_str("\n => ")?;
-                name(caller, out)?;
-            }
-        }
-        _ if common.id == FUNCTION_ID => {
-            let places = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
-            for (i, place) in places.as_chunks().0.iter().take(2).enumerate() {
-                out.write_str(if i > 0 { " <-" } else { "" })?;
-                name(place, out)?;
-            }
-        }
-        _ if common.id == HWLAT_ID => event::write_hwlat(payload, out)?,
-        _ if common.id == RAW_DATA_ID => {
-            let data = payload.get(event::COMMON_SIZE..).unwrap_or(&[]);
-            let (id, data) = data.split_first_chunk().unwrap_or((&[0; 4], &[]));
-            write!(out, "# {:x} buf:", u32::from_ne_bytes(*id))?;
-            for byte in data {
-                write!(out, " {byte:02x}")?;
-            }
-        }
-        Some(Known::Declared(desc)) => {
-            write!(out, "{}: ", desc.name)?;
-            write_known(desc, payload, out)?;
-        }
-        Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
-        None => write!(out, "Unknown type {}", common.id)?,
+        known => match write_own(common.id, payload, &mut name, out) {
+            Some(written) => written?,
+            None => match known {
+                Some(Known::Declared(desc)) => {
+                    write!(out, "{}: ", desc.name)?;
+                    write_known(desc, payload, out)?;
+                }
+                Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
+                None => write!(out, "Unknown type {}", common.id)?,
+            },
+        },
     }
     out.write_char('\n')
 }

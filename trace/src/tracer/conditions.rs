@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::event::filter::{Filter, FilterError, FilterErrorKind};
 use crate::event::hist;
 use crate::event::trigger::{AVAILABLE, Actions, SavedTrigger, Subject, TriggerList};
-use crate::event::{EventDesc, PRINT, Record, STACK_ID};
+use crate::event::{EventDesc, PRINT, Record, STACK_AT, STACK_ID};
 use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::sync::{Mutex, Ordering};
@@ -403,9 +403,6 @@ impl<P: Platform> Instance<P> {
         });
     }
 }
-
-/// Where the callers stand in a record of `ftrace:kernel_stack`: after the common fields and their number, aligned.
-pub(crate) const STACK_AT: usize = crate::event::COMMON_SIZE + 8;
 
 /// The piece `part` of `text`, as a piece of it.
 fn text_at<'t>(text: &'t str, part: &str) -> &'t str {

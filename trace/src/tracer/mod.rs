@@ -43,7 +43,6 @@ mod state;
 pub use adopt::Report;
 pub use choices::DEFAULT_PERCENT;
 pub use cmdlines::{MAX_SIZE as MAX_CMDLINES, SIZE as CMDLINES, SavedName, TaskName};
-pub(crate) use conditions::STACK_AT;
 pub use conditions::SavedConditions;
 pub use hwlat::{Found, HwlatMode, HwlatRound, HwlatState, MAX_WIDTH_US, Sampling};
 pub use instance::Instance;

@@ -1,9 +1,10 @@
-//! `trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS]`: the events of a CPU's trace buffer, decoded where they lie.
+//! `trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS] [--on CPU]`: the events of a CPU's trace buffer, decoded where they lie.
 //!
-//! The buffer is mapped; nothing is copied but the text that is printed. Without `--follow` it ends when it has come to what was there when
+//! The buffer is mapped; nothing is copied but the text that is printed: lines as the kernel's `trace` has them, each written in one go, so
+//! that those of several readers stay whole. Without `--follow` it ends when it has come to what was there when
 //! it began (the events that its own printing makes would else keep it going); with it, it goes on until it is killed, or the time has
 //! passed. `--quiet` decodes every event and prints none; `--check` looks whether they fit one another (`user::chains`); `--stats` prints the meta-page's counters at the beginning, at the end, and,
-//! following, each second. At the end it says how many events it has shown, and how many were lost: together they are all that
+//! following, each second; `--on` runs it on one CPU, whose buffer then has the events of the reader's own. At the end it says how many events it has shown, and how many were lost: together they are all that
 //! the meta-page counts, which it checks. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
 #![no_std]
 #![no_main]
@@ -16,18 +17,18 @@ use alloc::string::String;
 use core::fmt::Write;
 use trace::clock::ClockId;
 use trace::mapped::format::Format;
-use trace::mapped::{MappedEvent, MappedReader, SubBuffers};
+use trace::mapped::{Line, MappedEvent, MappedReader, SubBuffers};
 use trace::meta::{LOST_UNKNOWN, Meta};
 use user::abi::O_NONBLOCK;
 use user::chains::Chains;
-use user::io::Printer;
+use user::names::Names;
 use user::ring::{Ring, TRACING};
 use user::{Args, Error, eprintln, files, println, sys};
 
 user::program!(main);
 
 const USAGE: &str =
-    "usage: trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS]";
+    "usage: trace-reader CPU [--follow] [--stats] [--quiet] [--check] [--time SECONDS] [--on CPU]";
 
 /// How long it sleeps where there is nothing to show, in ns.
 const NAP: u64 = 10_000_000;
@@ -53,6 +54,8 @@ struct Asked {
     check: bool,
     /// In seconds.
     time: Option<u64>,
+    /// Where it runs.
+    on: Option<u32>,
 }
 
 fn asked(args: Args) -> Option<Asked> {
@@ -69,6 +72,7 @@ fn asked(args: Args) -> Option<Asked> {
                 asked.time = Some(words.next()?.parse().ok()?);
                 asked.follow = true;
             }
+            "--on" => asked.on = Some(words.next()?.parse().ok()?),
             number if cpu.is_none() => cpu = Some(number.parse().ok()?),
             _ => return None,
         }
@@ -112,7 +116,10 @@ fn in_nanos() -> Result<bool, Error> {
 struct Seen {
     cpu: u32,
     formats: BTreeMap<u16, Format>,
-    in_nanos: bool,
+    names: Names,
+    line: Line,
+    /// The line that is being made.
+    text: String,
     quiet: bool,
     chains: Option<Chains>,
     /// Events shown, and lost ones.
@@ -168,10 +175,12 @@ impl Seen {
             }
             return;
         }
-        let mut out = Printer::new(1);
-        // A reader that has gone is told by the end of the process.
-        let _ = write_event(self.cpu, self.in_nanos, format, id, event, &mut out);
-        let _ = out.finish();
+        self.text.clear();
+        let pid = event.record.common().map_or(-1, |common| common.pid);
+        let task = self.names.of(pid);
+        // Writing to a String does not fail; and a reader that has gone is told by the end of the process.
+        let _ = self.line.write(&event, format, task, &mut self.text);
+        let _ = sys::write_all(1, self.text.as_bytes());
     }
 
     /// What was lost before the next event.
@@ -200,32 +209,6 @@ impl Write for Nowhere {
     fn write_str(&mut self, _: &str) -> core::fmt::Result {
         Ok(())
     }
-}
-
-fn write_event(
-    cpu: u32,
-    in_nanos: bool,
-    format: Option<&Format>,
-    id: u16,
-    event: MappedEvent<'_>,
-    out: &mut dyn Write,
-) -> core::fmt::Result {
-    let pid = event.record.signed(4, 4).unwrap_or(-1);
-    write!(out, "{pid:>7} [{cpu:03}] ")?;
-    if in_nanos {
-        let micros = event.ts / 1000;
-        write!(out, "{:5}.{:06}: ", micros / 1_000_000, micros % 1_000_000)?;
-    } else {
-        write!(out, "{:12}: ", event.ts)?;
-    }
-    match format {
-        Some(format) => {
-            write!(out, "{}: ", format.name)?;
-            format.write(event.record, out)?;
-        }
-        None => write!(out, "unknown event {id}, {} bytes", event.record.len())?,
-    }
-    out.write_char('\n')
 }
 
 fn print_stats(cpu: u32, meta: &Meta) {
@@ -265,6 +248,7 @@ fn run<'m, S: SubBuffers<'m>>(
     loop {
         call(ring.pipe().get_reader())?;
         let turn = reader.turn().map_err(|e| format!("{e}"))?;
+        seen.names.ask_again();
         seen.loss(turn.lost);
         let before = seen.shown;
         loop {
@@ -337,10 +321,18 @@ fn check(first: &Meta, last: &Meta, seen: &mut Seen) {
 }
 
 fn follow(asked: &Asked) -> Result<bool, String> {
+    if let Some(cpu) = asked.on {
+        sys::run_on(cpu).map_err(|e| format!("running on cpu {cpu}: {e}"))?;
+    }
     let mut seen = Seen {
         cpu: asked.cpu,
         formats: formats()?,
-        in_nanos: in_nanos().map_err(|e| format!("trace_clock: {e}"))?,
+        names: Names::read().map_err(|e| format!("saved_cmdlines: {e}"))?,
+        line: Line {
+            cpu: asked.cpu as usize,
+            in_ns: in_nanos().map_err(|e| format!("trace_clock: {e}"))?,
+        },
+        text: String::new(),
         quiet: asked.quiet,
         chains: asked.check.then(Chains::new),
         shown: 0,

@@ -83,7 +83,7 @@ impl From<SpaceError> for SpawnError {
 /// Who starts a process.
 #[derive(Clone, Copy)]
 pub enum Parent<'a> {
-    /// The console: nobody waits by `wait4`.
+    /// The kernel, in the console's name: nobody waits by `wait4`.
     Kernel,
     /// A process.
     Process(&'a Process),
@@ -111,7 +111,7 @@ pub fn spawn(
         .write(rsp, &stack)
         .map_err(|_: Refused| SpawnError::NoMemory)?;
     let (parent_pid, group) = match parent {
-        Parent::Kernel => (0, 0),
+        Parent::Kernel => (task::CONSOLE_PID, 0),
         Parent::Process(parent) => (parent.pid(), parent.group()),
     };
     let process = Arc::new(Process {
@@ -147,7 +147,12 @@ pub fn spawn(
         all.push(process.clone());
     }
     let name = path.rsplit('/').next().unwrap_or(path);
-    match task::spawn_process(name, process.clone(), entry::start) {
+    // As in Linux, a child runs where its parent may.
+    let allowed = match (parent, task::current()) {
+        (Parent::Process(_), Some(task)) => task.allowed(),
+        _ => u64::MAX,
+    };
+    match task::spawn_process(name, process.clone(), allowed, entry::start) {
         Ok(task) => {
             // The task may have run and done the same already, or ended.
             process.pid.store(task.pid, Release);

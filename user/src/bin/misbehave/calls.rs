@@ -57,6 +57,16 @@ pub fn bad_pointers() -> i32 {
             call(CLOCK_GETTIME, [CLOCK_MONOTONIC, bad, 0, 0, 0, 0]),
         );
         expect(
+            "sched_setaffinity",
+            bad,
+            call(SCHED_SETAFFINITY, [0, 8, bad, 0, 0, 0]),
+        );
+        expect(
+            "sched_getaffinity",
+            bad,
+            call(SCHED_GETAFFINITY, [0, 8, bad, 0, 0, 0]),
+        );
+        expect(
             "spawn",
             bad,
             call(SPAWN, [bad, good.as_ptr() as u64, 0, 0, 0, 0]),
@@ -77,6 +87,10 @@ pub fn bad_pointers() -> i32 {
         (
             "clock_gettime into a constant",
             call(CLOCK_GETTIME, [CLOCK_MONOTONIC, constant, 0, 0, 0, 0]),
+        ),
+        (
+            "sched_getaffinity into a constant",
+            call(SCHED_GETAFFINITY, [0, 8, constant, 0, 0, 0]),
         ),
         (
             "write across the end",
@@ -116,6 +130,7 @@ pub fn bad_calls() -> i32 {
             wrong += 1;
         }
     };
+    const EPERM: i32 = 1;
     const ENOENT: i32 = 2;
     const ESRCH: i32 = 3;
     const EBADF: i32 = 9;
@@ -237,6 +252,30 @@ pub fn bad_calls() -> i32 {
         call(CLOCK_GETTIME, [77, at, 0, 0, 0, 0]),
         EINVAL,
     );
+    // A mask of no CPU, in one way or another; of others' tasks; too short for what is answered.
+    let cpus = [1u64, 0, 1 << 63];
+    let mask = |n: usize| &raw const cpus[n] as u64;
+    let mut set = |name: &str, pid, len, mask, number| {
+        expect(
+            name,
+            call(SCHED_SETAFFINITY, [pid, len, mask, 0, 0, 0]),
+            number,
+        );
+    };
+    set("no CPU", 0, 8, mask(1), EINVAL);
+    set("a CPU that is not there", 0, 8, mask(2), EINVAL);
+    set("a mask of no bytes", 0, 0, mask(0), EINVAL);
+    set("the console's CPUs", 1, 8, mask(0), EPERM);
+    set("nobody's CPUs", 999_999, 8, mask(0), ESRCH);
+    for (len, number) in [(4, EINVAL), (12, EINVAL), (0, EINVAL)] {
+        let mut answer = [0u64; 2];
+        let at = &raw mut answer as u64;
+        expect(
+            "a short mask",
+            call(SCHED_GETAFFINITY, [0, len, at, 0, 0, 0]),
+            number,
+        );
+    }
     let bad_time = TimeSpec {
         seconds: 0,
         nanos: 1_000_000_000,
@@ -290,7 +329,7 @@ pub fn fuzz(args: Args) -> i32 {
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1)
         .max(1);
-    const CALLS: [u64; 14] = [
+    const CALLS: [u64; 15] = [
         READ,
         WRITE,
         OPEN,
@@ -302,6 +341,7 @@ pub fn fuzz(args: Args) -> i32 {
         GETPID,
         WAIT4,
         GETPPID,
+        SCHED_GETAFFINITY,
         CLOCK_GETTIME,
         SPAWN,
         SPAWN + 1,
