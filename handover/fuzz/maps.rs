@@ -154,10 +154,6 @@ struct Model {
     preserved: u64,
 }
 
-fn pages(range: PhysRange) -> impl Iterator<Item = u64> {
-    (range.start..range.end).step_by(PAGE_SIZE as usize)
-}
-
 impl Model {
     /// The places of a range; `None` where a part of it is not RAM.
     fn places(&mut self, range: PhysRange) -> Option<&mut [Option<PageRef>]> {
