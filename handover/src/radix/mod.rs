@@ -20,9 +20,9 @@
 //! - no block touches scratch, and none holds a page of the tree;
 //! - each node is a page of its own, reached by one path, and never lies in scratch.
 //!
-//! What it costs (`cargo bench -p handover`, docs/measurements.md): for 48 GiB in blocks of one page, 4 to 5 ns a page to
-//! preserve one by one, 3.5 as a list in random order, 0.3 as a range, 1 ns to take back in bulk (checking the tree included),
-//! and one bit of leaf a page. At the jump only [`digest`](PreservedMap::digest) is read, which is kept up to date.
+//! What it costs (`cargo bench -p handover`, docs/measurements.md): for 48 GiB in blocks of one page, 3.5 ns a page to
+//! preserve one by one in order, 5.5 in random order, 4.4 as a list in random order, 0.2 as a range, 0.9 to take back in bulk
+//! (checking the tree included), and one bit of leaf a page. At the jump only [`digest`](PreservedMap::digest) is read, which is kept up to date.
 //!
 //! The pages of the tree itself are not in the map (nor are they in Linux's): a successor learns them from the walk,
 //! and [`PreservedMap::for_each_node`] tells its frame allocator to keep off them.
