@@ -2,7 +2,7 @@
 //! `readers.rs` says of itself holds here, too.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use handover::mem::PAGE_SIZE;
 use handover::page::Blocks;
@@ -145,66 +145,83 @@ pub fn good_page_list() -> Vec<u8> {
     bytes
 }
 
-/// The map as it should be: which page is in which block.
-#[derive(Default)]
-struct Model(BTreeMap<u64, PageRef>);
+/// Pages of the memory that blocks lie in.
+const PAGES: usize = (RAM[1].len() / PAGE_SIZE) as usize;
 
-fn pages(range: PhysRange) -> impl Iterator<Item = u64> {
-    (range.start..range.end).step_by(PAGE_SIZE as usize)
+/// The map as it should be: for each page of RAM the block that it is in.
+struct Model {
+    blocks: [Option<PageRef>; PAGES],
+    preserved: u64,
 }
 
 impl Model {
-    fn may(&self, block: PageRef) -> bool {
-        block.check().is_ok()
-            && RAM[1].contains_range(&block.range())
-            && !SCRATCH.overlaps(&block.range())
-            && pages(block.range()).all(|pa| !self.0.contains_key(&pa))
+    /// The places of a range; `None` where a part of it is not RAM.
+    fn places(&mut self, range: PhysRange) -> Option<&mut [Option<PageRef>]> {
+        let place = |pa| ((pa - RAM[1].start) / PAGE_SIZE) as usize;
+        RAM[1]
+            .contains_range(&range)
+            .then(|| &mut self.blocks[place(range.start)..place(range.end)])
     }
 
-    fn add(&mut self, block: PageRef) {
-        self.0.extend(pages(block.range()).map(|pa| (pa, block)));
+    /// The block that the page is in.
+    fn at(&mut self, pa: u64) -> Option<PageRef> {
+        self.places(PhysRange::new(pa, pa + PAGE_SIZE))?[0]
+    }
+
+    fn add(&mut self, block: PageRef) -> bool {
+        if block.check().is_err() || SCRATCH.overlaps(&block.range()) {
+            return false;
+        }
+        let places = self.places(block.range());
+        let Some(places) = places.filter(|all| all.iter().all(Option::is_none)) else {
+            return false;
+        };
+        places.fill(Some(block));
+        self.preserved += block.pages();
+        true
     }
 
     /// All of the blocks, or none.
     fn add_all(&mut self, blocks: &[PageRef]) -> bool {
-        let mut new = Model(self.0.clone());
-        for &block in blocks {
-            if !new.may(block) {
-                return false;
+        let done = blocks.iter().take_while(|block| self.add(**block)).count();
+        if done < blocks.len() {
+            for &block in &blocks[..done] {
+                assert!(self.remove(block));
             }
-            new.add(block);
         }
-        *self = new;
-        true
+        done == blocks.len()
     }
 
     fn remove(&mut self, block: PageRef) -> bool {
-        let is_there = self.0.get(&block.pa) == Some(&block);
+        let is_there = self.at(block.pa) == Some(block);
         if is_there {
-            pages(block.range()).for_each(|pa| {
-                self.0.remove(&pa);
-            });
+            let places = self.places(block.range()).expect("it was preserved");
+            assert!(places.iter().all(|place| *place == Some(block)));
+            places.fill(None);
+            self.preserved -= block.pages();
         }
         is_there
     }
 
     /// Whole blocks that fill the range.
     fn remove_range(&mut self, range: PhysRange) -> bool {
-        let whole = |pa| {
-            let block = self.0.get(&pa);
-            block.is_some_and(|block: &PageRef| range.contains_range(&block.range()))
-        };
-        let all = pages(range).all(whole);
-        if all {
-            pages(range).for_each(|pa| {
-                self.0.remove(&pa);
-            });
+        if range.is_empty() {
+            return true;
         }
-        all
+        let whole = |place: &Option<PageRef>| {
+            place.is_some_and(|block| range.contains_range(&block.range()))
+        };
+        let places = self.places(range);
+        let Some(places) = places.filter(|all| all.iter().all(whole)) else {
+            return false;
+        };
+        places.fill(None);
+        self.preserved -= range.len() / PAGE_SIZE;
+        true
     }
 
     fn blocks(&self) -> BTreeSet<PageRef> {
-        self.0.values().copied().collect()
+        self.blocks.iter().copied().flatten().collect()
     }
 }
 
@@ -213,7 +230,10 @@ pub fn model(bytes: &[u8]) {
     let mem = memory();
     let free = mem.free_pages_left();
     let mut map = PreservedMap::new(mem, vec![SCRATCH]).expect("there is memory for a root");
-    let mut model = Model::default();
+    let mut model = Model {
+        blocks: [None; PAGES],
+        preserved: 0,
+    };
     for &[which, order, a, b, c, d, e, f] in bytes.as_chunks::<8>().0.iter().take(256) {
         let number = |low, high| u64::from(u16::from_ne_bytes([low, high]));
         let order = order % 12;
@@ -222,13 +242,7 @@ pub fn model(bytes: &[u8]) {
         let range = PhysRange::new(start, start + number(c, d) % 0x300 * PAGE_SIZE);
         let block = PageRef { pa: start, order };
         match which % 9 {
-            0 => assert_eq!(
-                map.preserve(block).is_ok(),
-                model.may(block) && {
-                    model.add(block);
-                    true
-                }
-            ),
+            0 => assert_eq!(map.preserve(block).is_ok(), model.add(block)),
             1 => assert_eq!(map.unpreserve(block).is_ok(), model.remove(block)),
             2 => assert_eq!(map.restore(block).is_ok(), model.remove(block)),
             3 => {
@@ -251,7 +265,7 @@ pub fn model(bytes: &[u8]) {
             6 => {
                 let size = PAGE_SIZE << order;
                 let range = PhysRange::new(range.start & !(size - 1), range.end & !(size - 1));
-                let all = pages_of_order(range, order).all(|b| model.0.get(&b.pa) == Some(&b));
+                let all = pages_of_order(range, order).all(|b| model.at(b.pa) == Some(b));
                 assert_eq!(map.restore_blocks(range, order).is_ok(), all);
                 if all {
                     pages_of_order(range, order).for_each(|b| assert!(model.remove(b)));
@@ -284,7 +298,7 @@ pub fn model(bytes: &[u8]) {
                 map = adopted;
             }
         }
-        assert_eq!(map.preserved_pages(), model.0.len() as u64);
+        assert_eq!(map.preserved_pages(), model.preserved);
         assert_eq!(
             mem.free_pages_left() + map.node_count() as u64,
             free,

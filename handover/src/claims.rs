@@ -4,12 +4,15 @@
 //! whose blob lists it, which is known to that subsystem alone, and said by it when it claims the page. So a blob that was
 //! taken by nobody is reported by its name, and what its pages were is reported with it: preserved memory that nobody
 //! claimed is that of the subsystems whose blobs nobody took, or else nobody's.
+//!
+//! A claim cannot fail, for it is made when there is no way back any more. Where the heap has no room to note one, nothing is
+//! given back: what could be is not known.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::mem::{Memory, PAGE_SIZE};
+use crate::mem::Memory;
 use crate::page::PageRef;
 use crate::radix::PreservedMap;
 use crate::range::{self, PhysRange};
@@ -18,10 +21,10 @@ use crate::range::{self, PhysRange};
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     blobs: Vec<Blob>,
-    /// In the order of their first claims.
-    owners: Vec<String>,
-    /// Owner and memory of each claim; those that lie side by side are one.
-    claimed: Vec<(usize, PhysRange)>,
+    /// Owners and what they claimed, in the order of their first claims. Claims that lie side by side are one.
+    claimed: Vec<(String, Vec<PhysRange>)>,
+    /// There was no heap to note a claim.
+    incomplete: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,18 +60,18 @@ impl Claims {
         if range.is_empty() {
             return;
         }
-        let index = match self.owners.iter().position(|name| name == owner) {
-            Some(index) => index,
-            None => {
-                self.owners.push(owner.into());
-                self.owners.len() - 1
-            }
-        };
-        match self.claimed.last_mut() {
-            Some((last, before)) if *last == index && before.end == range.start => {
-                before.end = range.end;
-            }
-            _ => self.claimed.push((index, range)),
+        let place = self.claimed.iter().position(|(name, _)| name == owner);
+        let place = place.unwrap_or_else(|| {
+            self.claimed.push((owner.into(), Vec::new()));
+            self.claimed.len() - 1
+        });
+        let ranges = &mut self.claimed[place].1;
+        if let Some(before) = ranges.last_mut().filter(|r| r.end == range.start) {
+            before.end = range.end;
+        } else if ranges.try_reserve(1).is_ok() {
+            ranges.push(range);
+        } else {
+            self.incomplete = true;
         }
     }
 
@@ -79,60 +82,78 @@ impl Claims {
             .map(|blob| (blob.name.as_str(), blob.range, blob.taken))
     }
 
-    /// What each owner has claimed, in the order of their first claims.
-    pub fn claimed(&self) -> impl Iterator<Item = (&str, Vec<PhysRange>)> {
-        self.owners.iter().enumerate().map(|(owner, name)| {
-            let of_owner = self
-                .claimed
-                .iter()
-                .filter(move |(index, _)| *index == owner);
-            (name.as_str(), of_owner.map(|(_, range)| *range).collect())
-        })
+    /// What each owner has claimed, in the order of their first claims: whole pages, in order (see [`range::normalize`]).
+    pub fn claimed(&mut self) -> &[(String, Vec<PhysRange>)] {
+        for (_, ranges) in &mut self.claimed {
+            for range in ranges.iter_mut() {
+                *range = range.page_align_outwards();
+            }
+            range::normalize(ranges);
+        }
+        &self.claimed
     }
 
-    /// Pages claimed by each owner, in the order of their first claims.
-    pub fn by_owner(&self) -> Vec<(&str, u64)> {
-        let pages = |ranges: Vec<PhysRange>| {
-            let mut ranges: Vec<PhysRange> =
-                ranges.iter().map(PhysRange::page_align_outwards).collect();
-            range::normalize(&mut ranges);
-            ranges.iter().map(PhysRange::len).sum::<u64>() / PAGE_SIZE
-        };
-        self.claimed()
-            .map(|(owner, ranges)| (owner, pages(ranges)))
-            .collect()
+    /// [`claimed`](Claims::claimed), to keep.
+    pub fn into_claimed(mut self) -> Vec<(String, Vec<PhysRange>)> {
+        self.claimed();
+        self.claimed
     }
 
     /// Ends the taking over: every block that nobody claimed leaves the map, and `free` gets it; blobs, which are
     /// preserved for one hop only, among them. A block of which a part is claimed stays whole.
+    ///
+    /// They are listed before, as many at a time as the heap has room for: it may be that what `free` has got makes more. What
+    /// there is no room for at all stays in the map.
     pub fn discard<M: Memory>(
-        self,
+        &mut self,
         map: &mut PreservedMap<M>,
         mut free: impl FnMut(PageRef),
     ) -> Discarded {
-        let mut keep: Vec<PhysRange> = self.claimed.into_iter().map(|(_, range)| range).collect();
-        range::normalize(&mut keep);
-        let mut blobs: Vec<PhysRange> = self.blobs.iter().map(|b| b.range).collect();
-        range::normalize(&mut blobs);
-        let mut unclaimed = Vec::new();
-        map.for_each_block(|block| {
-            if range::find_overlap(&keep, &block.range()).is_none() {
-                unclaimed.push(block);
-            }
-        });
-        let mut pages = 0;
-        for block in unclaimed {
-            if map.restore(block).is_ok() {
-                if range::find_overlap(&blobs, &block.range()).is_none() {
-                    pages += block.pages();
-                }
-                free(block);
-            }
-        }
-        let untaken = self.blobs.into_iter().filter(|b| !b.taken);
-        Discarded {
+        let blobs = core::mem::take(&mut self.blobs);
+        let mut of_blobs: Vec<PhysRange> = blobs.iter().map(|b| b.range).collect();
+        range::normalize(&mut of_blobs);
+        let untaken = blobs.into_iter().filter(|b| !b.taken);
+        let mut discarded = Discarded {
             owners: untaken.map(|b| b.name).collect(),
-            pages,
+            pages: 0,
+            kept: match self.incomplete {
+                true => map.preserved_pages(),
+                false => 0,
+            },
+        };
+        if self.incomplete {
+            return discarded;
+        }
+        let claimed = self.claimed();
+        let is_claimed = |block: &PhysRange| {
+            let mut lists = claimed.iter();
+            lists.any(|(_, ranges)| range::find_overlap(ranges, block).is_some())
+        };
+        let mut unclaimed = Vec::new();
+        loop {
+            discarded.kept = 0;
+            map.for_each_block(|block| {
+                if is_claimed(&block.range()) {
+                    return;
+                }
+                match discarded.kept == 0 && unclaimed.try_reserve(1).is_ok() {
+                    true => unclaimed.push(block),
+                    false => discarded.kept += block.pages(),
+                }
+            });
+            let mut given_back = 0;
+            for block in unclaimed.drain(..) {
+                if map.restore(block).is_ok() {
+                    given_back += 1;
+                    if range::find_overlap(&of_blobs, &block.range()).is_none() {
+                        discarded.pages += block.pages();
+                    }
+                    free(block);
+                }
+            }
+            if given_back == 0 || discarded.kept == 0 {
+                return discarded;
+            }
         }
     }
 }
@@ -144,32 +165,45 @@ pub struct Discarded {
     pub owners: Vec<String>,
     /// Pages that were given back, blobs not counted.
     pub pages: u64,
+    /// Pages that stay preserved, though nobody may have claimed them: there was no heap to tell what is claimed.
+    pub kept: u64,
 }
 
 impl Discarded {
     /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
-        self.owners.is_empty() && self.pages == 0
+        self.owners.is_empty() && self.pages == 0 && self.kept == 0
     }
 }
 
 /// One sentence: `nobody claimed subsystem demo: its state and 12 preserved pages were given back`.
 impl fmt::Display for Discarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pages = self.pages;
+        let Discarded { pages, kept, .. } = self;
         match &self.owners[..] {
+            [] if *kept > 0 => write!(
+                f,
+                "{pages} preserved pages that nobody claimed were given back"
+            )?,
             [] => write!(
                 f,
                 "{pages} preserved pages that nobody claimed were given back; no subsystem's state is left over, so \
                  whose they were is not known"
-            ),
+            )?,
             owners => {
                 f.write_str("nobody claimed ")?;
                 for (i, owner) in owners.iter().enumerate() {
                     write!(f, "{}`{owner}`", if i == 0 { "" } else { ", " })?;
                 }
-                write!(f, ": its state and {pages} preserved pages were given back")
+                write!(f, ": its state and {pages} preserved pages were given back")?;
             }
+        }
+        match kept {
+            0 => Ok(()),
+            kept => write!(
+                f,
+                "; {kept} pages stay preserved, claimed or not, since there was no heap to list what is claimed"
+            ),
         }
     }
 }

@@ -123,35 +123,46 @@ pub fn normalize(ranges: &mut Vec<PhysRange>) {
     });
 }
 
+/// What is left of `from` without `minus`, by ascending address. Both have to be as [`normalize`] leaves them.
+///
+/// Each range is found when it is asked for: no heap is taken, and no range is looked at twice.
+pub fn without<'a>(
+    from: &'a [PhysRange],
+    minus: &'a [PhysRange],
+) -> impl Iterator<Item = PhysRange> + Clone + 'a {
+    let mut from = from.iter().copied();
+    let mut holes = minus;
+    let mut rest = PhysRange::default();
+    core::iter::from_fn(move || {
+        loop {
+            while rest.is_empty() {
+                rest = from.next()?;
+            }
+            match holes.split_first() {
+                // What follows lies higher: this one is of no more use.
+                Some((hole, others)) if hole.end <= rest.start => holes = others,
+                Some((hole, _)) if hole.start < rest.end => {
+                    let below = PhysRange::new(rest.start, hole.start);
+                    rest.start = hole.end;
+                    if !below.is_empty() {
+                        return Some(below);
+                    }
+                }
+                _ => return Some(core::mem::take(&mut rest)),
+            }
+        }
+    })
+}
+
 /// What is left of `from` without `minus`; sorted, disjoint, not touching (see [`normalize`]).
+///
+/// For short lists, as a memory map is one: it takes heap for copies of both. [`without`] takes none.
 pub fn subtract(from: &[PhysRange], minus: &[PhysRange]) -> Vec<PhysRange> {
     let mut from = from.to_vec();
     let mut minus = minus.to_vec();
     normalize(&mut from);
     normalize(&mut minus);
-
-    let mut left = Vec::new();
-    for mut rest in from {
-        for hole in &minus {
-            if hole.start >= rest.end {
-                break;
-            }
-            if !hole.overlaps(&rest) {
-                continue;
-            }
-            let [below, above] = match rest.minus(hole) {
-                // One part only: it may stand on either side of the hole.
-                [Some(part), None] if part.start >= hole.end => [None, Some(part)],
-                parts => parts,
-            };
-            left.extend(below);
-            rest = above.unwrap_or_default();
-        }
-        if !rest.is_empty() {
-            left.push(rest);
-        }
-    }
-    left
+    without(&from, &minus).collect()
 }
 
 /// The lowest place for `size` bytes at a multiple of `align` in `free` that touches nothing of `avoid`.

@@ -36,6 +36,8 @@ struct Pages {
     states: Vec<State>,
     /// No page below this one is free.
     first_free: usize,
+    /// How many are free.
+    free: u64,
 }
 
 // SAFETY: the memory is reached through raw pointers only; who uses them keeps out of another's pages, as with real
@@ -96,6 +98,7 @@ impl SimMemory {
                 pages: Mutex::new(Pages {
                     states: std::vec![State::Free; pages],
                     first_free: 0,
+                    free: pages as u64,
                 }),
             });
         }
@@ -122,6 +125,7 @@ impl SimMemory {
             let mut pages = lock(&ram.pages);
             pages.states.fill(State::Free);
             pages.first_free = 0;
+            pages.free = pages.states.len() as u64;
         }
         SimMemory::life(self.0.ram)
     }
@@ -139,9 +143,7 @@ impl SimMemory {
 
     /// Number of free pages.
     pub fn free_pages_left(&self) -> u64 {
-        let is_free = |state: &&State| **state == State::Free;
-        let free = |ram: &Ram| lock(&ram.pages).states.iter().filter(is_free).count();
-        self.0.ram.iter().map(|ram| free(ram) as u64).sum()
+        self.0.ram.iter().map(|ram| lock(&ram.pages).free).sum()
     }
 
     /// Whether the page at `pa` is RAM and in use.
@@ -185,11 +187,13 @@ impl SimMemory {
             if let Some(part) = ram.range.intersect(&range) {
                 let first = ((part.start - ram.range.start) / PAGE_SIZE) as usize;
                 let count = (part.len() / PAGE_SIZE) as usize;
-                let mut pages = lock(&ram.pages);
+                let pages = &mut *lock(&ram.pages);
                 pages.first_free = pages.first_free.min(first);
-                pages.states[first..first + count]
-                    .iter_mut()
-                    .for_each(&mut f);
+                for state in &mut pages.states[first..first + count] {
+                    pages.free -= u64::from(*state == State::Free);
+                    f(state);
+                    pages.free += u64::from(*state == State::Free);
+                }
             }
         }
     }
@@ -239,6 +243,7 @@ unsafe impl Memory for SimMemory {
                 let states = &mut pages.states[first..first + block.pages() as usize];
                 if !states.iter().any(used) {
                     states.fill(State::Used);
+                    pages.free -= block.pages();
                     self.fill(block, FRESH);
                     return Some(pa);
                 }

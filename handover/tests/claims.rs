@@ -63,7 +63,11 @@ fn what_nobody_claims_is_named_and_given_back() {
     claims.claim("trace", pages(12, 8));
     claims.claim("initrd", r(pages(32, 1).start + 5, pages(32, 1).start + 7));
     claims.claim("none", pages(9, 0));
-    assert_eq!(claims.by_owner(), [("trace", 12), ("initrd", 1)]);
+    let expected = [
+        ("trace".to_string(), vec![pages(8, 12)]),
+        ("initrd".to_string(), vec![pages(32, 1)]),
+    ];
+    assert_eq!(claims.claimed(), expected);
 
     let mut freed = BTreeSet::new();
     let discarded = claims.discard(&mut map, |b| assert!(freed.insert(b.pa)));
@@ -75,6 +79,7 @@ fn what_nobody_claims_is_named_and_given_back() {
         discarded.to_string(),
         "nobody claimed `demo`: its state and 49 preserved pages were given back"
     );
+    assert_eq!(claims.into_claimed(), expected);
 
     let (_, mut map) = machine();
     assert!(Claims::default().discard(&mut map, |_| ()).is_empty());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use handover::error::ScratchFault;
 use handover::page::{Blocks, MAX_ORDER, PageRef};
-use handover::range::{find_space, normalize, subtract};
+use handover::range::{find_space, normalize, subtract, without};
 use handover::scratch::{self, ScratchSize, Usage};
 use handover::{Error, PhysRange};
 use proptest::prelude::*;
@@ -378,6 +378,14 @@ proptest! {
         let left = subtract(&a, &b);
         prop_assert_eq!(set(&left), &set(&a) - &set(&b));
         prop_assert!(is_normal(&left), "{:?}", left);
+        // In one sweep, of lists that are in order; what is not left is found the same way.
+        let (mut a, mut b) = (a, b);
+        normalize(&mut a);
+        normalize(&mut b);
+        prop_assert!(without(&a, &b).eq(left.iter().copied()));
+        let shared: Vec<PhysRange> = without(&a, &left).collect();
+        prop_assert_eq!(set(&shared), &set(&a) & &set(&b));
+        prop_assert!(is_normal(&shared), "{:?}", shared);
     }
 
     #[test]

@@ -155,7 +155,8 @@ fn restoring_goes_by_dependencies_and_freezing_the_other_way() {
          entries of ids that this kernel does not know\na: it is well\nb: it is well\nc: it is well\n"
     );
     assert_eq!(taken(&claims), ["c", "b", "a"]);
-    assert_eq!(claims.by_owner(), [("a", 1), ("b", 1), ("c", 1)]);
+    let owners: Vec<&str> = claims.claimed().iter().map(|(o, _)| o.as_str()).collect();
+    assert_eq!(owners, ["a", "b", "c"]);
 }
 
 /// `after` is about the order alone; `needs` is about being there, too.
@@ -196,7 +197,8 @@ fn an_owner_can_reject_what_can_be_read() {
         report.to_string(),
         "a: rejected by its owner: there are no 666 of them; it starts anew\na: it was nothing\n"
     );
-    assert_eq!((taken(&claims), claims.by_owner()), (vec!["a"], vec![]));
+    assert_eq!(taken(&claims), ["a"]);
+    assert!(claims.claimed().is_empty());
 }
 
 #[test]

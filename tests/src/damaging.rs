@@ -105,8 +105,8 @@ pub fn cuts(count: usize, seed: u64) -> Vec<Damage> {
             let kind = random.below(100);
             let n = random.number();
             Damage::Command(match kind {
-                // The FDT takes a little more, and this number is not counted on from its start.
-                0..30 => format!("cut {}", n % 1000),
+                // The FDT takes 828 bytes, and this number is not counted on from its start.
+                0..30 => format!("cut {}", n % 800),
                 30..95 => {
                     let name = BLOBS[random.below(BLOBS.len() as u64) as usize];
                     format!("cut {name} {n}")

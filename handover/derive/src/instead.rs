@@ -32,7 +32,8 @@ pub fn cannot_cross(ty: &Type) -> Option<&'static str> {
                 "char" => "write u32 with #[kstate(with = MODULE)], or String",
                 "isize" => "its size differs between machines: write i64",
                 "str" => "write String",
-                "HashMap" | "HashSet" => "its order differs from life to life: write BTreeMap",
+                "HashMap" => "its order differs from life to life: write BTreeMap",
+                "HashSet" => "its order differs from life to life: write Vec",
                 "Rc" | "Arc" | "RefCell" | "Cell" | "Mutex" | "RwLock" | "Once" => {
                     "what is shared or locked now is not so in the next life: hand over a copy of its value \
                      (#[kstate(with = MODULE)]), or write #[kstate(skip, default = EXPR)]"

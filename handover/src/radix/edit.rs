@@ -12,27 +12,22 @@ use crate::range::{self, PhysRange};
 impl<M: Memory> PreservedMap<M> {
     /// The leaf of a key, where it is known that no block of it can be anywhere that is forbidden, but for those that hold
     /// a page of the tree: these are looked for here.
-    #[inline]
     pub(super) fn known_leaf(&self, key: u64, block: PageRef) -> Option<Node> {
-        let seen = self.cache.find(key).filter(|seen| seen.plain)?;
-        if seen.nodes_from != seen.nodes_to {
-            let inside = self
-                .nodes
-                .get(seen.nodes_from as usize..seen.nodes_to as usize)?;
-            let bytes = block.range();
-            let after = inside.partition_point(|&node| node < bytes.start);
-            if inside.get(after).is_some_and(|&node| bytes.contains(node)) {
-                return None;
-            }
+        let (leaf, nodes) = self.cache.plain(key)?;
+        let inside = self.nodes.get(nodes)?;
+        let bytes = block.range();
+        let after = inside.partition_point(|&node| node < bytes.start);
+        match inside.get(after).is_some_and(|&node| bytes.contains(node)) {
+            true => None,
+            false => Some(leaf),
         }
-        Some(seen.leaf)
     }
 
     /// Sets the bit of a block that [`may_preserve`](Self::may_preserve) has passed; on failure all is as before.
     pub(super) fn insert(&mut self, block: PageRef) -> Result<(), Error> {
         let key = encode(block);
-        let leaf = match self.cache.find(key) {
-            Some(seen) => seen.leaf,
+        let leaf = match self.cache.leaf(key) {
+            Some(leaf) => leaf,
             None => self.make_leaf(key)?,
         };
         self.set(leaf, key, block.order);
@@ -72,6 +67,17 @@ impl<M: Memory> PreservedMap<M> {
         self.cache.put(key, Seen::new(leaf, from..to, plain));
     }
 
+    /// Sets the bit of a block that may be where it is, if there are blocks of no other order, and it is clear. Whether it did.
+    #[inline]
+    pub(super) fn try_set(&mut self, leaf: Node, key: u64, order: u8) -> bool {
+        let (word, mask) = bit(key);
+        let may = self.in_use & !(1 << order) == 0 && leaf.get(word) & mask == 0;
+        if may {
+            self.set(leaf, key, order);
+        }
+        may
+    }
+
     /// Sets a bit that is clear.
     #[inline]
     pub(super) fn set(&mut self, leaf: Node, key: u64, order: u8) {
@@ -107,8 +113,8 @@ impl<M: Memory> PreservedMap<M> {
     /// The leaf of a key; after it, it is known.
     #[inline]
     fn leaf_remembered(&mut self, key: u64) -> Option<Node> {
-        match self.cache.find(key) {
-            Some(seen) => Some(seen.leaf),
+        match self.cache.leaf(key) {
+            Some(leaf) => Some(leaf),
             None => self.look_up(key),
         }
     }

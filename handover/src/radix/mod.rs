@@ -20,9 +20,9 @@
 //! - no block touches scratch, and none holds a page of the tree;
 //! - each node is a page of its own, reached by one path, and never lies in scratch.
 //!
-//! What it costs (`cargo bench -p handover`, docs/measurements.md): for 48 GiB in blocks of one page, 4 to 5 ns a page to
-//! preserve one by one, 3.5 as a list in random order, 0.3 as a range, 1 ns to take back in bulk (checking the tree included),
-//! and one bit of leaf a page. At the jump only [`digest`](PreservedMap::digest) is read, which is kept up to date.
+//! What it costs (`cargo bench -p handover`, docs/measurements.md): for 48 GiB in blocks of one page, 3.5 ns a page to
+//! preserve one by one in order, 5.5 in random order, 4.4 as a list in random order, 0.2 as a range, 0.9 to take back in bulk
+//! (checking the tree included), and one bit of leaf a page. At the jump only [`digest`](PreservedMap::digest) is read, which is kept up to date.
 //!
 //! The pages of the tree itself are not in the map (nor are they in Linux's): a successor learns them from the walk,
 //! and [`PreservedMap::for_each_node`] tells its frame allocator to keep off them.
@@ -114,20 +114,19 @@ impl<M: Memory> PreservedMap<M> {
     pub fn preserve(&mut self, block: PageRef) -> Result<(), Error> {
         block.check()?;
         let key = encode(block);
-        if let Some(leaf) = self.known_leaf(key, block)
-            && self.in_use & !(1 << block.order) == 0
-        {
-            let (word, mask) = bit(key);
-            if leaf.get(word) & mask == 0 {
-                self.set(leaf, key, block.order);
-                return Ok(());
-            }
+        match self.cache.simple(key) {
+            Some(leaf) if self.try_set(leaf, key, block.order) => Ok(()),
+            _ => self.preserve_unknown(key, block),
         }
-        self.preserve_unknown(block)
     }
 
-    #[cold]
-    fn preserve_unknown(&mut self, block: PageRef) -> Result<(), Error> {
+    #[inline(never)]
+    fn preserve_unknown(&mut self, key: u64, block: PageRef) -> Result<(), Error> {
+        if let Some(leaf) = self.known_leaf(key, block)
+            && self.try_set(leaf, key, block.order)
+        {
+            return Ok(());
+        }
         self.may_preserve(block)?;
         self.insert(block)
     }
@@ -194,11 +193,11 @@ impl<M: Memory> PreservedMap<M> {
             if block.order != order || block.pa & wrong != 0 {
                 break;
             }
-            let Some(leaf) = self.cache.find(key).filter(|s| s.is_simple()) else {
+            let Some(leaf) = self.cache.simple(key) else {
                 break;
             };
-            leaf.leaf.prefetch(bit(key).0);
-            *place = (Some(leaf.leaf), key);
+            leaf.prefetch(bit(key).0);
+            *place = (Some(leaf), key);
             count += 1;
         }
         let mut done = 0;
@@ -440,8 +439,8 @@ impl<M: Memory> PreservedMap<M> {
 
     /// The leaf of `key`.
     fn leaf(&self, key: u64) -> Option<Node> {
-        if let Some(seen) = self.cache.find(key) {
-            return Some(seen.leaf);
+        if let Some(leaf) = self.cache.leaf(key) {
+            return Some(leaf);
         }
         let mut node = self.node(self.root)?;
         for level in (1..=ROOT_LEVEL).rev() {

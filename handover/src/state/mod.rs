@@ -145,7 +145,8 @@ pub const STREAM_FORMAT: u32 = 2;
     message = "`{Self}` cannot cross a kexec: it has no `KState`",
     label = "not described",
     note = "bool, integers, String, PageRef, PhysRange, and arrays, Vec, BTreeMap, Option and Box of what can cross do so as they are",
-    note = "write `#[derive(KState)]` above your own type; turn pointers into page references or offsets, and tuples into structs"
+    note = "write `#[derive(KState)]` above your own type; turn pointers into page references or offsets, and tuples into structs",
+    note = "a type of somebody else's crosses as one that can: `#[kstate(with = MODULE)]`; what need not cross: `#[kstate(skip, default = EXPR)]`"
 )]
 pub trait KState: Sized {
     /// What it is, for entries and people.

@@ -8,13 +8,14 @@ use crate::{files, handing, kho_test, memory};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use handover::dump;
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
 use handover::range::{self, PhysRange};
-use handover::state::for_each_page;
+use handover::state::{StreamReader, for_each_page};
 use kernel::console::genfs::GenFile;
-use kernel::console::vfs::{FsError, Sink, print};
+use kernel::console::vfs::{FsError, Sink, Stop, print};
 use kernel::params::Extent;
 use trace::errno::Errno;
 
@@ -158,12 +159,45 @@ fn show_state(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), F
             print(out, format_args!("(too long for a copy to be kept)\n"))?;
             continue;
         };
-        match dump::dump(blob) {
-            Ok(text) => out.write(text.as_bytes())?,
+        match StreamReader::new(blob) {
+            Ok(stream) => {
+                let mut lines = Lines::new(out);
+                // What went wrong is kept by `lines`.
+                let _ = dump::write_stream(&stream, &mut lines);
+                lines.stopped?;
+            }
             Err(error) => print(out, format_args!("({error})\n"))?,
         }
     }
     Ok(())
+}
+
+/// Passes text on line by line: a state that lists many pages is a long text.
+struct Lines<'o> {
+    out: &'o mut dyn Sink,
+    line: String,
+    stopped: Result<(), Stop>,
+}
+
+impl<'o> Lines<'o> {
+    fn new(out: &'o mut dyn Sink) -> Self {
+        Lines {
+            out,
+            line: String::new(),
+            stopped: Ok(()),
+        }
+    }
+}
+
+impl fmt::Write for Lines<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.line.push_str(text);
+        if text.ends_with('\n') {
+            self.stopped = self.out.write(self.line.as_bytes());
+            self.line.clear();
+        }
+        self.stopped.map_err(|_| fmt::Error)
+    }
 }
 
 fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<(), FsError> {
@@ -208,6 +242,9 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     let initrd = initrd.range().into_iter().map(|r| r.page_align_outwards());
     let mut trace = Vec::new();
     if let Some(state) = tracer().and_then(|tracer| tracer.state().ok()) {
+        let mut count = 0;
+        for_each_page(&state, |_| count += 1);
+        trace.try_reserve_exact(count).map_err(no_memory)?;
         for_each_page(&state, |page| trace.push(page.range()));
     }
     range::normalize(&mut trace);
@@ -221,11 +258,15 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         (tracing::SUBSYSTEM, trace),
         (kho_test::SUBSYSTEM, test),
     ] {
-        let others = range::subtract(&left, &owned);
-        show_owner(out, owner, &range::subtract(&left, &others))?;
-        left = others;
+        let others = range::without(&left, &owned);
+        let mut list = Vec::new();
+        list.try_reserve_exact(others.clone().count())
+            .map_err(no_memory)?;
+        list.extend(others);
+        show_owner(out, owner, range::without(&left, &list))?;
+        left = list;
     }
-    show_owner(out, "others", &left)
+    show_owner(out, "others", left.iter().copied())
 }
 
 /// Ranges that came over preserved, with what became of them, and totals; marked `(anew)`, those of who was not restored, some of
@@ -234,14 +275,19 @@ fn came_preserved(out: &mut dyn Sink) -> Result<(), FsError> {
     incoming_fdt()?;
     report::incoming_ranges()
         .iter()
-        .try_for_each(|(what, ranges)| show_owner(out, what, ranges))
+        .try_for_each(|(what, ranges)| show_owner(out, what, ranges.iter().copied()))
 }
 
-fn show_owner(out: &mut dyn Sink, owner: &str, ranges: &[PhysRange]) -> Result<(), FsError> {
+fn show_owner(
+    out: &mut dyn Sink,
+    owner: &str,
+    ranges: impl Iterator<Item = PhysRange>,
+) -> Result<(), FsError> {
+    let mut bytes = 0;
     for range in ranges {
         print(out, format_args!("{range} {owner}\n"))?;
+        bytes += range.len();
     }
-    let bytes: u64 = ranges.iter().map(PhysRange::len).sum();
     Ok(print(
         out,
         format_args!("total {} KiB {owner}\n", bytes / 1024),

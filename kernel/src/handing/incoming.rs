@@ -12,8 +12,9 @@ use handover::mem::Memory;
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
 use handover::radix::PreservedMap;
-use handover::range::PhysRange;
+use handover::range::{self, PhysRange};
 use handover::subsystem::{Report, start_anew};
+use kernel::layout::PAGE;
 use kernel::params::Extent;
 use spin::{Mutex, Once};
 
@@ -166,22 +167,34 @@ pub fn restore(received: Received) {
 }
 
 /// Frees blobs and FDT, and all that nobody claimed; what became of each subsystem and of the pages, a line each.
-fn give_back(claims: Claims, became: &Report) -> String {
-    report::keep_what_came(&claims, became);
+fn give_back(mut claims: Claims, became: &Report) -> String {
+    report::keep_blobs(&claims);
     let mut lines: String = became
         .outcomes()
         .map(|(name, outcome)| format!("{name}: {outcome}\n"))
         .collect();
-    for (owner, pages) in claims.by_owner() {
+    for (owner, ranges) in claims.claimed() {
         // Who starts anew claims what it has now, too, so that nobody gives it back.
         let has = match became.restored(owner) {
             true => "took over",
             false => "starts anew with",
         };
+        let pages = ranges.iter().map(PhysRange::len).sum::<u64>() / PAGE;
         crate::info!("handover: {owner} {has} {pages} pages");
     }
-    let mut blocks = Vec::new();
-    match memory::with_preserved(|map| Ok(claims.discard(map, |block| blocks.push(block)))) {
+    let mut given_back: Vec<PhysRange> = Vec::new();
+    let give_back = |block: PageRef| {
+        let range = block.range();
+        if let Some(last) = given_back.last_mut().filter(|r| r.end == range.start) {
+            last.end = range.end;
+        } else if given_back.try_reserve(1).is_ok() {
+            // Without heap the list for people stays short; the block is given back all the same.
+            given_back.push(range);
+        }
+        // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
+        unsafe { Phys.free_pages(block.pa, u32::from(block.order)) };
+    };
+    match memory::with_preserved(|map| Ok(claims.discard(map, give_back))) {
         Ok(discarded) => {
             lines += &format!(
                 "{} pages discarded: preserved, and claimed by nobody\n",
@@ -193,11 +206,16 @@ fn give_back(claims: Claims, became: &Report) -> String {
         }
         Err(error) => crate::error!("handover: {error}"),
     }
-    report::keep_ranges("given back", blocks.iter().map(PageRef::range).collect());
-    for block in blocks {
-        // SAFETY: a block of the predecessor's that nobody in this life uses, no longer preserved.
-        unsafe { Phys.free_pages(block.pa, u32::from(block.order)) };
+    range::normalize(&mut given_back);
+    let mut ranges = claims.into_claimed();
+    for (owner, _) in &mut ranges {
+        // It may have preserved some of it in this life.
+        if !became.restored(owner) {
+            owner.push_str(" (anew)");
+        }
     }
+    ranges.push(("given back".into(), given_back));
+    report::keep_ranges(ranges);
     lines
 }
 

@@ -315,8 +315,16 @@ pub fn rehearse() -> Result<Box<[u8]>, String> {
 pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
     let turn = take_turn().ok_or(BUSY)?;
     let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
-    let parts = outgoing.parts.iter_mut();
-    Ok(parts
-        .map(|part| (part.name.into(), part.blob.bytes().to_vec()))
-        .collect())
+    let mut blobs = Vec::new();
+    for part in &mut outgoing.parts {
+        let bytes = part.blob.bytes();
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes.len()).map_err(|_| {
+            let (name, len) = (part.name, bytes.len());
+            alloc::format!("{name}: there is no memory for a copy of its {len} bytes")
+        })?;
+        copy.extend_from_slice(bytes);
+        blobs.push((part.name.into(), copy));
+    }
+    Ok(blobs)
 }

@@ -3,26 +3,23 @@
 use super::incoming::FDT;
 use super::{Outcome, outcome};
 use crate::boot::bytes_at;
-use crate::memory::IrqMutex;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use handover::claims::Claims;
-use handover::range::{self, PhysRange};
-use handover::subsystem::Report;
+use handover::range::PhysRange;
 use spin::Once;
 
 /// Most bytes of blobs that are kept: they are for looking at, and take heap in every later minute of this life.
 const KEPT_BYTES: u64 = 1 << 20;
 
 static BLOBS: Once<Vec<(String, Option<Vec<u8>>)>> = Once::new();
-/// What came over preserved, by who claimed it. As it was found: it is put in order when somebody asks.
-static RANGES: IrqMutex<Vec<(String, Vec<PhysRange>)>> = IrqMutex::new(Vec::new());
+/// What came over preserved, by what became of it. Each list is in order.
+static RANGES: Once<Vec<(String, Vec<PhysRange>)>> = Once::new();
 static REPORT: Once<String> = Once::new();
 
-/// Copies the blobs, while they are still there, as far as there is room; notes whose each range is. Who has started anew claims
-/// what it has preserved in this life, too, so that nobody gives it back: its ranges are marked, since not all of them came over.
-pub(super) fn keep_what_came(claims: &Claims, became: &Report) {
+/// Copies the blobs, while they are still there, as far as there is room.
+pub(super) fn keep_blobs(claims: &Claims) {
     let mut left = KEPT_BYTES;
     let mut kept = Vec::new();
     for (name, range, _) in claims.blobs().filter(|(name, ..)| *name != FDT) {
@@ -37,12 +34,6 @@ pub(super) fn keep_what_came(claims: &Claims, became: &Report) {
         kept.push((name.into(), Some(copy)));
     }
     BLOBS.call_once(|| kept);
-    for (owner, ranges) in claims.claimed() {
-        match became.restored(owner) {
-            true => keep_ranges(owner, ranges),
-            false => keep_ranges(&format!("{owner} (anew)"), ranges),
-        }
-    }
 }
 
 /// The blobs that this kernel was handed, by name; `None` for one that was too long to keep a copy of.
@@ -50,19 +41,14 @@ pub fn incoming_blobs() -> &'static [(String, Option<Vec<u8>>)] {
     BLOBS.get().map_or(&[], Vec::as_slice)
 }
 
-/// Keeps ranges of memory that came over preserved.
-pub(super) fn keep_ranges(owner: &str, ranges: Vec<PhysRange>) {
-    RANGES.lock().push((owner.into(), ranges));
+/// Keeps what became of the ranges of memory that came over preserved, each list in order.
+pub(super) fn keep_ranges(ranges: Vec<(String, Vec<PhysRange>)>) {
+    RANGES.call_once(|| ranges);
 }
 
 /// What came over preserved: who claimed it, and its ranges in order.
-pub fn incoming_ranges() -> Vec<(String, Vec<PhysRange>)> {
-    let mut all = RANGES.lock().clone();
-    for (_, ranges) in &mut all {
-        *ranges = ranges.iter().map(PhysRange::page_align_outwards).collect();
-        range::normalize(ranges);
-    }
-    all
+pub fn incoming_ranges() -> &'static [(String, Vec<PhysRange>)] {
+    RANGES.get().map_or(&[], Vec::as_slice)
 }
 
 /// Keeps what became of each subsystem, a line each.

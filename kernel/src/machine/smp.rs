@@ -85,7 +85,7 @@ pub fn start_others() {
     if count == 1 {
         return;
     }
-    let trampoline = match Trampoline::new(boot::info().low, &raw const ap_entry as u64) {
+    let trampoline = match Trampoline::new(boot::info().low, &raw const ap_kernel_entry as u64) {
         Ok(trampoline) => trampoline,
         Err(error) => {
             crate::warning!(
@@ -241,8 +241,8 @@ fn answer(cpu: usize) {
 }
 
 core::arch::global_asm!(
-    ".global ap_entry",
-    "ap_entry:",
+    ".global ap_kernel_entry",
+    "ap_kernel_entry:",
     "mov cr3, rsi",
     "xor ebp, ebp",
     "call {main}",
@@ -251,7 +251,7 @@ core::arch::global_asm!(
 );
 
 unsafe extern "C" {
-    static ap_entry: u8;
+    static ap_kernel_entry: u8;
 }
 
 /// A CPU's first steps in the kernel, on its own stack, interrupts off, with CPU 0's control registers.

@@ -6,7 +6,7 @@ use crate::boot::{self, Info, early};
 use crate::kexec;
 use alloc::vec::Vec;
 use handover::radix::PreservedMap;
-use handover::range::{PhysRange, normalize, subtract};
+use handover::range::{PhysRange, normalize, subtract, without};
 use handover::scratch::ScratchSize;
 use kernel::layout::{PAGE, align_up};
 use kernel::params::{Extent, Kind, MAX_REGIONS, Region};
@@ -15,18 +15,52 @@ use kernel::params::{Extent, Kind, MAX_REGIONS, Region};
 const SCRATCH_LEAST: u64 = 16 << 20;
 const SCRATCH_MOST: u64 = 64 << 20;
 const SCRATCH_PART: u64 = 8;
+/// Ranges that are taken of free memory beside scratch and what is preserved, at most: what was placed for this kernel, its early pages,
+/// the frame allocator's bitmaps.
+const TAKEN_BESIDE: usize = 3;
 /// What a kernel that refused a handover takes of scratch as ordinary memory, if that is no more than half of what is free.
 const REFUSED_LEAST: u64 = 6 << 20;
 
-/// The result: the early pages and what was placed for this kernel are still to be taken out of `free`.
+/// The result: the early pages and what was placed for this kernel are still to be [taken](Division::take).
 pub struct Division {
     pub scratch: Vec<PhysRange>,
-    pub free: Vec<PhysRange>,
+    /// What there is, and what of it is somebody's; both in order. What is free is not listed: where much is preserved all over the
+    /// place, one list of that kind is long enough for the first pages that a start has.
+    from: Vec<PhysRange>,
+    taken: Vec<PhysRange>,
     /// The memory map, as this life sees it and hands it on.
     pub regions: arrayvec::ArrayVec<Region, MAX_REGIONS>,
 }
 
 impl Division {
+    fn new(
+        info: &Info,
+        scratch: Vec<PhysRange>,
+        from: &[PhysRange],
+        mut taken: Vec<PhysRange>,
+    ) -> Division {
+        let mut from = from.to_vec();
+        normalize(&mut from);
+        normalize(&mut taken);
+        Division {
+            scratch,
+            from,
+            taken,
+            regions: info.regions.clone(),
+        }
+    }
+
+    /// These are not free, either.
+    pub fn take(&mut self, ranges: &[PhysRange]) {
+        self.taken.extend(ranges);
+        normalize(&mut self.taken);
+    }
+
+    /// What is free, by ascending address.
+    pub fn free(&self) -> impl Iterator<Item = PhysRange> {
+        without(&self.from, &self.taken)
+    }
+
     /// After a cold start: scratch is planned, and all that is not the boot loader's is free.
     pub fn cold(info: &Info, ram: &[PhysRange]) -> Division {
         let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
@@ -35,34 +69,30 @@ impl Division {
         let scratch = plan_scratch(&subtract(ram, &taken), ram, early.end - early.start);
         let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
         taken.extend(&scratch);
-        Division {
-            free: subtract(ram, &taken),
-            scratch,
-            regions: info.regions.clone(),
-        }
+        Division::new(info, scratch, ram, taken)
     }
 
     /// With a handover: all is free that is neither scratch nor preserved.
     pub fn handed_over(info: &Info, ram: &[PhysRange], map: &PreservedMap<Phys>) -> Division {
         let scratch: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
-        let mut taken = scratch.clone();
+        // Counted before: a list that grows is copied, and there for a while twice.
+        let mut count = scratch.len() + map.node_count() + TAKEN_BESIDE;
+        map.for_each_range(|_| count += 1);
+        let mut taken: Vec<PhysRange> = Vec::with_capacity(count);
+        taken.extend(&scratch);
         // The walk ascends: what lies side by side becomes one range, so that a large buffer is a short list.
         let mut add = |range: PhysRange| match taken.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => taken.push(range),
         };
-        map.for_each_block(|page| add(page.range()));
+        map.for_each_range(&mut add);
         map.for_each_node(|pa| {
             add(PhysRange {
                 start: pa,
                 end: pa + PAGE,
             })
         });
-        Division {
-            free: subtract(ram, &taken),
-            scratch,
-            regions: info.regions.clone(),
-        }
+        Division::new(info, scratch, ram, taken)
     }
 
     /// After a kexec over which nothing was handed on purpose: all is free but scratch and the initrd.
@@ -70,11 +100,7 @@ impl Division {
         let scratch: Vec<PhysRange> = info.scratch.iter().filter_map(Extent::range).collect();
         let mut taken = scratch.clone();
         taken.extend(info.initrd.range().map(|r| r.page_align_outwards()));
-        Division {
-            free: subtract(ram, &taken),
-            scratch,
-            regions: info.regions.clone(),
-        }
+        Division::new(info, scratch, ram, taken)
     }
 
     /// Where the handover cannot be trusted: a quarter of the largest free part of scratch (at least 6 MiB, at most half of
@@ -121,7 +147,8 @@ impl Division {
         }
         Division {
             scratch: subtract(&inherited, &[ours]),
-            free: alloc::vec![ours],
+            from: alloc::vec![ours],
+            taken: Vec::new(),
             regions: memory_map(parts),
         }
     }

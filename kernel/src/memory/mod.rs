@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use division::Division;
 use handover::mem::Memory;
 use handover::radix::PreservedMap;
-use handover::range::{PhysRange, subtract};
+use handover::range::PhysRange;
 use kernel::buddy::{Buddy, words_needed};
 use kernel::layout::{DIRECT_MAP, PAGE, WINDOW, align_up};
 use kernel::params::{Kind, MAX_REGIONS, Region};
@@ -115,7 +115,7 @@ pub fn init(received: &Received) {
     // nothing in a row.
     let words = words_needed(ram.iter().map(|r| r.end).max().unwrap_or(0) / PAGE);
     let bitmaps = early::take((words as u64 * 8).div_ceil(PAGE));
-    let division = match (info.origin, &map) {
+    let mut division = match (info.origin, &map) {
         (Origin::Cold, _) => Division::cold(info, &ram),
         (Origin::Kexec, Some(map)) => Division::handed_over(info, &ram, map),
         (Origin::Kexec, None) if matches!(outcome(), Outcome::NotHandedOver(_)) => {
@@ -132,9 +132,9 @@ pub fn init(received: &Received) {
         .into_iter()
         .chain([early])
         .collect::<Vec<_>>();
-    let free = subtract(&division.free, &placed);
-    REGIONS.call_once(|| division.regions);
-    init_frames(free, &ram, bitmaps);
+    division.take(&placed);
+    REGIONS.call_once(|| division.regions.clone());
+    init_frames(&mut division, &ram, bitmaps);
     if map.is_none() {
         match PreservedMap::new(Phys, division.scratch.clone()) {
             Ok(new) => map = Some(new),
@@ -153,17 +153,17 @@ pub fn init(received: &Received) {
     crate::info!("scratch: {}", scratch_usage());
 }
 
-/// Hands `free` to a new buddy, whose bitmaps are at `bitmaps`, or come out of the first range that has room for them.
-fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange], bitmaps: Option<u64>) {
+/// Hands what is free to a new buddy, whose bitmaps are at `bitmaps`, or come out of the first range that has room for them.
+fn init_frames(division: &mut Division, ram: &[PhysRange], bitmaps: Option<u64>) {
     let pages = ram.iter().map(|r| r.end).max().unwrap_or(0) / PAGE;
     let words = words_needed(pages);
     let bytes = align_up(words as u64 * 8, PAGE);
-    let in_free = |free: &mut Vec<PhysRange>| {
-        let home = free.iter_mut().find(|r| r.end - r.start >= bytes)?;
-        home.start += bytes;
-        Some(home.start - bytes)
+    let in_free = |division: &mut Division| {
+        let start = division.free().find(|r| r.end - r.start >= bytes)?.start;
+        division.take(&[PhysRange::new(start, start + bytes)]);
+        Some(start)
     };
-    let Some(at) = bitmaps.or_else(|| in_free(&mut free)) else {
+    let Some(at) = bitmaps.or_else(|| in_free(division)) else {
         crate::power::reset_with(format_args!(
             "baton: no {} KiB of free memory in a row for the frame allocator; the machine is reset",
             bytes >> 10
@@ -173,7 +173,7 @@ fn init_frames(mut free: Vec<PhysRange>, ram: &[PhysRange], bitmaps: Option<u64>
     // aligned; it stays the allocator's.
     let memory = unsafe { core::slice::from_raw_parts_mut((DIRECT_MAP + at) as *mut u64, words) };
     let mut frames = Buddy::new(pages, memory);
-    for range in free {
+    for range in division.free() {
         if let Err(error) = frames.free_range(range.start / PAGE, range.end / PAGE) {
             crate::error!("memory: {error}");
         }
