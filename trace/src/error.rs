@@ -85,6 +85,14 @@ pub enum TraceError {
     StateInstances,
     /// The saved state names a tracer that this kernel does not have.
     StateTracer,
+    /// There is no region that outlives a reset, or no life runs in it.
+    NoRegion,
+    /// The region that outlives a reset has not as many free pages.
+    RegionFull,
+    /// The buffer lives in the region that outlives a reset, and can have no snapshot there.
+    Persistent,
+    /// The buffer has a snapshot, and can therefore not go to the region that outlives a reset.
+    HasSnapshot,
     /// What the tracer `hwlat` was to be set to cannot be.
     Detector,
 }
@@ -143,6 +151,19 @@ impl fmt::Display for TraceError {
             StateName => write!(f, "its name cannot be, or another instance has it"),
             StateInstances => write!(f, "there are more instances than there can be"),
             StateTracer => write!(f, "the saved trace state names a tracer that is not here"),
+            NoRegion => write!(f, "there is no ramtrace region on this machine"),
+            RegionFull => write!(
+                f,
+                "the ramtrace region has not as many free pages; a smaller buffer_size_kb, or rm in /sys/fs/pstore, helps"
+            ),
+            Persistent => write!(
+                f,
+                "the trace buffer lives in the ramtrace region, where it can have no snapshot"
+            ),
+            HasSnapshot => write!(
+                f,
+                "the trace buffer has a snapshot, and cannot go to the ramtrace region with it; 0 in `snapshot` gives it back"
+            ),
             Detector => write!(
                 f,
                 "a sample of hwlat cannot be longer than its window, nor either than they may be"
@@ -158,8 +179,13 @@ impl From<TraceError> for Errno {
     fn from(e: TraceError) -> Errno {
         match e {
             TraceError::NoMemory => Errno::ENOMEM,
-            TraceError::Busy | TraceError::Mapped | TraceError::SnapshotArmed => Errno::EBUSY,
-            TraceError::Retired | TraceError::NotMapped => Errno::ENODEV,
+            TraceError::RegionFull => Errno::ENOSPC,
+            TraceError::Busy
+            | TraceError::Mapped
+            | TraceError::SnapshotArmed
+            | TraceError::Persistent
+            | TraceError::HasSnapshot => Errno::EBUSY,
+            TraceError::Retired | TraceError::NotMapped | TraceError::NoRegion => Errno::ENODEV,
             _ => Errno::EINVAL,
         }
     }

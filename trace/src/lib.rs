@@ -16,6 +16,7 @@
 //! | [`options`] | the options of an instance |
 //! | [`text`] | the `trace` file |
 //! | [`fs`] | the files, by path |
+//! | [`ramtrace`] | buffers in memory that outlives a reset, and what earlier lives left there |
 //! | [`platform`] | what the machine has to offer |
 //!
 //! Architecture invariants:
@@ -23,7 +24,7 @@
 //! - No hardware is touched but through [`Platform`]; all of the crate runs on the host.
 //! - A writer takes no lock, waits for nobody, and allocates nothing. Locks are between readers and whoever resizes.
 //! - `unsafe` is in `ring`: `ring::subbuf` and `ring::meta_page` for page memory, and the accesses to the ring's shape; in [`local`], for
-//!   its instructions; and in `tracer::quiesce`, for what writers find by pointers.
+//!   its instructions; in `tracer::quiesce`, for what writers find by pointers; and in `ramtrace`, for the region's memory.
 //! - What lies in a page is believed nowhere, neither from an earlier life nor from a writer that may be overwriting it.
 #![no_std]
 
@@ -44,6 +45,7 @@ pub mod meta;
 pub mod options;
 pub mod page;
 pub mod platform;
+pub mod ramtrace;
 pub mod ring;
 mod sync;
 #[cfg(any(test, feature = "sim"))]

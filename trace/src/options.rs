@@ -27,11 +27,14 @@ pub enum TraceOption {
     PauseOnTrace,
     /// After each event stands who called.
     Stacktrace,
+    /// The buffers live in the region that outlives a reset. Of the ramtrace series; Linux has no such option. Not to be set by
+    /// [`Instance::set_option`](crate::Instance::set_option), but by [`Tracer::set_persistent`](crate::Tracer::set_persistent).
+    Persist,
 }
 
 impl TraceOption {
     /// All, in Linux's order.
-    pub const ALL: [TraceOption; 10] = [
+    pub const ALL: [TraceOption; 11] = [
         TraceOption::Fields,
         TraceOption::Annotate,
         TraceOption::ContextInfo,
@@ -42,9 +45,10 @@ impl TraceOption {
         TraceOption::Markers,
         TraceOption::PauseOnTrace,
         TraceOption::Stacktrace,
+        TraceOption::Persist,
     ];
 
-    /// The options of a new instance, as bits: all but `fields`, `latency-format`, `pause-on-trace`, `stacktrace`.
+    /// The options of a new instance, as bits: all but `fields`, `latency-format`, `pause-on-trace`, `stacktrace`, `persist`.
     pub const DEFAULT: u32 = {
         let mut bits = 0;
         let mut i = 0;
@@ -55,6 +59,7 @@ impl TraceOption {
                     | TraceOption::LatencyFormat
                     | TraceOption::PauseOnTrace
                     | TraceOption::Stacktrace
+                    | TraceOption::Persist
             ) {
                 bits |= Self::ALL[i].bit();
             }
@@ -81,6 +86,7 @@ impl TraceOption {
             TraceOption::Markers => "markers",
             TraceOption::PauseOnTrace => "pause-on-trace",
             TraceOption::Stacktrace => "stacktrace",
+            TraceOption::Persist => "persist",
         }
     }
 

@@ -1,5 +1,6 @@
 //! The machine that the tracer runs on, as a trait.
 
+use crate::ramtrace::Region;
 use core::fmt;
 use handover::mem::Memory;
 use handover::page::PageRef;
@@ -130,6 +131,22 @@ pub trait Platform: Memory + Send + Sync + 'static {
     /// The tracer gives `page` back, and is about to free it.
     fn page_released(&self, page: PageRef) {
         let _ = page;
+    }
+
+    /// The region that outlives a reset, where there is one.
+    fn ramtrace(&self) -> Option<&'static Region<Self>> {
+        None
+    }
+
+    /// What the region says of the running life is to be brought up to date: buffers have come to it or left it, or a clock, a tracer
+    /// or an option is another one. Whoever keeps the region does so soon, from a task.
+    fn ramtrace_changed(&self) {}
+
+    /// Runs `f` on that CPU with interrupts off, and returns when that is done: there as an interrupt, or here, if it is this CPU or one that
+    /// does not run. Called with interrupts on. The default is for machines on which all is done by one thread.
+    fn on_cpu(&self, cpu: usize, f: &mut (dyn FnMut() + Send)) {
+        let _ = cpu;
+        f();
     }
 
     /// How many pages of 4 KiB could be allocated now, where that is known: a resize to more is refused at once.

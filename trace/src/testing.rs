@@ -1,6 +1,7 @@
 //! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand.
 
 use crate::platform::{Context, Locality, Platform};
+use crate::ramtrace::Region;
 use core::fmt;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -10,8 +11,8 @@ use handover::range::PhysRange;
 use handover::sim::SimMemory;
 use std::boxed::Box;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 
 struct Machine {
@@ -29,6 +30,9 @@ struct Machine {
     /// Whether there is something in `between`.
     waits: AtomicBool,
     between: Mutex<Option<Between>>,
+    region: OnceLock<&'static Region<TestPlatform>>,
+    /// How often the tracer has said that the region is to be brought up to date.
+    changed: AtomicU64,
 }
 
 /// After how many locks what happens.
@@ -81,6 +85,8 @@ impl TestPlatform {
                 interrupts: Mutex::default(),
                 waits: AtomicBool::new(false),
                 between: Mutex::default(),
+                region: OnceLock::new(),
+                changed: AtomicU64::new(0),
             })),
         }
     }
@@ -189,6 +195,30 @@ impl TestPlatform {
         self.machine.told.load(Ordering::Relaxed)
     }
 
+    /// Opens the region at `range`, which ordinary memory has no part in, and lets `begin` begin or continue a life in it.
+    pub fn open_region(
+        &self,
+        range: PhysRange,
+        begin: impl FnOnce(&Region<TestPlatform>),
+    ) -> &'static Region<TestPlatform> {
+        self.memory.reserve(range);
+        let region = Region::open(*self, range).expect("a region is there");
+        begin(&region);
+        let region: &'static _ = Box::leak(Box::new(region));
+        assert!(self.machine.region.set(region).is_ok(), "one region");
+        region
+    }
+
+    /// The region that was opened.
+    pub fn ramtrace_region(&self) -> &'static Region<TestPlatform> {
+        self.ramtrace().expect("a region was opened")
+    }
+
+    /// How often the tracer has said that the region is to be brought up to date.
+    pub fn changed(&self) -> u64 {
+        self.machine.changed.load(Ordering::Relaxed)
+    }
+
     /// The pages that the tracer has said it owns.
     pub fn owned(&self) -> BTreeSet<PageRef> {
         self.machine.owned.lock().unwrap().clone()
@@ -276,6 +306,14 @@ impl Platform for TestPlatform {
             // SAFETY: it is there as long as `interrupted` runs, which is in this thread, and has called us.
             unsafe { (*call)(Location::caller()) };
         }
+    }
+
+    fn ramtrace(&self) -> Option<&'static Region<Self>> {
+        self.machine.region.get().copied()
+    }
+
+    fn ramtrace_changed(&self) {
+        self.machine.changed.fetch_add(1, Ordering::Relaxed);
     }
 
     fn measure(&self, _: crate::tracer::Measured) {

@@ -462,7 +462,7 @@ fn the_tree_is_whole() {
     let mut files = 0;
     walk(&fs, "", &mut files);
     let top = 27;
-    let options = 10;
+    let options = 11;
     let hwlat = 3;
     let events = 4 + 2 * 2 + 3 * 6 + 5 * 2 + 2;
     let per_cpu = 2 * 6;

@@ -248,7 +248,7 @@ print fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n"
 fn options_do_what_linuxs_do() {
     let tracer = tracer();
     let fs = TraceFs(&tracer);
-    let all = "nofields\nannotate\ncontext-info\nnolatency-format\nrecord-cmd\noverwrite\nirq-info\nmarkers\nnopause-on-trace\nnostacktrace\n";
+    let all = "nofields\nannotate\ncontext-info\nnolatency-format\nrecord-cmd\noverwrite\nirq-info\nmarkers\nnopause-on-trace\nnostacktrace\nnopersist\n";
     assert_eq!(read(&fs, "trace_options"), all);
     mark(&fs, "text");
     fs.write("trace_options", b"noirq-info\n", true).unwrap();

@@ -6,17 +6,37 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use handover::mem::Memory;
 use handover::range::PhysRange;
 use handover::sim::SimMemory;
+use trace::ramtrace::{Beginning, Region};
 use trace::{Context, Locality, Platform};
 
 /// See the module.
 #[derive(Clone, Copy)]
-pub struct Host(SimMemory);
+pub struct Host(SimMemory, Option<&'static Region<Host>>);
 
 impl Host {
     /// A machine with 4 MiB of RAM.
     pub fn new() -> Self {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-        Host(SimMemory::new(&[PhysRange::new(1 << 20, 5 << 20)]))
+        Host(SimMemory::new(&[PhysRange::new(1 << 20, 5 << 20)]), None)
+    }
+
+    /// The same, with a region that outlives a reset.
+    pub fn with_region() -> Self {
+        let range = PhysRange::new(3 << 20, 5 << 20);
+        let host = Self::new();
+        host.0.reserve(range);
+        Region::format(&host, range, 1).expect("2 MiB of RAM");
+        let region = Region::open(host, range).expect("it was made just now");
+        let life = Beginning {
+            release: "bench",
+            build: 0,
+            boot_id: [0; 16],
+            cpus: 1,
+            clock: "local",
+            tracer: "nop",
+        };
+        region.begin_life(&life, 0).expect("it is empty");
+        Host(host.0, Some(Box::leak(Box::new(region))))
     }
 }
 
@@ -101,6 +121,10 @@ impl Platform for Host {
     #[inline(always)]
     fn context(&self) -> Context {
         Context::default()
+    }
+
+    fn ramtrace(&self) -> Option<&'static Region<Self>> {
+        self.1
     }
 
     fn comm(&self, _: i32, out: &mut dyn fmt::Write) {

@@ -141,6 +141,32 @@ fn mapped() -> Cost {
     ring_of::<USUAL>(&buffer)
 }
 
+/// As `ring`, in the region that outlives a reset; and there with each page sealed after it was written, which no writer waits for.
+fn persistent(sealed: bool) -> Cost {
+    let config = Config {
+        nr_cpus: 1,
+        buffer_kb_per_cpu: (ROOM >> 10) as u64,
+        generation: 0,
+    };
+    let tracer = Tracer::new(Host::with_region(), config, &[]).expect("256 KiB");
+    let moved = tracer.set_persistent(tracer.top(), true);
+    moved.expect("the region has 2 MiB");
+    let buffer = tracer.buffer(0).expect("there is a CPU");
+    if !sealed {
+        return ring_of::<USUAL>(buffer);
+    }
+    let bytes = payload::<USUAL>();
+    cost(
+        |n| {
+            for _ in 0..n {
+                write(buffer, Level::Task, &bytes);
+            }
+            tracer.seal(usize::MAX);
+        },
+        || {},
+    )
+}
+
 fn ring_of<const N: usize>(buffer: &CpuBuffer<Host>) -> Cost {
     let bytes = payload::<N>();
     cost(
@@ -382,6 +408,16 @@ fn main() {
     row("ring: nested, half of them within another", nested(), usual);
     row("ring: consuming read, 16 bytes", consume(), usual);
     row("ring: write of 16 bytes while mapped", mapped(), usual);
+    row(
+        "ring: write of 16 bytes in the region",
+        persistent(false),
+        usual,
+    );
+    row(
+        "ring: the same, and its page sealed",
+        persistent(true),
+        usual,
+    );
     row("ring: mapped, read in place, 16 bytes", in_place(), usual);
     row("event of two u64, enabled", enabled_event(), usual);
     row("event of two u64, disabled", disabled_event(), usual);

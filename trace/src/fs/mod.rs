@@ -319,11 +319,8 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                     false => Ok(instance.set_clock(clock)?),
                 }
             }
-            Node::TraceOptions => options::write(instance, data),
-            Node::Option(option) => {
-                instance.set_option(option, switch(data)?);
-                Ok(())
-            }
+            Node::TraceOptions => options::write(tracer, instance, data),
+            Node::Option(option) => options::set(tracer, instance, option, switch(data)?),
             Node::SetEvent => events::set(tracer, instance, data, truncate),
             Node::BufferSize(cpu) => Ok(instance.resize(cpu, number(data)?)?),
             Node::BufferPercent => buffer::set_percent(instance, data),

@@ -7,7 +7,7 @@ use super::parse::word;
 use crate::errno::Errno;
 use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::tracer::Instance;
+use crate::tracer::{Instance, Tracer};
 use core::fmt::{self, Write};
 
 /// All options, one a line; `no` before one that is off.
@@ -19,7 +19,11 @@ pub(super) fn print<P: Platform>(instance: &Instance<P>, out: &mut dyn Write) ->
 }
 
 /// The name of an option, with `no` before it to switch it off.
-pub(super) fn write<P: Platform>(instance: &Instance<P>, data: &[u8]) -> Result<(), Errno> {
+pub(super) fn write<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    data: &[u8],
+) -> Result<(), Errno> {
     if data.len() >= MAX_WORD {
         return Err(Errno::EINVAL);
     }
@@ -29,6 +33,19 @@ pub(super) fn write<P: Platform>(instance: &Instance<P>, data: &[u8]) -> Result<
         None => (true, word),
     };
     let option = TraceOption::parse(name).ok_or(Errno::EINVAL)?;
-    instance.set_option(option, on);
+    set(tracer, instance, option, on)
+}
+
+/// Switches an option on or off.
+pub(super) fn set<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    option: TraceOption,
+    on: bool,
+) -> Result<(), Errno> {
+    match option {
+        TraceOption::Persist => tracer.set_persistent(instance, on)?,
+        _ => instance.set_option(option, on),
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Taking a buffer over that another life has described. Nothing in the description or in the pages is trusted.
 
+use super::home::{self, Home};
 use super::link::MAX_COUNT;
+use super::read::NO_SEQ;
 use super::reshape::{Adopted, Shape, relink, reserved};
 use super::subbuf::{self, Room, SubBuf};
 use super::{BufPage, CpuBuffer, MIN_PAGES, Ring, TURNED_AWAY_MASK};
@@ -39,6 +41,7 @@ pub struct Plan<P: Platform> {
     /// What a full ring refused after the last page.
     turned_away: u64,
     found: Adopted,
+    home: Home,
 }
 
 impl<P: Platform> Plan<P> {
@@ -105,6 +108,13 @@ impl<P: Platform> Plan<P> {
             });
             kept.push(BufPage::new(buf));
         }
+        let pages = core::iter::once(&shape.reader).chain(&shape.ring).copied();
+        let home = home::found(&platform, cpu, pages, shape.used as usize).map_err(|page| {
+            TraceError::StatePage {
+                pa: page.pa,
+                order: page.order,
+            }
+        })?;
         drop_out_of_order(&mut contents[..=shape.used as usize]);
 
         // The consumed part of the reader page has to end between two events.
@@ -238,6 +248,7 @@ impl<P: Platform> Plan<P> {
             untold,
             turned_away,
             found,
+            home,
         })
     }
 
@@ -261,24 +272,39 @@ impl<P: Platform> Plan<P> {
         let Plan {
             pages, used, shape, ..
         } = self;
-        for page in &pages {
-            if page.written() == 0 {
-                page.buf.clear();
-            }
-        }
         let ring = Ring {
             pages: pages.into_boxed_slice(),
             order: self.order,
             room: Room::of(self.order),
+            home: self.home,
             tail: AtomicUsize::new(0),
             commit: AtomicUsize::new(0),
             taking: AtomicUsize::new(0),
         };
         // Pages lost behind the reader page are seen as missing numbers by who only looks (I2); one does.
         let hole = u64::from(used > 0 && shape.overrun > shape.last_overrun);
-        for index in 1..=used {
-            let seq = index as u64 + hole;
-            ring.pages[index].seq.store(seq, Ordering::Relaxed);
+        let (first, head) = numbers(&ring, used, hole);
+        for (index, page) in ring.pages.iter().enumerate() {
+            if page.written() == 0 {
+                ring.unseal(page, NO_SEQ);
+                page.buf.clear();
+            }
+            if index > used {
+                continue;
+            }
+            let seq = match index {
+                0 => first,
+                _ => head.wrapping_add(index as u64 - 1),
+            };
+            page.seq.store(seq, Ordering::Relaxed);
+            // In this order, no page gets a number that another one still has. What was refused before it is told by the gaps here, and
+            // stays in its mark.
+            if let Some(mark) = ring.mark(page)
+                && (mark.seq() != seq || mark.seal().number != seq as u16)
+            {
+                mark.unseal(seq);
+                mark.begin(seq, mark.refused());
+            }
         }
         relink(&ring, used, shape.pages_lost);
         let buffer = CpuBuffer::from_parts(self.platform, ring);
@@ -303,19 +329,40 @@ impl<P: Platform> Plan<P> {
             reader.read_events = shape.read_events;
             reader.page_read_events = self.reader_events;
             reader.pages_read = shape.pages_read;
-            // The reader page has number 0, the head page the next one (I7).
-            reader.base = (1 + hole)
+            // (I7)
+            reader.base = head
                 .wrapping_sub(shape.pages_lost)
                 .wrapping_sub(shape.pages_read);
             // What damage has cost is told by the gaps.
             reader.last_overrun = shape.last_overrun + lost;
             reader.gaps = self.gaps;
+            // They are told by position: 1 is the head page.
             for (seq, _) in &mut reader.gaps {
-                *seq += hole;
+                *seq = head.wrapping_add(*seq - 1);
             }
+            reader.sealed = first;
             reader.lost = self.untold;
         }
         buffer
+    }
+}
+
+/// The numbers of the reader page and of the head page, between which numbers are missing if `hole` is 1. In the region the pages keep theirs:
+/// so they are in order whenever a reset comes, and their seals stay good.
+fn numbers(ring: &Ring, used: usize, hole: u64) -> (u64, u64) {
+    let seq_of = |index: usize| ring.mark(&ring.pages[index]).map(|mark| mark.seq());
+    let next = |first: u64| first.wrapping_add(1 + hole);
+    match (seq_of(0), seq_of(1)) {
+        (Some(first), Some(head)) if used > 0 && first < head => match hole {
+            0 => (first, next(first)),
+            _ => (first, head.max(next(first))),
+        },
+        (_, Some(head)) if used > 0 => (
+            head.saturating_sub(1 + hole),
+            next(head.saturating_sub(1 + hole)),
+        ),
+        (Some(first), _) => (first, next(first)),
+        _ => (0, next(0)),
     }
 }
 
@@ -329,7 +376,7 @@ fn missed(lost: u64) -> Missed {
 }
 
 /// A copy of the whole page in `scratch`.
-fn read_page<'a>(buf: &SubBuf, order: u8, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+pub(crate) fn read_page<'a>(buf: &SubBuf, order: u8, scratch: &'a mut Vec<u8>) -> &'a [u8] {
     scratch.resize(subbuf::bytes(order), 0);
     let stamp = buf.time_stamp().load(Ordering::Relaxed);
     let commit = buf.commit_word().load(Ordering::Acquire);

@@ -175,6 +175,36 @@ impl<P: Platform> CpuBuffer<P> {
         })
     }
 
+    /// As [`exclusive`](Self::exclusive), at once or not at all: for where an interrupt may have come into a write, or into a reader.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Busy`] if a write is under way, or a reader holds the lock.
+    pub(super) fn exclusive_now<R>(
+        &self,
+        f: impl FnOnce(&mut Reader, &mut Ring) -> Result<R, TraceError>,
+    ) -> Result<R, TraceError> {
+        self.platform.no_irq(|| {
+            let mut reader = self.reader.try_lock().ok_or(TraceError::Busy)?;
+            // Before all CPUs are asked for a barrier, as in `try_swap`.
+            if !self.is_quiet() {
+                return Err(TraceError::Busy);
+            }
+            self.shut();
+            self.barrier_all();
+            let result = if self.is_quiet() {
+                // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
+                let ring = unsafe { &mut *self.ring.get() };
+                self.settle(ring);
+                f(&mut reader, ring)
+            } else {
+                Err(TraceError::Busy)
+            };
+            self.open();
+            result
+        })
+    }
+
     /// Lets no write start, once `barrier_all` has been called: either a writer sees `disabled` after that, or we see it in
     /// `writers`, see [`Locality`](crate::platform::Locality).
     pub(super) fn shut(&self) {

@@ -114,15 +114,19 @@
 mod adopt;
 mod commit;
 mod gate;
+mod home;
 mod iter;
 mod link;
 mod map;
 mod meta_page;
 mod raw;
 mod read;
+mod relocate;
 mod reserve;
 mod reshape;
 mod retire;
+#[cfg(not(feature = "loom"))]
+mod seal;
 mod stats;
 mod subbuf;
 mod swap;
@@ -130,9 +134,14 @@ mod tail;
 mod write;
 
 pub use adopt::Plan;
+pub(crate) use adopt::read_page;
+pub(crate) use home::{Home, lodging};
 pub use iter::{CpuIter, Entry};
+pub(crate) use raw::put_missed;
+pub(crate) use read::NO_SEQ;
 pub use reshape::{Adopted, Gap, Shape};
 pub use stats::Stats;
+pub(crate) use subbuf::{Room, SubBuf};
 pub use write::Reservation;
 
 use crate::error::TraceError;
@@ -144,7 +153,6 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use link::Link;
-use subbuf::{Room, SubBuf};
 
 /// The bits of `write` and `entries` that count; above them stands how often the page was recycled, or a write ran over its end: who
 /// exchanges the whole finds out.
@@ -163,7 +171,7 @@ const BEGUN_PAGE_ONE: u64 = 1 << 40;
 const _: () = assert!((link::MAX_COUNT as u64) < u64::MAX / BEGUN_PAGE_ONE);
 
 /// How many events were refused between two values of `turned_away`.
-fn missing(from: u64, to: u64) -> u64 {
+pub(crate) fn missing(from: u64, to: u64) -> u64 {
     to.wrapping_sub(from) & TURNED_AWAY_MASK
 }
 
@@ -228,6 +236,8 @@ struct Ring {
     order: u8,
     /// Event data in a sub-buffer.
     room: Room,
+    /// Where the pages are.
+    home: Home,
     /// Index of the page that the next event goes to.
     tail: AtomicUsize,
     /// Index of the commit page.
@@ -272,6 +282,8 @@ struct Reader {
     last_overrun: u64,
     /// `turned_away` of the reader page: what was refused up to there was told, or stands in `lost`.
     last_turned_away: u64,
+    /// All pages with numbers below this one are sealed (see `seal`).
+    sealed: u64,
     /// Events of consumed pages that could not be read, for memory was overwritten. They count as overrun, but that counter
     /// is the writer's.
     spoilt: u64,
@@ -298,6 +310,7 @@ impl Reader {
             head_hint: 1,
             last_overrun: 0,
             last_turned_away: 0,
+            sealed: seq,
             spoilt: 0,
             lost: page::Missed::None,
             gaps: Vec::new(),
@@ -408,7 +421,7 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// [`TraceError::NoMemory`], [`TraceError::Order`]; then nothing stays allocated.
     pub fn new(platform: P, pages: usize, order: u8) -> Result<Self, TraceError> {
-        let ring = reshape::new_ring(&platform, pages, order)?;
+        let ring = reshape::new_ring(&platform, pages, order, None)?;
         Ok(Self::from_parts(platform, ring))
     }
 

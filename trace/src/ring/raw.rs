@@ -115,7 +115,7 @@ pub(super) struct Rest {
 }
 
 /// The bits of the commit word that tell of `lost`; stores their number after `len` bytes of `data`, if it fits there.
-fn put_missed(lost: Missed, len: usize, data: &mut [u8]) -> u64 {
+pub(crate) fn put_missed(lost: Missed, len: usize, data: &mut [u8]) -> u64 {
     match lost {
         Missed::None => 0,
         Missed::Unknown => MISSED_EVENTS,

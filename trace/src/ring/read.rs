@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 pub(super) const HEAD_TRIES: usize = if cfg!(feature = "loom") { 2 } else { 10_000 };
 
 /// The `seq` of a page that was consumed and not written to since.
-const NO_SEQ: u64 = u64::MAX;
+pub(crate) const NO_SEQ: u64 = u64::MAX;
 
 /// An event on the reader page that was not consumed.
 struct Unread<'r> {
@@ -95,6 +95,7 @@ impl<P: Platform> CpuBuffer<P> {
         let page = &ring.pages[old];
         page.write.set(0);
         page.entries.set(0);
+        ring.unseal(page, NO_SEQ);
         page.buf.clear();
         // Who still looks for this page must not take it, empty as it is, for the one that it was.
         let seq = page.seq.load(Ordering::Relaxed);

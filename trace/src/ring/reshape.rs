@@ -1,6 +1,8 @@
 //! What changes the set of a ring's pages: making, clearing, resizing, describing for the crossing.
 
+use super::home::Home;
 use super::link::{HEAD, Link, MAX_COUNT};
+use super::read::NO_SEQ;
 use super::subbuf::{Room, SubBuf};
 use super::{BufPage, CpuBuffer, MAX_ORDER, MIN_PAGES, Reader, Ring, map, missing};
 use crate::error::TraceError;
@@ -79,6 +81,7 @@ pub(super) fn alloc_pages<P: Platform>(
     platform: &P,
     count: usize,
     order: u8,
+    home: Home,
 ) -> Result<Vec<BufPage>, TraceError> {
     if count > MAX_COUNT {
         return Err(TraceError::NoMemory);
@@ -87,16 +90,21 @@ pub(super) fn alloc_pages<P: Platform>(
     let wanted = (count as u64).checked_mul(each);
     match (wanted, platform.pages_available()) {
         (None, _) => return Err(TraceError::NoMemory),
-        (Some(wanted), Some(free)) if wanted > free => return Err(TraceError::NoMemory),
+        (Some(wanted), Some(free)) if wanted > free && home.is_none() => {
+            return Err(TraceError::NoMemory);
+        }
         _ => {}
     }
     let mut pages = reserved(count)?;
     for _ in 0..count {
-        match SubBuf::alloc(platform, order) {
+        match SubBuf::alloc(platform, order, home) {
             Some(buf) => pages.push(BufPage::new(buf)),
             None => {
                 free_pages(platform, pages.into_iter(), order);
-                return Err(TraceError::NoMemory);
+                return Err(match home {
+                    Some(_) => TraceError::RegionFull,
+                    None => TraceError::NoMemory,
+                });
             }
         }
     }
@@ -126,14 +134,16 @@ pub(super) fn new_ring<P: Platform>(
     platform: &P,
     pages: usize,
     order: u8,
+    home: Home,
 ) -> Result<Ring, TraceError> {
     if order > MAX_ORDER {
         return Err(TraceError::Order(order));
     }
     let count = pages.max(MIN_PAGES).checked_add(1);
-    let list = alloc_pages(platform, count.ok_or(TraceError::NoMemory)?, order)?;
+    let list = alloc_pages(platform, count.ok_or(TraceError::NoMemory)?, order, home)?;
     let ring = Ring {
         pages: list.into_boxed_slice(),
+        home,
         ..no_ring(order)
     };
     empty(&ring, 0);
@@ -146,6 +156,7 @@ pub(super) fn no_ring(order: u8) -> Ring {
         pages: Box::default(),
         order,
         room: Room::of(order),
+        home: None,
         tail: AtomicUsize::new(0),
         commit: AtomicUsize::new(0),
         taking: AtomicUsize::new(0),
@@ -154,14 +165,23 @@ pub(super) fn no_ring(order: u8) -> Ring {
 
 fn empty(ring: &Ring, seq: u64) {
     for page in &ring.pages {
-        clear(page);
+        clear(ring, page);
     }
-    ring.pages[0].seq.store(seq, Ordering::Relaxed);
-    ring.pages[1].seq.store(seq + 1, Ordering::Relaxed);
+    number(ring, seq);
     relink(ring, 1, 0);
 }
 
-fn clear(page: &BufPage) {
+/// Numbers the first two pages of an empty ring.
+fn number(ring: &Ring, seq: u64) {
+    for (page, seq) in ring.pages.iter().zip([seq, seq.wrapping_add(1)]) {
+        page.seq.store(seq, Ordering::Relaxed);
+        ring.unseal(page, seq);
+        ring.begun(page, seq, 0);
+    }
+}
+
+fn clear(ring: &Ring, page: &BufPage) {
+    ring.unseal(page, NO_SEQ);
     page.write.set(0);
     page.entries.set(0);
     page.turned_away.set(0);
@@ -255,14 +275,19 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::Order`], [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`], [`TraceError::Mapped`];
     /// then nothing has changed.
     pub fn set_order(&self, order: u8, pages: usize) -> Result<(), TraceError> {
-        let mut new = new_ring(&self.platform, pages, order)?;
+        let home = self.home();
+        let mut new = new_ring(&self.platform, pages, order, home)?;
         let result = self.exclusive(|reader, ring| {
             if ring.pages.is_empty() {
                 return Err(TraceError::Retired);
             }
             reader.not_mapped()?;
+            // In the region the old pages and the new ones are side by side for a moment.
+            let last = ring.commit.load(Ordering::Relaxed);
+            let seq = ring.pages[last].seq.load(Ordering::Relaxed) + 1;
+            number(&new, seq);
             core::mem::swap(ring, &mut new);
-            self.forget(reader, 0);
+            self.forget(reader, seq);
             self.next_epoch();
             Ok(())
         });
@@ -282,13 +307,16 @@ impl<P: Platform> CpuBuffer<P> {
     /// [`TraceError::NoMemory`], [`TraceError::Busy`], [`TraceError::Retired`], [`TraceError::Mapped`]; then nothing has changed.
     pub fn resize(&self, pages: usize) -> Result<(), TraceError> {
         let pages = pages.max(MIN_PAGES);
-        let (now, order) = self.locked(|_, ring| (ring.pages.len().saturating_sub(1), ring.order));
+        let (now, order, home) = self.locked(|_, ring| {
+            let now = ring.pages.len().saturating_sub(1);
+            (now, ring.order, ring.home)
+        });
         if now == 0 {
             return Err(TraceError::Retired);
         }
         let mut list = reserved(pages.checked_add(1).ok_or(TraceError::NoMemory)?)?;
         let mut removed: Vec<BufPage> = reserved(now.saturating_sub(pages))?;
-        let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), order)?;
+        let mut added = alloc_pages(&self.platform, pages.saturating_sub(now), order, home)?;
         let result = self.exclusive(|reader, ring| {
             if pages >= MAX_COUNT {
                 return Err(TraceError::NoMemory);

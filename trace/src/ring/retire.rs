@@ -46,7 +46,7 @@ impl<P: Platform> CpuBuffer<P> {
     ///
     /// [`TraceError::NoMemory`], [`TraceError::Order`], [`TraceError::Busy`] if it has pages; then nothing has changed.
     pub fn revive(&self, pages: usize, order: u8) -> Result<(), TraceError> {
-        let mut new = reshape::new_ring(&self.platform, pages, order)?;
+        let mut new = reshape::new_ring(&self.platform, pages, order, None)?;
         let result = self.exclusive(|reader, ring| {
             if !ring.pages.is_empty() {
                 return Err(TraceError::Busy);

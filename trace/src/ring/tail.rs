@@ -156,8 +156,13 @@ impl<P: Platform> CpuBuffer<P> {
             self.platform.may_interrupt();
             new.entries.cmpxchg(entries, entries & !COUNT_MASK);
             self.platform.may_interrupt();
+            ring.unseal(new, seq);
+            self.platform.may_interrupt();
             // Only the outermost writer commits, and it is not done before we are.
             new.buf.commit_word().store(0, Ordering::Relaxed);
+            self.platform.may_interrupt();
+            // Who comes here again says the same: both numbers are settled.
+            ring.begun(new, seq, new.turned_away.get() & TURNED_AWAY_MASK);
             self.platform.may_interrupt();
             if ring
                 .tail

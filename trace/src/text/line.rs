@@ -3,6 +3,7 @@
 //! Sources in Linux's `kernel/trace`: `print_trace_header`, `print_lat_help_header` (`trace.c`), `trace_print_lat_context`,
 //! `lat_print_timestamp`, `trace_find_mark` (`trace_output.c`).
 
+use super::Shown;
 use crate::event::{Common, flags};
 use crate::options::TraceOption;
 use crate::platform::Platform;
@@ -64,7 +65,7 @@ pub(super) fn write_header<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     cpu: Option<usize>,
-    longest: Option<&Longest>,
+    shown: &Shown<'_>,
     (entries, written): (u64, u64),
     out: &mut dyn Write,
 ) -> fmt::Result {
@@ -76,7 +77,6 @@ pub(super) fn write_header<P: Platform>(
         if entries == 0 {
             return Ok(());
         }
-        let release = env!("CARGO_PKG_VERSION");
         let line = "-".repeat(68);
         // Where no latency was measured, there is no task that it belongs to: 0 and none, as Linux's `nop` prints.
         let none = Longest {
@@ -84,11 +84,11 @@ pub(super) fn write_header<P: Platform>(
             prio: DEFAULT_PRIO,
             ..Longest::default()
         };
-        let longest = longest.unwrap_or(&none);
+        let longest = shown.longest.as_ref().unwrap_or(&none);
         writeln!(
             out,
-            "# {} latency trace v1.1.5 on {release}\n# {line}",
-            tracer.tracer_of(instance)
+            "# {} latency trace v1.1.5 on {}\n# {line}",
+            shown.tracer, shown.release
         )?;
         writeln!(
             out,

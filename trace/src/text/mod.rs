@@ -15,7 +15,7 @@ use crate::event::{
 use crate::options::TraceOption;
 use crate::page::Missed;
 use crate::platform::Platform;
-use crate::ring::{CpuBuffer, CpuIter};
+use crate::ring::{CpuBuffer, CpuIter, Entry};
 use crate::tracer::{Boundary, Instance, Longest, Tracer, split};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -28,9 +28,21 @@ struct Pending {
     payload: Vec<u8>,
 }
 
-struct Source<'t, P: Platform> {
+/// The events of one CPU, the oldest first.
+pub(crate) trait Events {
+    /// The next one; `None` at the end.
+    fn next(&mut self) -> Option<Entry<'_>>;
+}
+
+impl<P: Platform> Events for CpuIter<'_, P> {
+    fn next(&mut self) -> Option<Entry<'_>> {
+        CpuIter::next(self)
+    }
+}
+
+struct Source<I> {
     cpu: usize,
-    iter: CpuIter<'t, P>,
+    iter: I,
     next: Option<Pending>,
     /// Of the event before the next: it serves again, so that memory stays bounded, however long the trace.
     spare: Vec<u8>,
@@ -38,7 +50,17 @@ struct Source<'t, P: Platform> {
     started: bool,
 }
 
-impl<P: Platform> Source<'_, P> {
+impl<I: Events> Source<I> {
+    fn new(cpu: usize, iter: I) -> Self {
+        Source {
+            cpu,
+            iter,
+            next: None,
+            spare: Vec::new(),
+            started: false,
+        }
+    }
+
     /// Takes the next event, and looks at the one after it.
     fn advance(&mut self) -> Option<Pending> {
         let current = self.next.take();
@@ -80,7 +102,14 @@ pub fn write_trace<P: Platform>(
         return write_found(tracer, instance, cpu, shown, found, out);
     }
     let found = look(instance, cpu, Instance::buffer);
-    write_found(tracer, instance, cpu, Shown::default(), found, out)
+    write_found(
+        tracer,
+        instance,
+        cpu,
+        Shown::all(tracer, instance),
+        found,
+        out,
+    )
 }
 
 /// The longest latency with its trace. Another one that is kept meanwhile would have its head stand over the lines of the first; a trace
@@ -89,7 +118,7 @@ fn look_at_longest<'t, P: Platform>(
     tracer: &Tracer<P>,
     instance: &'t Instance<P>,
     cpu: Option<usize>,
-) -> (Shown, Found<'t, P>) {
+) -> (Shown<'static>, Found<CpuIter<'t, P>>) {
     let mut tries = 0;
     loop {
         let kept = tracer.latencies_kept();
@@ -98,7 +127,12 @@ fn look_at_longest<'t, P: Platform>(
         tries += 1;
         if tracer.latencies_kept() == kept || tries == LOOKS {
             let start = longest.as_ref().map(|longest| longest.start);
-            return (Shown { start, longest }, found);
+            let shown = Shown {
+                start,
+                longest,
+                ..Shown::all(tracer, instance)
+            };
+            return (shown, found);
         }
     }
 }
@@ -118,33 +152,85 @@ pub fn write_snapshot<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let found = look(instance, cpu, Instance::snapshot_buffer);
-    write_found(tracer, instance, cpu, Shown::default(), found, out)
+    write_found(
+        tracer,
+        instance,
+        cpu,
+        Shown::all(tracer, instance),
+        found,
+        out,
+    )
 }
 
-/// What of the buffers is shown.
-#[derive(Default)]
-struct Shown {
+/// What of the buffers is shown, and how.
+pub(crate) struct Shown<'a> {
     /// The events from then on, in units of the clock.
     start: Option<u64>,
     /// The latency that the head tells of.
     longest: Option<Longest>,
+    /// The tracer's name, and the kernel's release.
+    tracer: &'a str,
+    release: &'a str,
+    /// The bytes of an event of an unknown number, too.
+    bytes: bool,
+}
+
+impl Shown<'static> {
+    /// All of it, by this kernel.
+    fn all<P: Platform>(tracer: &Tracer<P>, instance: &Instance<P>) -> Self {
+        Shown {
+            start: None,
+            longest: None,
+            tracer: tracer.tracer_of(instance),
+            release: env!("CARGO_PKG_VERSION"),
+            bytes: false,
+        }
+    }
+}
+
+impl<'a> Shown<'a> {
+    /// All of what a kernel of that release left, whose tracer was that one.
+    pub(crate) fn left(tracer: &'a str, release: &'a str, bytes: bool) -> Self {
+        Shown {
+            start: None,
+            longest: None,
+            tracer,
+            release,
+            bytes,
+        }
+    }
 }
 
 /// The buffers at the begin of the call.
-struct Found<'t, P: Platform> {
-    sources: Vec<Source<'t, P>>,
+pub(crate) struct Found<I> {
+    sources: Vec<Source<I>>,
     /// CPUs without memory for one page's copy.
     not_shown: Vec<usize>,
     entries: u64,
     written: u64,
-    overrun: u64,
+    /// Events were overwritten.
+    overrun: bool,
+}
+
+impl<I: Events> Found<I> {
+    /// `events` of each CPU, `entries` in all; those before them were overwritten, if `overrun`.
+    pub(crate) fn left(events: Vec<(usize, I)>, entries: u64, overrun: bool) -> Self {
+        let sources = events.into_iter().map(|(cpu, iter)| Source::new(cpu, iter));
+        Found {
+            sources: sources.collect(),
+            not_shown: Vec::new(),
+            entries,
+            written: entries,
+            overrun,
+        }
+    }
 }
 
 fn look<'t, P: Platform>(
     instance: &'t Instance<P>,
     cpu: Option<usize>,
     buffer_of: impl Fn(&'t Instance<P>, usize) -> Option<&'t CpuBuffer<P>>,
-) -> Found<'t, P> {
+) -> Found<CpuIter<'t, P>> {
     let chosen = match cpu {
         Some(cpu) => cpu..cpu + 1,
         None => 0..instance.nr_cpus(),
@@ -154,7 +240,7 @@ fn look<'t, P: Platform>(
         not_shown: Vec::new(),
         entries: 0,
         written: 0,
-        overrun: 0,
+        overrun: false,
     };
     for cpu in chosen {
         let Some(buffer) = buffer_of(instance, cpu) else {
@@ -164,28 +250,23 @@ fn look<'t, P: Platform>(
         found.entries += stats.entries;
         // As in Linux: without what was consumed.
         found.written += stats.entries + stats.overrun;
-        found.overrun += stats.overrun;
+        found.overrun |= stats.overrun > 0;
         let Ok(iter) = buffer.iter() else {
             found.not_shown.push(cpu);
             continue;
         };
-        found.sources.push(Source {
-            cpu,
-            iter,
-            next: None,
-            spare: Vec::new(),
-            started: false,
-        });
+        found.sources.push(Source::new(cpu, iter));
     }
     found
 }
 
-fn write_found<P: Platform>(
+/// Writes what was found.
+pub(crate) fn write_found<P: Platform, I: Events>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     cpu: Option<usize>,
-    shown: Shown,
-    found: Found<'_, P>,
+    shown: Shown<'_>,
+    found: Found<I>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let Found {
@@ -199,7 +280,7 @@ fn write_found<P: Platform>(
         writeln!(out, "# CPU:{cpu} not shown: out of memory")?;
     }
     let mut skipped = false;
-    write!(out, "# tracer: {}\n#\n", tracer.tracer_of(instance))?;
+    write!(out, "# tracer: {}\n#\n", shown.tracer)?;
     for source in &mut sources {
         source.advance();
         let start = shown.start.unwrap_or(0);
@@ -213,16 +294,9 @@ fn write_found<P: Platform>(
         // As in Linux (`get_total_entries`).
         written = entries;
     }
-    write_header(
-        tracer,
-        instance,
-        cpu,
-        shown.longest.as_ref(),
-        (entries, written),
-        out,
-    )?;
+    write_header(tracer, instance, cpu, &shown, (entries, written), out)?;
     // Linux tells where a buffer begins only if any has lost events, and not for the first line of all.
-    let annotate = overrun > 0 && instance.option(TraceOption::Annotate);
+    let annotate = overrun && instance.option(TraceOption::Annotate);
     let boundaries = instance.boundaries();
     let mut boundaries = boundaries.iter().peekable();
     let mut first = true;
@@ -259,7 +333,15 @@ fn write_found<P: Platform>(
             next: coming.map(|next| next.ts).min(),
             start: shown.start.unwrap_or_else(|| instance.cleared_at()),
         };
-        write_entry(tracer, instance, cpu, times, &next.payload, out)?;
+        write_line(
+            tracer,
+            instance,
+            cpu,
+            times,
+            &next.payload,
+            shown.bytes,
+            out,
+        )?;
         if let Some(source) = sources.iter_mut().find(|source| source.cpu == cpu) {
             source.spare = next.payload;
         }
@@ -304,6 +386,19 @@ pub(crate) fn write_entry<P: Platform>(
     payload: &[u8],
     out: &mut dyn Write,
 ) -> fmt::Result {
+    write_line(tracer, instance, cpu, times, payload, false, out)
+}
+
+/// The same; with `bytes`, those of an event of an unknown number are shown, too.
+fn write_line<P: Platform>(
+    tracer: &Tracer<P>,
+    instance: &Instance<P>,
+    cpu: usize,
+    times: Times,
+    payload: &[u8],
+    bytes: bool,
+    out: &mut dyn Write,
+) -> fmt::Result {
     let common = split(payload).unwrap_or_default();
     if instance.option(TraceOption::ContextInfo) {
         write_context(tracer, instance, cpu, times, &common, out)?;
@@ -330,7 +425,14 @@ pub(crate) fn write_entry<P: Platform>(
                     write_known(desc, payload, out)?;
                 }
                 Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
-                None => write!(out, "Unknown type {}", common.id)?,
+                None => {
+                    write!(out, "Unknown type {}", common.id)?;
+                    if bytes {
+                        let own = payload.get(crate::event::COMMON_SIZE..).unwrap_or(&[]);
+                        out.write_str(" buf:")?;
+                        own.iter().try_for_each(|byte| write!(out, " {byte:02x}"))?;
+                    }
+                }
             },
         },
     }

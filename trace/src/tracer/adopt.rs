@@ -210,7 +210,7 @@ fn now_on<P: Platform>(platform: &P, clock: ClockId, counter: u64) -> u64 {
     }
 }
 
-fn options(extra: &ExtraState, overwrite: bool) -> u32 {
+pub(super) fn options(extra: &ExtraState, overwrite: bool) -> u32 {
     let mut bits = TraceOption::DEFAULT;
     let mut set = |option: TraceOption, on: bool| match on {
         true => bits |= option.bit(),
@@ -398,7 +398,7 @@ fn look_at<P: Platform>(
     Ok((buffers, chosen))
 }
 
-fn overwrites(cpus: &[CpuState]) -> bool {
+pub(super) fn overwrites(cpus: &[CpuState]) -> bool {
     cpus.iter().all(|cpu| cpu.shape.overwrite)
 }
 

@@ -52,6 +52,7 @@ impl<P: Platform> Instance<P> {
             TraceOption::Stacktrace => self.refresh_masks(),
             _ => {}
         }
+        self.region_changed();
     }
 
     /// All options that are on, as bits of [`TraceOption::bit`].

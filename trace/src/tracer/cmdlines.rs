@@ -142,6 +142,17 @@ impl Cmdlines {
         self.0.iter().filter_map(Self::read)
     }
 
+    /// A number that changes, as good as always, with what is there.
+    pub(super) fn fingerprint(&self) -> u64 {
+        // FNV-1a, over words.
+        self.all().fold(0xcbf2_9ce4_8422_2325, |sum, (pid, name)| {
+            let [first, last] = name.words();
+            [pid as u64, first, last]
+                .into_iter()
+                .fold(sum, |sum, word| (sum ^ word).wrapping_mul(0x100_0000_01b3))
+        })
+    }
+
     /// As they cross; always as many as there are places.
     pub(super) fn save(&self) -> Vec<SavedName> {
         let mut saved = alloc::vec![SavedName::default(); self.0.len()];

@@ -3,6 +3,7 @@
 use super::choices::Choices;
 use super::conditions::EventState;
 use super::map::none_mapped;
+use super::persist;
 use super::pids::Pids;
 use super::quiesce::{Domain, Place};
 use super::refusals::Refusals;
@@ -77,6 +78,8 @@ pub struct Instance<P: Platform> {
     build_since: AtomicU64,
     /// A tracer keeps the trace of its longest latency in the snapshot's buffers.
     pub(super) keeps_max: AtomicBool,
+    /// The number of its buffers in the region that outlives a reset; [`persist::NONE`] where they are not there.
+    pub(super) lodging: AtomicU8,
     /// Snapshots of single CPUs that had to wait for the end of a write.
     pub(super) deferred: AtomicU64,
     /// The declared events.
@@ -100,6 +103,8 @@ pub(super) struct Shared {
     pub(super) cmdlines: Place<super::cmdlines::Cmdlines>,
     /// Records that the slow path could not take.
     pub(super) oversized: AtomicU64,
+    /// Some instance's buffers may be in the region that outlives a reset.
+    pub(super) persistent: AtomicBool,
 }
 
 /// What an instance begins with.
@@ -211,6 +216,7 @@ impl<P: Platform> Instance<P> {
             cleared: AtomicU64::new(0),
             build_since: AtomicU64::new(0),
             keeps_max: AtomicBool::new(false),
+            lodging: AtomicU8::new(persist::NONE),
             deferred: AtomicU64::new(0),
             declared: parts.declared,
             events: (parts.declared.iter())
@@ -221,6 +227,7 @@ impl<P: Platform> Instance<P> {
             pids: Pids::default(),
             refusals: Refusals::default(),
         };
+        instance.find_lodging();
         instance.apply_overwrite();
         instance
     }
@@ -304,7 +311,10 @@ impl<P: Platform> Instance<P> {
             .clear_all()
             .and_then(|()| self.clear_locked(&self.cpus));
         match cleared {
-            Ok(()) => self.set_build_since(0),
+            Ok(()) => {
+                self.set_build_since(0);
+                self.region_changed();
+            }
             Err(_) => self.clock.store(before, Ordering::Relaxed),
         }
         cleared

@@ -5,7 +5,7 @@ use super::quiesce::{Domain, Place};
 use super::{Tracer, cmdlines::Cmdlines};
 use crate::errno::Errno;
 use crate::platform::Platform;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicBool, AtomicU64};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,6 +22,7 @@ pub(super) fn shared(nr_cpus: usize, names: usize) -> Arc<Shared> {
         domain: Domain::new(nr_cpus),
         cmdlines: Place::empty(),
         oversized: AtomicU64::new(0),
+        persistent: AtomicBool::new(false),
     };
     let cmdlines = Cmdlines::new(names).map(Arc::new);
     shared.cmdlines.put(cmdlines, &shared.domain);

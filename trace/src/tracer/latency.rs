@@ -35,7 +35,7 @@ pub enum Measured {
     IrqsOff,
     /// How long a task that was woken up waits for its CPU.
     Wakeup,
-    /// What the machine takes: [`hwlat`](super::hwlat).
+    /// What the machine takes: `hwlat`.
     Hwlat,
 }
 

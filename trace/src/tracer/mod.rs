@@ -21,6 +21,7 @@
 //! | `cmdlines` | the names of tasks that recorded |
 //! | `quiesce` | when what writers find by pointers may be freed |
 //! | `state`, `adopt` | the crossing |
+//! | `left` | what another life left, shown |
 
 mod adopt;
 mod choices;
@@ -31,8 +32,10 @@ mod hwlat;
 mod instance;
 mod instances;
 mod latency;
+mod left;
 mod map;
 mod named;
+mod persist;
 mod pids;
 mod quiesce;
 mod record;

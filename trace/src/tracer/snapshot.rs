@@ -33,6 +33,9 @@ impl<P: Platform> Instance<P> {
     }
 
     pub(super) fn allocate_locked(&self) -> Result<(), TraceError> {
+        if self.is_persistent() {
+            return Err(TraceError::Persistent);
+        }
         let mut fresh = 0u64;
         for (index, cpu) in self.cpus.iter().enumerate() {
             if !cpu.snapshot.is_retired() {

@@ -171,6 +171,11 @@ impl<P: Platform> Tracer<P> {
     ///
     /// [`TraceError::NoMemory`], [`TraceError::Busy`].
     pub fn state(&self) -> Result<TracerState, TraceError> {
+        self.state_with(true)
+    }
+
+    /// The same, or without the buffers and snapshots, which are not touched then.
+    pub(super) fn state_with(&self, buffers: bool) -> Result<TracerState, TraceError> {
         let named = self.named.lock();
         let mut instances = Vec::new();
         instances
@@ -182,9 +187,9 @@ impl<P: Platform> Tracer<P> {
                 tracing_on: instance.tracing_on(),
                 clock: instance.clock(),
                 counter: instance.counter.load(Ordering::Relaxed),
-                cpus: instance.save_cpus()?,
+                cpus: instance.save_cpus(buffers)?,
                 boundaries: instance.boundaries(),
-                extra: instance.save_extra(self)?,
+                extra: instance.save_extra(self, buffers)?,
             });
         }
         Ok(TracerState {
@@ -193,10 +198,10 @@ impl<P: Platform> Tracer<P> {
             current_tracer: NOP.into(),
             clock: self.clock(),
             counter: self.counter.load(Ordering::Relaxed),
-            cpus: self.top.save_cpus()?,
+            cpus: self.top.save_cpus(buffers)?,
             events: self.events.save(),
             boundaries: self.boundaries(),
-            extra: self.top.save_extra(self)?,
+            extra: self.top.save_extra(self, buffers)?,
             instances,
             cmdlines: (self.shared)
                 .with_cmdlines(Cmdlines::save)
@@ -243,7 +248,10 @@ impl<P: Platform> Tracer<P> {
 }
 
 impl<P: Platform> Instance<P> {
-    fn save_cpus(&self) -> Result<Vec<CpuState>, TraceError> {
+    fn save_cpus(&self, buffers: bool) -> Result<Vec<CpuState>, TraceError> {
+        if !buffers {
+            return Ok(Vec::new());
+        }
         let _control = self.control.lock();
         let mut cpus = Vec::new();
         cpus.try_reserve_exact(self.cpus.len())
@@ -258,9 +266,9 @@ impl<P: Platform> Instance<P> {
         Ok(cpus)
     }
 
-    fn save_extra(&self, tracer: &Tracer<P>) -> Result<ExtraState, TraceError> {
+    fn save_extra(&self, tracer: &Tracer<P>, buffers: bool) -> Result<ExtraState, TraceError> {
         let mut snapshot = Vec::new();
-        if self.snapshot_allocated() {
+        if buffers && self.snapshot_allocated() {
             for cpu in &self.cpus {
                 snapshot.push(cpu.snapshot.shape()?);
             }
