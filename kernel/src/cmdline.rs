@@ -12,9 +12,13 @@ pub const KNOWN: &[&str] = &[
     "maxcpus",
     "nosmp",
     "panic",
+    "ramtrace.mem_address",
+    "ramtrace.mem_size",
     "trace_buf_size",
     "trace_clock",
     "trace_event",
+    "trace_instance",
+    "trace_options",
 ];
 
 impl<'a> CmdLine<'a> {
@@ -53,6 +57,13 @@ impl<'a> CmdLine<'a> {
                     parse_size(value).is_some_and(|bytes| bytes > 0),
                     "a size as 64K or 2M",
                 ),
+                "ramtrace.mem_address" => (
+                    parse_address(value).is_some(),
+                    "an address as 0x8000000 or 128M",
+                ),
+                "ramtrace.mem_size" => {
+                    (parse_size(value).is_some(), "a size as 16M, or 0 for none,")
+                }
                 _ => (true, ""),
             };
             (!good).then_some((name, value, wanted))
@@ -81,6 +92,14 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
+/// An address: a hexadecimal number behind `0x`, or what [`parse_size`] reads.
+pub fn parse_address(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => parse_size(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,9 +119,16 @@ mod tests {
 
     #[test]
     fn wrong_values_are_told() {
-        let line = CmdLine("loglevel=x panic=-1 trace_buf_size=0 kho_scratch=y loglevel=7 panic");
+        let line = CmdLine(
+            "loglevel=x panic=-1 trace_buf_size=0 kho_scratch=y loglevel=7 panic ramtrace.mem_size=0 ramtrace.mem_address=1x",
+        );
         let wrong: Vec<_> = line.wrong().map(|(name, value, _)| (name, value)).collect();
-        let expected = [("loglevel", "x"), ("trace_buf_size", "0"), ("panic", "")];
+        let expected = [
+            ("loglevel", "x"),
+            ("trace_buf_size", "0"),
+            ("panic", ""),
+            ("ramtrace.mem_address", "1x"),
+        ];
         assert_eq!(wrong, expected);
     }
 
@@ -119,6 +145,9 @@ mod tests {
             ("99999999999999G", None),
         ] {
             assert_eq!(parse_size(text), want, "{text}");
+            assert_eq!(parse_address(text), want, "{text}");
         }
+        assert_eq!(parse_address("0x80_0000"), None);
+        assert_eq!(parse_address("0x800000"), Some(8 << 20));
     }
 }

@@ -81,9 +81,10 @@ static MACHINE: &[Command] = &[
         .completing(Complete::Nothing),
     Command::new(
         "reboot",
-        "reboot",
+        "reboot [--triple-fault]",
         "reset the machine: a cold start follows",
-        "",
+        "--triple-fault: as the CPU does it by itself when an exception can not be\n\
+         delivered, nor that of this; the other CPUs are not stopped before.",
         reboot,
     )
     .completing(Complete::Nothing),
@@ -307,8 +308,11 @@ fn poweroff(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdE
 }
 
 fn reboot(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {
-    no_arguments(args)?;
-    power::reset()
+    match args {
+        [] => power::reset(),
+        ["--triple-fault"] => power::triple_fault(),
+        [what, ..] => Err(CmdError::usage(format!("{what}: not expected here"))),
+    }
 }
 
 fn sleep(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdError> {

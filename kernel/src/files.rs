@@ -1,4 +1,5 @@
-//! The kernel's own files: the initrd under `/boot`, `/proc`, `/sys/kernel/tracing`, `/sys/kernel/debug/kho`, `/tmp`.
+//! The kernel's own files: the initrd under `/boot`, `/proc`, `/sys/kernel/tracing`, `/sys/kernel/debug/kho`, `/sys/fs/pstore`,
+//! `/tmp`.
 
 mod boot_files;
 mod cpus;
@@ -6,6 +7,7 @@ mod kho;
 mod pids;
 mod proc;
 pub mod processes;
+mod pstore;
 mod tmp;
 pub mod trace_raw;
 mod tracefs;
@@ -248,9 +250,13 @@ pub fn sound_boot_file(path: &str) -> Result<Option<&'static [u8]>, FsError> {
 /// The command line that stands in the initrd: that of a cold start.
 pub fn initrd_cmdline() -> Option<&'static str> {
     // Asked for before the file tree exists, too: it says how large that and everything else may become.
-    let given = boot::info().initrd;
+    cmdline_in(boot::info().initrd)
+}
+
+/// The command line in an initrd that a boot loader has given.
+pub fn cmdline_in(initrd: Extent) -> Option<&'static str> {
     // SAFETY: the boot loader marks the initrd's memory as its own; nothing writes there.
-    let archive = TarArchiveRef::new(unsafe { boot::bytes_at(given) }).ok()?;
+    let archive = TarArchiveRef::new(unsafe { boot::bytes_at(initrd) }).ok()?;
     let entry = archive
         .entries()
         .find(|e| e.filename().as_str() == Ok("cmdline"))?;
@@ -267,7 +273,7 @@ pub fn mounts() -> Mounts<'static> {
     let mut mounts = Mounts::new();
     let boot_files = BOOT_FILES.call_once(|| BootFiles(RomFs::new(Vec::new())));
     let tmp = TMP.call_once(|| tmp::Shared::new(TmpFs::new(tmp_limit())));
-    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 10] = [
+    let all: [(&str, &'static dyn kernel::console::vfs::FileSystem); 11] = [
         ("/boot", boot_files),
         ("/proc", &PROC),
         ("/sys/devices/system/cpu", &CPUS),
@@ -278,6 +284,7 @@ pub fn mounts() -> Mounts<'static> {
         ("/sys/kernel/debug/kho/in/sub_fdts", &KHO_IN),
         ("/sys/kernel/debug/kho/out/sub_fdts", &KHO_OUT),
         ("/sys/kernel/kho", &KHO_SWITCH),
+        ("/sys/fs/pstore", &pstore::PSTORE),
         ("/tmp", tmp),
     ];
     for (point, fs) in all {

@@ -20,7 +20,7 @@ pub use switch::OffBy;
 
 use crate::machine::clock;
 use crate::memory::IrqMutex;
-use crate::{boot, demo_state, files, kho_test, machine, terminal, tracing};
+use crate::{boot, demo_state, files, kho_test, machine, ramtrace, terminal, tracing};
 use alloc::string::String;
 use handover::subsystem::{Directory, DirectoryError, Subsystem};
 use spin::Once;
@@ -32,6 +32,7 @@ type Member = dyn Subsystem + Sync;
 /// since it records all that the others do.
 static SUBSYSTEMS: &[&Member] = &[
     &machine::State,
+    &ramtrace::State,
     &tracing::State,
     &files::InitrdState,
     &terminal::State,

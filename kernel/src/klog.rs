@@ -71,6 +71,16 @@ impl KernelLog {
         self.dropped
     }
 
+    /// Calls `f` with each line, the oldest first. No allocation.
+    pub fn for_each_line(&mut self, mut f: impl FnMut(&str)) {
+        let lines = self.lines.make_contiguous();
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            // Lines come and go whole, and were text.
+            f(core::str::from_utf8(line).unwrap_or_default());
+        }
+    }
+
     /// A copy of the log, oldest line first.
     pub fn copy(&self) -> alloc::vec::Vec<u8> {
         self.lines.iter().copied().collect()

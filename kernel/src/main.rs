@@ -27,6 +27,7 @@ mod latency;
 mod machine;
 mod memory;
 mod power;
+mod ramtrace;
 mod report;
 mod stress;
 mod task;
@@ -60,6 +61,7 @@ fn run() -> ! {
     machine::start_interrupts();
     machine::smp::start_others();
     hwlat::start();
+    ramtrace::start();
     terminal::start();
     task::idle_loop()
 }

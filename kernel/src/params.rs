@@ -16,7 +16,7 @@ pub const BLOCK_SIZE: usize = 16384;
 /// Printable, so that a hexdump tells what it is.
 pub const MAGIC: [u8; 8] = *b"BATONKX\n";
 /// Goes up when the block's layout changes; the ELF note of a kernel names the one it understands.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Limits of the arrays in the block.
 pub const MAX_REGIONS: usize = 256;
 /// See [`MAX_REGIONS`].
@@ -74,15 +74,17 @@ impl From<PhysRange> for Extent {
 pub enum Kind {
     /// RAM that a kernel may use (as far as it is not preserved).
     Ram = 1,
+    /// RAM of the ramtrace region, which outlives a reset: no allocator of any life has it, and it is no part of a handover.
+    Persistent = 2,
     /// RAM that a kernel which refused a handover must not touch: whose it is, is not known.
-    LeftAlone = 2,
+    LeftAlone = 3,
     /// Firmware's, or no RAM.
-    Reserved = 3,
+    Reserved = 4,
 }
 
 impl Kind {
     fn from_u32(value: u32) -> Option<Kind> {
-        [Kind::Ram, Kind::LeftAlone, Kind::Reserved]
+        [Kind::Ram, Kind::Persistent, Kind::LeftAlone, Kind::Reserved]
             .into_iter()
             .find(|k| *k as u32 == value)
     }
@@ -391,6 +393,9 @@ mod tests {
             regions: [
                 region(0, 0x9f000, Kind::Ram),
                 region(0x10_0000, 0x1000_0000, Kind::Ram),
+                region(0x1010_0000, 0x10_0000, Kind::Persistent),
+                region(0x1020_0000, 0x10_0000, Kind::LeftAlone),
+                region(0x1030_0000, 0x10_0000, Kind::Reserved),
             ]
             .into_iter()
             .collect(),

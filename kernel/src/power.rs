@@ -39,6 +39,9 @@ pub fn off(rsdp: u64) -> &'static str {
 pub fn reset() -> ! {
     interrupts::disable();
     ipi::stop_others();
+    // A reset forgets what is in the caches and not in RAM yet: the ramtrace region is to have it.
+    // SAFETY: writes the caches back.
+    unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
     // SAFETY: 0xcf9 is the reset control register of every PC chipset with PCI; 0xfe to port 0x64 pulses the reset line.
     unsafe {
         Port::<u8>::new(0xcf9).write(0x02);
@@ -48,6 +51,12 @@ pub fn reset() -> ! {
     for _ in 0..100_000_000u64 {
         core::hint::spin_loop();
     }
+    triple_fault()
+}
+
+/// Resets the machine in the middle of what its CPUs do: by an exception that cannot be delivered, nor the next one.
+pub fn triple_fault() -> ! {
+    interrupts::disable();
     let nothing = x86_64::structures::DescriptorTablePointer {
         limit: 0,
         base: x86_64::VirtAddr::zero(),

@@ -4,12 +4,12 @@ use crate::boot::{self, paging::text_range, stacks};
 use crate::machine::traps::Frame;
 use crate::machine::{clock, cpu, ipi, percpu, uart};
 use crate::memory::IrqMutex;
-use crate::{events, power, task};
+use crate::{events, power, ramtrace, task};
 use core::fmt::{self, Write};
 use core::hint::spin_loop;
 use core::panic::PanicInfo;
 use core::sync::atomic::{
-    AtomicU8, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use kernel::klog::{KernelLog, Level, Line};
@@ -19,7 +19,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::registers::control::Cr3;
 
 /// Bytes that the log keeps.
-const LOG_BYTES: usize = 128 * 1024;
+pub const LOG_BYTES: usize = 128 * 1024;
 
 static LOG: IrqMutex<KernelLog> = IrqMutex::new(KernelLog::new());
 /// Messages up to this level go to the console, too.
@@ -42,10 +42,29 @@ pub fn log(level: Level, message: fmt::Arguments<'_>) {
     let mut line = Line::stamped(clock::nanos());
     let _ = line.write_fmt(message);
     events::console(line.as_str());
-    LOG.lock().push(line.as_str());
+    keep(line.as_str());
     if level as u8 <= CONSOLE_LEVEL.load(Relaxed) {
         speak(&line);
     }
+}
+
+/// Lines go to the log of the ramtrace region, too.
+static TO_REGION: AtomicBool = AtomicBool::new(false);
+
+/// Adds a line to the log, and to that of the region, in the same order.
+fn keep(line: &str) {
+    let mut log = LOG.lock();
+    log.push(line);
+    if TO_REGION.load(Relaxed) {
+        ramtrace::log(line);
+    }
+}
+
+/// The region is there: its log gets what has been logged until now, and all that will be.
+pub fn log_to_region() {
+    let mut log = LOG.lock();
+    log.for_each_line(ramtrace::log);
+    TO_REGION.store(true, Relaxed);
 }
 
 /// The CPU that writes a line to the console, and 1; 0: none does.
@@ -116,7 +135,7 @@ impl Write for Report {
         }
         for (n, part) in text.split('\n').enumerate() {
             if n > 0 {
-                LOG.lock().push(self.line.as_str());
+                keep(self.line.as_str());
                 self.line = Line::stamped(clock::nanos());
             }
             self.line.write_str(part)?;

@@ -3,7 +3,7 @@
 use crate::handing::{Outcome, generation, outcome, take_phases};
 use crate::machine::{clock, cpu, ipi, percpu};
 use crate::memory::{self, IrqMutex, Phys, without_interrupts};
-use crate::{boot, events, latency, task};
+use crate::{boot, events, latency, ramtrace, task};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,8 +14,10 @@ use handover::page::PageRef;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size, for_each_page};
 use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use kernel::cmdline::parse_size;
+use kernel::trace_instance::TraceInstance;
 use spin::Once;
 use trace::fs::TraceFs;
+use trace::ramtrace::Region;
 use trace::tracer::DEFAULT_KB;
 use trace::{Config, TracerState};
 use trace::{Context, Locality, Platform, Tracer};
@@ -85,8 +87,18 @@ impl Platform for Phys {
         without_interrupts(f)
     }
 
-    /// Preserved from the first moment on: nothing is left to do for them at a kexec.
+    fn ramtrace(&self) -> Option<&'static Region<Self>> {
+        ramtrace::region()
+    }
+
+    fn ramtrace_changed(&self) {
+        ramtrace::changed();
+    }
+
     fn page_owned(&self, page: PageRef) {
+        if ramtrace::owns(page.pa) {
+            return;
+        }
         if let Err(why) = memory::with_preserved(|map| map.preserve(page)) {
             UNPRESERVED.fetch_add(1, Relaxed);
             crate::error!("trace: the page at {:#x} is not preserved: {why}", page.pa);
@@ -94,6 +106,9 @@ impl Platform for Phys {
     }
 
     fn page_released(&self, page: PageRef) {
+        if ramtrace::owns(page.pa) {
+            return;
+        }
         let released = memory::with_preserved(|map| match map.block_at(page.pa) {
             Some(_) => map.unpreserve(page).map(|()| true),
             None => Ok(false),
@@ -105,6 +120,10 @@ impl Platform for Phys {
             }
             Err(why) => crate::error!("trace: the page at {:#x} stays preserved: {why}", page.pa),
         }
+    }
+
+    fn on_cpu(&self, cpu: usize, f: &mut (dyn FnMut() + Send)) {
+        ipi::call_on(cpu, f);
     }
 
     fn pages_available(&self) -> Option<u64> {
@@ -146,6 +165,21 @@ fn marker_ip() {}
 /// The name under which the tracer crosses.
 pub const SUBSYSTEM: &str = "trace";
 
+/// Pages that a tick seals at most, in each buffer: what a CPU records in that time under load.
+const SEALED_BY_TICK: usize = 16;
+
+/// Has what was recorded in the region that outlives a reset under a checksum soon: in the soft interrupt of each tick.
+pub fn tick() {
+    if let Some(tracer) = tracer() {
+        tracer.seal(SEALED_BY_TICK);
+    }
+}
+
+/// The same for a CPU that has nothing else to do: one page. False if there was none.
+pub fn seal_one() -> bool {
+    tracer().is_some_and(|tracer| tracer.seal(1) > 0)
+}
+
 /// What of a predecessor's state was given up before the rest of it was adopted: a sentence each.
 type GivenUp = Vec<String>;
 
@@ -155,7 +189,8 @@ fn adopt(mut state: TracerState) -> Result<(Tracer<Phys>, GivenUp), String> {
     let mut stray = None;
     let mut given_up = GivenUp::new();
     memory::with_preserved(|map| {
-        let good = |page: PageRef| map.block_at(page.pa) == Some(page);
+        // Of one in the region the library asks its mark.
+        let good = |page: PageRef| ramtrace::owns(page.pa) || map.block_at(page.pa) == Some(page);
         state.instances.retain(|instance| {
             let mut stray = None;
             for_each_page(instance, |page| {
@@ -194,7 +229,11 @@ fn adopt(mut state: TracerState) -> Result<(Tracer<Phys>, GivenUp), String> {
 
 /// From now on this is the tracer.
 fn install(tracer: Tracer<Phys>, takeover: &mut Takeover<'_>) -> &'static Tracer<Phys> {
-    tracer.for_each_page(|page| takeover.claim(page.range()));
+    tracer.for_each_page(|page| {
+        if !ramtrace::owns(page.pa) {
+            takeover.claim(page.range());
+        }
+    });
     let tracer = TRACER.call_once(|| tracer);
     let report = tracer.report();
     if report.damaged_pages > 0 {
@@ -245,6 +284,17 @@ fn settings(tracer: &'static Tracer<Phys>) {
     {
         crate::warning!("trace_clock={name}: {error}");
     }
+    for option in cmdline
+        .value("trace_options")
+        .unwrap_or_default()
+        .split(',')
+    {
+        if !option.is_empty()
+            && let Err(error) = files.write("trace_options", option.as_bytes(), true)
+        {
+            crate::warning!("trace_options={option}: {error}");
+        }
+    }
     let events = match cmdline.value("trace_event") {
         Some(list) => list.replace(',', "\n"),
         None => events::DEFAULT.to_string(),
@@ -254,6 +304,41 @@ fn settings(tracer: &'static Tracer<Phys>) {
             crate::warning!("trace_event={event}: {error}");
         }
     }
+    let instances = cmdline
+        .words()
+        .filter(|(name, _)| *name == "trace_instance");
+    for (_, value) in instances {
+        let value = value.unwrap_or_default();
+        let made = TraceInstance::parse(value).map_err(|error| error.to_string());
+        if let Err(why) = made.and_then(|asked| make_instance(&files, &asked)) {
+            crate::warning!("trace_instance={value}: {why}");
+        }
+    }
+}
+
+/// Makes an instance that the command line asks for. What of it cannot be is left out, and said.
+fn make_instance(files: &TraceFs<'_, Phys>, asked: &TraceInstance<'_>) -> Result<(), String> {
+    let name = asked.name;
+    let at = format!("instances/{name}");
+    files.mkdir(&at).map_err(|error| error.to_string())?;
+    let write = |file: &str, text: &str| {
+        if let Err(error) = files.write(&format!("{at}/{file}"), text.as_bytes(), false) {
+            crate::warning!("trace_instance={name}: {file}: {text}: {error}");
+        }
+    };
+    if asked.off {
+        write("tracing_on", "0");
+    }
+    if asked.traceprintk {
+        crate::warning!("trace_instance={name}: traceprintk: this kernel has no trace_printk()");
+    }
+    if asked.persistent {
+        write("options/persist", "1");
+    }
+    for event in asked.events() {
+        write("set_event", event);
+    }
+    Ok(())
 }
 
 /// Records what happened while there was no tracer: the predecessor's jump, and the steps of this start.
@@ -325,9 +410,9 @@ impl Subsystem for State {
         true
     }
 
-    /// The clock's speed is the machine's to know.
+    /// The clock's speed is the machine's to know, and pages may lie in the region.
     fn after(&self) -> &'static [&'static str] {
-        &[crate::machine::SUBSYSTEM]
+        &[crate::machine::SUBSYSTEM, ramtrace::SUBSYSTEM]
     }
 
     fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {

@@ -8,6 +8,7 @@ pub mod paging;
 pub mod stacks;
 
 use crate::machine::{clock, percpu, trampoline};
+use crate::memory::persistent::{self, Found};
 use arrayvec::{ArrayString, ArrayVec};
 use bootloader_api::config::Mapping;
 use bootloader_api::info::MemoryRegionKind;
@@ -76,6 +77,8 @@ pub struct Info {
     pub regions: ArrayVec<Region, MAX_REGIONS>,
     /// RAM that the boot loader's structures are in (cold start): not used in this life, free in the next.
     pub boot_owned: ArrayVec<PhysRange, MAX_REGIONS>,
+    /// What has been found of a ramtrace region (cold start).
+    pub ramtrace: Found,
     /// Scratch as inherited; empty after a cold start.
     pub scratch: ArrayVec<Extent, MAX_SCRATCH>,
     /// What the predecessor placed for this kernel; empty after a cold start.
@@ -183,6 +186,8 @@ fn cold_start(boot: &'static mut BootInfo) -> ! {
             size: boot.ramdisk_len,
         })
         .unwrap_or_default();
+    let cmdline = CmdLine(crate::files::cmdline_in(initrd).unwrap_or(""));
+    let ramtrace = persistent::find(&mut regions, &boot_owned, cmdline);
     let early = largest_free(&regions, &boot_owned);
     begin(
         Info {
@@ -192,6 +197,7 @@ fn cold_start(boot: &'static mut BootInfo) -> ! {
             jump_tsc: 0,
             regions,
             boot_owned,
+            ramtrace,
             scratch: ArrayVec::new(),
             placed: Extent::default(),
             fdt: Extent::default(),
@@ -231,6 +237,7 @@ unsafe extern "C" fn kexec_start(params: u64, entry_tsc: u64) -> ! {
             jump_tsc: header.jump_tsc,
             regions: params.regions,
             boot_owned: ArrayVec::new(),
+            ramtrace: Found::Nothing,
             scratch: params.scratch,
             placed: header.placed,
             fdt: header.fdt,

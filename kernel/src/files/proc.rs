@@ -48,6 +48,7 @@ fn iomem(out: &mut dyn Sink) -> Result<(), FsError> {
         let (start, end) = (region.extent.addr, region.extent.addr + region.extent.size);
         let name = match region.kind() {
             Kind::Ram => "System RAM",
+            Kind::Persistent => "ramtrace",
             Kind::LeftAlone => "System RAM (left alone: handover refused)",
             Kind::Reserved => "Reserved",
         };

@@ -107,6 +107,21 @@ pub fn call(cpus: u32, f: &(dyn Fn() + Sync)) {
     percpu::sub_preempt_count::<{ percpu::PREEMPT_OFFSET }>();
 }
 
+/// Calls `f` once with interrupts off, on `cpu` if that one runs, else here, and waits until it is done. What holds for [`call`] holds for `f`.
+pub fn call_on(cpu: usize, f: &mut (dyn FnMut() + Send)) {
+    let done = AtomicBool::new(false);
+    let f = spin::Mutex::new(f);
+    let once = || {
+        if !done.swap(true, SeqCst) {
+            (f.lock())();
+        }
+    };
+    if cpu < cpu::MAX_CPUS && cpu::is_online(cpu) {
+        call(1 << cpu, &once);
+    }
+    without_interrupts(once);
+}
+
 /// Does what another CPU has asked this one to do, if it has: for those who wait with interrupts off.
 #[inline]
 pub fn serve() {

@@ -1,7 +1,7 @@
 //! How physical memory is divided at a start: scratch, free memory, and what is left alone (docs/architecture.md has the
 //! table). Nothing is changed here.
 
-use super::Phys;
+use super::{Phys, persistent};
 use crate::boot::{self, Info, early};
 use crate::kexec;
 use alloc::vec::Vec;
@@ -61,15 +61,25 @@ impl Division {
         without(&self.from, &self.taken)
     }
 
-    /// After a cold start: scratch is planned, and all that is not the boot loader's is free.
+    /// After a cold start: the ramtrace region is found or taken, scratch is planned, and all that is not the boot loader's is free.
     pub fn cold(info: &Info, ram: &[PhysRange]) -> Division {
         let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
         let early = early::used();
-        taken.push(early);
-        let scratch = plan_scratch(&subtract(ram, &taken), ram, early.end - early.start);
-        let mut taken: Vec<PhysRange> = info.boot_owned.iter().copied().collect();
+        let mut usable = subtract(ram, &[taken.as_slice(), &[early]].concat());
+        let mut regions = info.regions.clone();
+        let region = persistent::plan(info, ram, &usable);
+        if let Some(region) =
+            region.filter(|region| kernel::persistent::mark(&mut regions, *region))
+        {
+            usable = subtract(&usable, &[region]);
+            taken.push(region);
+        }
+        let scratch = plan_scratch(&usable, ram, early.end - early.start);
         taken.extend(&scratch);
-        Division::new(info, scratch, ram, taken)
+        Division {
+            regions,
+            ..Division::new(info, scratch, ram, taken)
+        }
     }
 
     /// With a handover: all is free that is neither scratch nor preserved.

@@ -7,6 +7,7 @@
 mod division;
 mod heap;
 mod lock;
+pub mod persistent;
 
 pub use heap::{FIRST as FIRST_HEAP, heap_use, init as init_heap};
 pub use lock::{IrqMutex, without_interrupts};
@@ -58,7 +59,7 @@ unsafe impl Memory for Phys {
         let regions = REGIONS.get().unwrap_or(&boot::info().regions);
         regions
             .iter()
-            .filter(|r| r.kind() == Kind::Ram)
+            .filter(|r| matches!(r.kind(), Kind::Ram | Kind::Persistent))
             .any(|r| pa >= r.extent.addr && end <= r.extent.addr + r.extent.size)
             .then(|| NonNull::new((DIRECT_MAP + pa) as *mut u8))?
     }
@@ -91,6 +92,12 @@ pub fn ram() -> Vec<PhysRange> {
         .filter(|r| r.kind() == Kind::Ram)
         .filter_map(|r| r.extent.range())
         .collect()
+}
+
+/// The RAM of the ramtrace region.
+pub fn persistent() -> Option<PhysRange> {
+    let mut persistent = regions().iter().filter(|r| r.kind() == Kind::Persistent);
+    persistent.next()?.extent.range()
 }
 
 /// Bytes of RAM that this life must not touch, since a handover was refused.
@@ -145,7 +152,7 @@ pub fn init(received: &Received) {
     *SCRATCH.lock() = Some(ScratchPool::new(division.scratch, &placed));
     crate::info!(
         "memory: {} MiB of RAM, {} KiB free, {} KiB of scratch, {} pages preserved",
-        ram.iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
+        self::ram().iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
         free_pages() * 4,
         with_scratch(|pool| pool.regions().iter().map(|r| r.end - r.start).sum::<u64>()) >> 10,
         preserved_pages()

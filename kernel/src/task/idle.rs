@@ -2,7 +2,7 @@
 
 use super::{freeze, queue, stat, timer};
 use crate::machine::{apic, cpu, found, percpu, uart};
-use crate::{events, latency, power};
+use crate::{events, latency, power, ramtrace, tracing};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Linux's `TICK_DEP_MASK_NONE`: nothing needs the tick.
@@ -14,12 +14,20 @@ pub fn idle_loop() -> ! {
     queue::go_active(cpu);
     loop {
         latency::disable_interrupts();
-        if percpu::this().need_resched.load(Relaxed)
-            || (queue::load(cpu) > 0 && !freeze::is_frozen())
-        {
+        let busy = || {
+            percpu::this().need_resched.load(Relaxed)
+                || (queue::load(cpu) > 0 && !freeze::is_frozen())
+        };
+        if !busy() {
+            // The last events are to have their checksums while the CPU does nothing. A worker may have something to do then.
+            ramtrace::tick();
+        }
+        if busy() {
             queue::switch_task(false);
             // Before an interrupt comes: the task that has just gone may have been the last one.
             freeze::last_words(cpu);
+            latency::enable_interrupts();
+        } else if tracing::seal_one() {
             latency::enable_interrupts();
         } else {
             rest(cpu);

@@ -48,5 +48,6 @@ pub use table::{
     CONSOLE_PID, Error, Options, all, find, give_back_stacks, spawn, spawn_process, spawn_with,
     write_name,
 };
-pub use timer::{Timer, jiffies_after, sleep, sleep_interruptible};
+pub use timer::{Timer, jiffies, jiffies_after, sleep, sleep_interruptible};
 pub use wait::{Interrupted, WaitQueue};
+pub use work::{Work, queue_work};

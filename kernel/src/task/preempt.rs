@@ -77,4 +77,5 @@ pub fn tick(user: bool) {
     queue::tick();
     timer::tick();
     softirq::tick();
+    crate::ramtrace::tick();
 }

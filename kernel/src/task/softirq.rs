@@ -5,11 +5,13 @@
 
 use super::{queue, stat, timer};
 use crate::machine::{cpu, percpu};
-use crate::{events, latency};
+use crate::{events, latency, tracing};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Kernel timers.
 pub const TIMER: u32 = 1;
+/// Sealing of what was recorded in the region that outlives a reset.
+pub const TASKLET: u32 = 6;
 /// Balancing.
 pub const SCHED: u32 = 7;
 /// Linux has as many.
@@ -55,6 +57,7 @@ pub fn run() {
             events::softirq_entry(vec);
             match vec {
                 TIMER => timer::expire(),
+                TASKLET => tracing::tick(),
                 SCHED => queue::balance(),
                 _ => {}
             }
@@ -73,5 +76,8 @@ const BALANCE_TICKS: u64 = 8;
 pub fn tick() {
     if (timer::jiffies() + cpu::index() as u64).is_multiple_of(BALANCE_TICKS) && cpu::online() > 1 {
         raise(SCHED);
+    }
+    if tracing::tracer().is_some_and(|tracer| tracer.any_persistent()) {
+        raise(TASKLET);
     }
 }

@@ -1,0 +1,228 @@
+//! The RAM of the ramtrace region: how large a new one is, where it goes, and how the memory map has it.
+
+use crate::params::{Kind, MAX_REGIONS, Region};
+use arrayvec::ArrayVec;
+use core::fmt;
+use handover::range::PhysRange;
+
+/// A region begins and ends at a multiple of this.
+pub const ALIGN: u64 = 1 << 20;
+
+/// Most that a region takes without being asked for more.
+const DEFAULT_MOST: u64 = 64 << 20;
+/// The part of RAM that it takes below that.
+const DEFAULT_PART: u64 = 16;
+/// A machine with less RAM has none unless it is asked for: it needs its memory, and of 64 MiB OVMF and the boot loader leave 2 MiB alone
+/// (see [`place`]). A little less than 96 MiB, of which some is not usable.
+const DEFAULT_FROM: u64 = 90 << 20;
+
+/// Bytes that a region takes where nobody says otherwise, of a machine with so much RAM; 0: there is none.
+pub fn default_size(ram: u64) -> u64 {
+    match ram {
+        ..DEFAULT_FROM => 0,
+        _ => (ram / DEFAULT_PART / ALIGN * ALIGN).clamp(ALIGN, DEFAULT_MOST),
+    }
+}
+
+/// Why no region is put where it was asked for, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaceError {
+    /// No multiple of [`ALIGN`].
+    NotAligned(u64),
+    /// Not all of it is usable RAM.
+    NotFree(PhysRange),
+    /// So many bytes are more than half of what is free in a row, which is the other number.
+    TooLarge(u64, u64),
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlaceError::NotAligned(at) => {
+                write!(f, "{at:#x} is no multiple of {} KiB", ALIGN >> 10)
+            }
+            PlaceError::NotFree(range) => write!(
+                f,
+                "{range} is not all RAM that firmware and boot loader leave alone"
+            ),
+            PlaceError::TooLarge(size, free) => write!(
+                f,
+                "{} MiB are more than half of the {} MiB that are free in a row",
+                size >> 20,
+                free >> 20
+            ),
+        }
+    }
+}
+
+/// Where a new region of `size` bytes goes in `free`: to `address`, if one is asked for, else to the middle of the largest piece.
+///
+/// Firmware and boot loader must not write there at a later start, which may have a larger initrd. They work from both ends.
+/// Measured under QEMU, with all RAM filled with a pattern before a reset; what had another content at the kernel's entry, in MiB:
+///
+/// | RAM | firmware | initrd | written to | largest free piece |
+/// | --- | --- | --- | --- | --- |
+/// | 64 | SeaBIOS | 3 | 1.0-1.3, 16-26, 47.9-48, 63.9-64 | 26-63.9 |
+/// | 128 | SeaBIOS | 3 | 1.0-1.3, 16-26, 111.9-112, 127.9-128 | 26-127.9 |
+/// | 128 | SeaBIOS | 9 | 1.0-1.3, 16-32, 111.9-112, 127.9-128 | 32-127.9 |
+/// | 256 | SeaBIOS | 3 | 1.0-1.3, 16-26, 239.9-240, 255.9-256 | 26-255.9 |
+/// | 512 | SeaBIOS | 19 | 1.0-1.3, 16-42, 495.9-496, 511.9-512 | 42-511.9 |
+/// | 3072 | SeaBIOS | 3 | 1.0-1.3, 16-26, 2031.9-2032, 2047.9-2048 | 26-2047.9 |
+/// | 64 | OVMF | 3 | 1.0-1.3, 8-23, 24.6-40, 42-60, 62.5-62.9 | 9-24.6 |
+/// | 128 | OVMF | 3 | 1.0-1.3, 8-23, 59.5-59.6, 88.6-104, 106-124, 126.5-126.9 | 9-88.6 |
+/// | 128 | OVMF | 19 | 1.0-1.3, 8-23, 59.5-59.6, 72.6-104, 106-124, 126.5-126.9 | 9-72.6 |
+/// | 256 | OVMF | 3 | 1.0-1.3, 8-23, 187.5-187.6, 216.6-232, 234-252, 254.5-254.9 | 9-216.6 |
+/// | 256 | OVMF | 19 | 1.0-1.3, 8-23, 187.5-187.6, 200.6-232, 234-252, 254.5-254.9 | 9-200.6 |
+/// | 512 | OVMF | 3 | 1.0-1.3, 8-23, 443.5-443.6, 472.6-488, 490-508, 510.5-510.9 | 9-472.6 |
+///
+/// # Errors
+/// [`PlaceError`].
+pub fn place(free: &[PhysRange], size: u64, address: Option<u64>) -> Result<PhysRange, PlaceError> {
+    if let Some(at) = address {
+        if !at.is_multiple_of(ALIGN) {
+            return Err(PlaceError::NotAligned(at));
+        }
+        let range = PhysRange::new(at, at.saturating_add(size));
+        let fits = free.iter().any(|free| free.contains_range(&range));
+        return fits.then_some(range).ok_or(PlaceError::NotFree(range));
+    }
+    let largest = free.iter().max_by_key(|range| range.len());
+    let largest = largest.copied().unwrap_or_default();
+    if size > largest.len() / 2 {
+        return Err(PlaceError::TooLarge(size, largest.len()));
+    }
+    let start = (largest.start + (largest.len() - size) / 2) / ALIGN * ALIGN;
+    Ok(PhysRange::new(start, start + size))
+}
+
+/// Makes `range` the region's in a memory map in which it is RAM. False if it is not, or the map is full: nothing is changed then.
+pub fn mark(regions: &mut ArrayVec<Region, MAX_REGIONS>, range: PhysRange) -> bool {
+    let whole = regions.iter().enumerate().find_map(|(at, region)| {
+        let whole = region.extent.range()?;
+        (region.kind() == Kind::Ram && whole.contains_range(&range)).then_some((at, whole))
+    });
+    let Some((at, whole)) = whole.filter(|_| !range.is_empty()) else {
+        return false;
+    };
+    let parts = [
+        (PhysRange::new(whole.start, range.start), Kind::Ram),
+        (range, Kind::Persistent),
+        (PhysRange::new(range.end, whole.end), Kind::Ram),
+    ];
+    let parts = parts.into_iter().filter(|(range, _)| !range.is_empty());
+    if regions.remaining_capacity() + 1 < parts.clone().count() {
+        return false;
+    }
+    regions.remove(at);
+    for (n, (range, kind)) in parts.enumerate() {
+        regions.insert(
+            at + n,
+            Region {
+                extent: range.into(),
+                kind: kind as u32,
+                zero: 0,
+            },
+        );
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_default_is_a_sixteenth_in_whole_mib_within_bounds() {
+        for (ram, size) in [
+            (48, 0),
+            (63, 0),
+            (95, 5),
+            (127, 7),
+            (256, 16),
+            (1000, 62),
+            (1 << 20, 64),
+        ] {
+            assert_eq!(default_size(ram * MIB), size * MIB, "{ram} MiB");
+        }
+    }
+
+    #[test]
+    fn it_goes_to_the_middle_or_where_it_is_asked_for() {
+        let free = [
+            PhysRange::new(MIB, 15 * MIB),
+            PhysRange::new(26 * MIB + 0x3000, 255 * MIB + 0xf000),
+        ];
+        let at = |start, size| PhysRange::new(start * MIB, (start + size) * MIB);
+        assert_eq!(place(&free, 16 * MIB, None), Ok(at(132, 16)));
+        assert_eq!(place(&free, 4 * MIB, Some(8 * MIB)), Ok(at(8, 4)));
+        for (size, address, why) in [
+            (
+                4,
+                Some(8 * MIB + 0x1000),
+                "0x801000 is no multiple of 1024 KiB",
+            ),
+            (
+                4,
+                Some(12 * MIB),
+                "[0xc00000, 0x1000000) is not all RAM that firmware and boot loader leave alone",
+            ),
+            (
+                115,
+                None,
+                "115 MiB are more than half of the 229 MiB that are free in a row",
+            ),
+        ] {
+            let error = place(&free, size * MIB, address).unwrap_err();
+            assert_eq!(std::format!("{error}"), why);
+        }
+        assert!(place(&free, 4 * MIB, Some(u64::MAX / MIB * MIB)).is_err());
+        assert!(place(&[], MIB, None).is_err());
+    }
+
+    fn map(parts: &[(u64, u64, Kind)]) -> ArrayVec<Region, MAX_REGIONS> {
+        let region = |(start, end, kind): &(u64, u64, Kind)| Region {
+            extent: PhysRange::new(start * MIB, end * MIB).into(),
+            kind: *kind as u32,
+            zero: 0,
+        };
+        parts.iter().map(region).collect()
+    }
+
+    #[test]
+    fn it_is_cut_out_of_ram_and_of_nothing_else() {
+        use Kind::{Persistent, Ram, Reserved};
+        let before = map(&[(1, 8, Ram), (8, 9, Reserved), (9, 20, Ram)]);
+        for (start, end, after) in [
+            (
+                12,
+                16,
+                &[
+                    (1, 8, Ram),
+                    (8, 9, Reserved),
+                    (9, 12, Ram),
+                    (12, 16, Persistent),
+                    (16, 20, Ram),
+                ][..],
+            ),
+            (1, 8, &[(1, 8, Persistent), (8, 9, Reserved), (9, 20, Ram)]),
+        ] {
+            let mut regions = before.clone();
+            assert!(mark(&mut regions, PhysRange::new(start * MIB, end * MIB)));
+            assert_eq!(regions, map(after));
+        }
+        for (start, end) in [(7, 10), (8, 9), (19, 21), (12, 12)] {
+            let mut regions = before.clone();
+            assert!(!mark(&mut regions, PhysRange::new(start * MIB, end * MIB)));
+            assert_eq!(regions, before);
+        }
+        let many: std::vec::Vec<_> = (0..MAX_REGIONS as u64)
+            .map(|n| (2 * n, 2 * n + 2, Ram))
+            .collect();
+        let mut full = map(&many);
+        assert!(!mark(&mut full, PhysRange::new(0, MIB)));
+        assert_eq!(full, map(&many));
+        assert!(mark(&mut full, PhysRange::new(0, 2 * MIB)));
+    }
+}
