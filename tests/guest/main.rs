@@ -10,6 +10,7 @@ mod images;
 mod mapping;
 mod memory;
 mod pressure;
+mod ramtrace;
 mod smp;
 mod switch;
 mod tasks;

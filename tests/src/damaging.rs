@@ -25,10 +25,16 @@ const BLOBS: [&str; 7] = [
 /// Stands in what is said of memory that has changed since it was sealed.
 const BROKEN_SEAL: &str = "but was sealed with";
 
-/// SplitMix64: the same damage in every run.
-struct Random(u64);
+/// SplitMix64: the same in every run.
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
+    /// A sequence of its own for each seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -42,7 +48,8 @@ impl Random {
         self.next() >> 33
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }

@@ -9,6 +9,7 @@ pub mod damaging;
 pub mod elf;
 mod guest;
 pub mod readers;
+pub mod resetting;
 pub mod tracefile;
 
 pub use guest::{Guest, Setup, guard, kernel_elf, stats};
