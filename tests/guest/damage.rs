@@ -81,7 +81,7 @@ fn no_such_damage_is_refused_and_none_is_none() {
         ("flip 0x1g", "\"0x1g\" is not the number of a bit"),
         (
             "flip nobody 7",
-            "nothing is handed over under the name \"nobody\"; there are machine, trace",
+            "nothing is handed over under the name \"nobody\"; there are machine, ramtrace, trace",
         ),
         ("map -1", "\"-1\" is not a physical address"),
         ("magic now", "\"now\" is one word too many"),
