@@ -6,7 +6,7 @@
 //! before it follows a single address in them.
 
 use crate::memory::{self, IrqMutex, Phys};
-use crate::task;
+use crate::{boot, task};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -144,7 +144,11 @@ pub fn preserve(text: &str) -> Result<(), String> {
     task::give_back_stacks();
     let scratch: u64 = memory::with_scratch(|pool| pool.regions().iter().map(|r| r.len()).sum());
     let ram: u64 = memory::ram().iter().map(|r| r.len()).sum();
-    let ordinary = ram.saturating_sub(scratch) / PAGE;
+    // What the boot loader has is nobody's as long as the first kernel runs, but for the initrd, which is preserved there.
+    let info = boot::info();
+    let boot: u64 = info.boot_owned.iter().map(|r| r.len()).sum();
+    let boot = boot.saturating_sub(info.initrd.size);
+    let ordinary = ram.saturating_sub(scratch + boot) / PAGE;
     let wanted = request.blocks(ordinary, memory::preserved_pages());
     if wanted == 0 {
         return Err("so much is preserved already".into());
