@@ -119,7 +119,10 @@ fn two_versions_back_and_forth_keep_what_both_know() {
         .filter_map(|cpu| cpu.strip_prefix("cpu"))
         .map(|cpu| guest.ok(&format!("run trace-reader {}", cpu.trim_end_matches('/'))))
         .collect();
-    assert!(read.contains("demo_note: length=5 note=hello"), "{read}");
+    assert!(
+        read.contains("demo_note: length=5 note=\"hello\""),
+        "{read}"
+    );
     assert!(!read.contains("unknown event"), "{read}");
     guest.poweroff();
 }
