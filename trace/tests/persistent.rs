@@ -329,6 +329,7 @@ fn what_cannot_move_says_why_and_stays() {
         t.set_persistent(t.top(), true),
         Err(TraceError::HasSnapshot)
     );
+    assert!(region.info().unwrap().buffers.is_empty());
     t.free_snapshot().unwrap();
     // Too large for the region: nothing is left there.
     t.resize(None, 4096).unwrap();
@@ -349,6 +350,9 @@ fn what_cannot_move_says_why_and_stays() {
     assert_eq!(found(region, platform, 0), [2]);
     t.clear(None).unwrap();
     assert_eq!(found(region, platform, 0), []);
+    // A second time it is there already, under the number that it has.
+    t.set_persistent(t.top(), true).unwrap();
+    assert_eq!(region.info().unwrap().buffers[0].number, 0);
     // Instances have numbers of their own.
     let one = t.create_instance("one").unwrap();
     t.set_persistent(&one, true).unwrap();

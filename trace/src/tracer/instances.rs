@@ -121,11 +121,15 @@ impl<P: Platform> Tracer<P> {
         }
         let place = &self.slots[usize::from(slot) - 1];
         // The slot's count is the last one then: what frees the pages is that nobody can look at them any more.
+        let was_persistent = instance.is_persistent();
         drop(instance);
         place.put(None, &self.shared.domain);
         // A trigger that was still at work may have switched an event there.
         for event in self.events() {
             event.clear_slot(slot);
+        }
+        if was_persistent {
+            self.platform.ramtrace_changed();
         }
         Ok(())
     }

@@ -70,6 +70,9 @@ impl<P: Platform> Tracer<P> {
     /// [`TraceError::NoRegion`], [`TraceError::RegionFull`], [`TraceError::HasSnapshot`], [`TraceError::NoMemory`], [`TraceError::Mapped`],
     /// [`TraceError::Busy`]; then nothing has changed.
     pub fn set_persistent(&self, instance: &Instance<P>, on: bool) -> Result<(), TraceError> {
+        if instance.is_persistent() == on {
+            return Ok(());
+        }
         let number = match on {
             true => Some(self.free_number(instance)?),
             false => None,
@@ -78,22 +81,30 @@ impl<P: Platform> Tracer<P> {
             // Whatever is found of its events can be read, then.
             self.save_region(Some((instance, number)))?;
         }
-        {
-            let _control = instance.control.lock();
-            if instance.is_persistent() == on {
-                return Ok(());
-            }
-            none_mapped(&instance.cpus)?;
-            if on && (instance.snapshot_allocated() || instance.keeps_max()) {
-                return Err(TraceError::HasSnapshot);
-            }
-            instance.relocate(|cpu| lodging(&self.platform, cpu, number?))?;
-            instance
-                .lodging
-                .store(number.unwrap_or(NONE), Ordering::Relaxed);
-            instance.set_option(TraceOption::Persist, on);
+        let moved = self.move_instance(instance, number);
+        // Also of one that has not moved: the region was told that it would.
+        if self.save_region(None).is_err() {
+            self.platform.ramtrace_changed();
         }
-        self.save_region(None)
+        moved
+    }
+
+    /// To the region, under a number, or to ordinary memory.
+    fn move_instance(&self, instance: &Instance<P>, number: Option<u8>) -> Result<(), TraceError> {
+        let on = number.is_some();
+        let _control = instance.control.lock();
+        if instance.is_persistent() == on {
+            return Ok(());
+        }
+        none_mapped(&instance.cpus)?;
+        if on && (instance.snapshot_allocated() || instance.keeps_max()) {
+            return Err(TraceError::HasSnapshot);
+        }
+        instance.relocate(|cpu| lodging(&self.platform, cpu, number?))?;
+        let number = number.unwrap_or(NONE);
+        instance.lodging.store(number, Ordering::Relaxed);
+        instance.set_option(TraceOption::Persist, on);
+        Ok(())
     }
 
     /// Says in the region which buffers are there now, and keeps with them what is needed to read them. For the platform, some time after
