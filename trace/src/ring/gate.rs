@@ -153,26 +153,35 @@ impl<P: Platform> CpuBuffer<P> {
     ) -> Result<R, TraceError> {
         self.platform.no_irq(|| {
             let mut reader = self.reader.lock();
-            self.shut();
-            self.barrier_all();
-            let quiet = (0..WAIT_LIMIT).any(|_| {
-                let quiet = self.is_quiet();
-                if !quiet {
-                    spin_loop();
-                }
-                quiet
-            });
-            let result = if quiet {
-                // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
-                let ring = unsafe { &mut *self.ring.get() };
-                self.settle(ring);
-                f(&mut reader, ring)
-            } else {
-                Err(TraceError::Busy)
-            };
-            self.open();
-            result
+            self.alone(&mut reader, WAIT_LIMIT, f)
         })
+    }
+
+    /// With the reader lock held: shuts the buffer, and runs `f` once no write is under way; looks for that up to `looks` times.
+    fn alone<R>(
+        &self,
+        reader: &mut Reader,
+        looks: u32,
+        f: impl FnOnce(&mut Reader, &mut Ring) -> Result<R, TraceError>,
+    ) -> Result<R, TraceError> {
+        self.shut();
+        self.barrier_all();
+        let quiet = (0..looks).any(|look| {
+            if look > 0 {
+                spin_loop();
+            }
+            self.is_quiet()
+        });
+        let result = if quiet {
+            // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
+            let ring = unsafe { &mut *self.ring.get() };
+            self.settle(ring);
+            f(reader, ring)
+        } else {
+            Err(TraceError::Busy)
+        };
+        self.open();
+        result
     }
 
     /// As [`exclusive`](Self::exclusive), at once or not at all: for where an interrupt may have come into a write, or into a reader.
@@ -190,18 +199,7 @@ impl<P: Platform> CpuBuffer<P> {
             if !self.is_quiet() {
                 return Err(TraceError::Busy);
             }
-            self.shut();
-            self.barrier_all();
-            let result = if self.is_quiet() {
-                // SAFETY: the reader lock is held, and no writer is within the ring nor can enter it (I5).
-                let ring = unsafe { &mut *self.ring.get() };
-                self.settle(ring);
-                f(&mut reader, ring)
-            } else {
-                Err(TraceError::Busy)
-            };
-            self.open();
-            result
+            self.alone(&mut reader, 1, f)
         })
     }
 
