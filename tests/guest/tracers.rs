@@ -105,7 +105,12 @@ fn wakeup_finds_how_long_a_task_waits_for_its_cpu() {
     let mut guest = Setup::new().smp(2).boot();
     write(&mut guest, "1", "events/sched/enable");
     write(&mut guest, "wakeup", "current_tracer");
-    guest.ok("stress --switch 4 --time 2");
+    // All CPUs have work, and some tasks wake up. Not thousands in a millisecond: where the host keeps one of the guest's CPUs from running
+    // for a while, what the other one records meanwhile must not overwrite the latency's begin.
+    guest.ok("stress --cpu 4 --time 600 &");
+    for _ in 0..5 {
+        guest.ok("sleep 0.1");
+    }
     // Nothing new comes from here on.
     write(&mut guest, "0", "tracing_on");
     let head = guest.ok(&format!("head -n 19 {TRACING}/trace"));
