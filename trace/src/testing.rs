@@ -1,7 +1,11 @@
-//! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand.
+//! A platform for tests on the host (feature `sim`): simulated memory, a clock and a context set by hand; and what tests do all the time.
 
+use crate::errno::Errno;
+use crate::event::EventDesc;
+use crate::fs::TraceFs;
 use crate::platform::{Context, Locality, Platform};
 use crate::ramtrace::Region;
+use crate::tracer::{Config, Tracer};
 use core::fmt;
 use core::panic::Location;
 use core::ptr::NonNull;
@@ -11,6 +15,7 @@ use handover::range::PhysRange;
 use handover::sim::SimMemory;
 use std::boxed::Box;
 use std::collections::BTreeSet;
+use std::string::String;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ThreadId};
@@ -103,6 +108,25 @@ impl TestPlatform {
         next.set_build(self.build());
         next.machine.owned.lock().unwrap().extend(pages);
         next
+    }
+
+    /// A tracer of `nr_cpus` CPUs with 16 KiB each, as it is after a cold start. For two of them, [`TestPlatform::tracer`].
+    pub fn tracer_of(
+        self,
+        nr_cpus: usize,
+        events: &'static [&'static EventDesc],
+    ) -> Tracer<TestPlatform> {
+        let config = Config {
+            nr_cpus,
+            buffer_kb_per_cpu: 16,
+            generation: 0,
+        };
+        Tracer::new(self, config, events).expect("memory for a small tracer")
+    }
+
+    /// A tracer of two CPUs.
+    pub fn tracer(self, events: &'static [&'static EventDesc]) -> Tracer<TestPlatform> {
+        self.tracer_of(2, events)
     }
 
     /// The clock.
@@ -222,6 +246,25 @@ impl TestPlatform {
     /// The pages that the tracer has said it owns.
     pub fn owned(&self) -> BTreeSet<PageRef> {
         self.machine.owned.lock().unwrap().clone()
+    }
+}
+
+impl TraceFs<'_, TestPlatform> {
+    /// `cat PATH`, which can be read.
+    pub fn text(&self, path: &str) -> String {
+        let mut text = String::new();
+        self.read(path, &mut text)
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        text
+    }
+
+    /// `echo TEXT > PATH`
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TraceFs::write`].
+    pub fn put(&self, path: &str, text: &str) -> Result<(), Errno> {
+        self.write(path, text.as_bytes(), true)
     }
 }
 

@@ -21,14 +21,7 @@ mod events {
 static TRACER: OnceLock<Tracer<TestPlatform>> = OnceLock::new();
 
 fn tracer_of_this_test() -> Option<&'static Tracer<TestPlatform>> {
-    Some(TRACER.get_or_init(|| {
-        let config = Config {
-            nr_cpus: 2,
-            buffer_kb_per_cpu: 16,
-            generation: 0,
-        };
-        Tracer::new(TestPlatform::new(8), config, events::ALL).unwrap()
-    }))
+    Some(TRACER.get_or_init(|| TestPlatform::new(8).tracer(events::ALL)))
 }
 
 use Errno::{EBADF, EINVAL, ENOMEM, EOVERFLOW, ERANGE};

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use trace::fs::TraceFs;
 use trace::testing::TestPlatform;
-use trace::{Config, Errno, Tracer};
+use trace::{Errno, Tracer};
 
 mod events {
     trace::define_events! {
@@ -30,14 +30,7 @@ mod events {
 static TRACER: OnceLock<Tracer<TestPlatform>> = OnceLock::new();
 
 fn tracer_of_this_test() -> Option<&'static Tracer<TestPlatform>> {
-    Some(TRACER.get_or_init(|| {
-        let config = Config {
-            nr_cpus: 2,
-            buffer_kb_per_cpu: 16,
-            generation: 0,
-        };
-        Tracer::new(TestPlatform::new(8), config, events::ALL).unwrap()
-    }))
+    Some(TRACER.get_or_init(|| TestPlatform::new(8).tracer(events::ALL)))
 }
 
 struct Files {
@@ -71,9 +64,7 @@ fn setup() -> Files {
 
 impl Files {
     fn read(&self, path: &str) -> String {
-        let mut text = String::new();
-        self.fs.read(path, &mut text).unwrap();
-        text
+        self.fs.text(path)
     }
 
     /// `echo TEXT > PATH`
@@ -83,7 +74,7 @@ impl Files {
     }
 
     fn try_put(&self, path: &str, text: &str) -> Result<(), Errno> {
-        self.fs.write(path, text.as_bytes(), true)
+        self.fs.put(path, text)
     }
 
     /// `echo TEXT >> PATH`

@@ -10,7 +10,7 @@ use trace::mapped::format::Format;
 use trace::options::TraceOption;
 use trace::testing::TestPlatform;
 use trace::tracer::{Found, HwlatMode, HwlatState, MAX_WIDTH_US, Sampling};
-use trace::{Config, Errno, Tracer};
+use trace::{Errno, Tracer};
 
 const FOUND: Found = Found {
     inner_us: 12,
@@ -24,22 +24,7 @@ const FOUND: Found = Found {
 fn tracer() -> (Tracer<TestPlatform>, TestPlatform) {
     let platform = machine(8);
     platform.set_step(0);
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    (Tracer::new(platform, config, &[]).unwrap(), platform)
-}
-
-fn read(t: &Tracer<TestPlatform>, path: &str) -> String {
-    let mut text = String::new();
-    TraceFs(t).read(path, &mut text).unwrap();
-    text
-}
-
-fn write(t: &Tracer<TestPlatform>, path: &str, text: &str) -> Result<(), Errno> {
-    TraceFs(t).write(path, text.as_bytes(), true)
+    (platform.tracer(&[]), platform)
 }
 
 /// What a sample of these pairs of readings finds, from 1000 on, where more than 10 us count; the last of them is beyond its width.
@@ -98,7 +83,7 @@ fn what_was_found_is_shown_as_in_linux() {
     let _alone = alone();
     let (t, p) = tracer();
     t.hwlat_found(&FOUND);
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     p.set_ns(7_000_000_000);
     t.hwlat_found(&FOUND);
     let found = Found {
@@ -107,7 +92,7 @@ fn what_was_found_is_shown_as_in_linux() {
         ..FOUND
     };
     t.hwlat_found(&found);
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(
         trace.starts_with("# tracer: hwlat\n#\n# entries-in-buffer/entries-written: 2/2   #P:2\n")
     );
@@ -122,24 +107,24 @@ fn what_was_found_is_shown_as_in_linux() {
             "#2     inner/outer(us):   12/1234567 ts:5.000000678 count:3 nmi-total:99 nmi-count:2"
         ]
     );
-    assert_eq!(read(&t, "tracing_max_latency"), "1234567\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "1234567\n");
     // Nothing is told while nothing is recorded, or by who has not heard yet.
-    write(&t, "tracing_on", "0").unwrap();
+    TraceFs(&t).put("tracing_on", "0").unwrap();
     t.hwlat_found(&FOUND);
     assert_eq!(t.hwlat_round().unwrap().width_ns, None);
-    write(&t, "tracing_on", "1").unwrap();
-    write(&t, "current_tracer", "nop").unwrap();
+    TraceFs(&t).put("tracing_on", "1").unwrap();
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     t.hwlat_found(&FOUND);
     assert_eq!(t.hwlat_round(), None);
-    assert_eq!(read(&t, "trace").matches("inner/outer").count(), 2);
+    assert_eq!(TraceFs(&t).text("trace").matches("inner/outer").count(), 2);
 }
 
 #[test]
 fn the_format_file_describes_the_record() {
     let _alone = alone();
     let (t, _) = tracer();
-    let text = read(&t, "events/ftrace/hwlat/format");
-    assert_eq!(read(&t, "events/ftrace/hwlat/id"), "15\n");
+    let text = TraceFs(&t).text("events/ftrace/hwlat/format");
+    assert_eq!(TraceFs(&t).text("events/ftrace/hwlat/id"), "15\n");
     assert!(
         text.contains("\tfield:s64 tv_sec;\toffset:32;\tsize:8;\tsigned:1;\n"),
         "{text}"
@@ -148,13 +133,13 @@ fn the_format_file_describes_the_record() {
         "\nprint fmt: \"cnt:%u\\tts:%010llu.%010lu\\tinner:%llu\\touter:%llu\\tcount:%d\\tnmi-ts:%llu\\tnmi-count:%u\\n\", REC->seqnum, REC->tv_sec,"
     ), "{text}");
     let format = Format::parse(&text).unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     t.hwlat_found(&Found {
         nmis: 7,
         nmi_us: 8,
         ..FOUND
     });
-    write(&t, "buffer_percent", "0").unwrap();
+    TraceFs(&t).put("buffer_percent", "0").unwrap();
     let mut bytes = Vec::new();
     let mut pipe = TraceFs(&t)
         .pipe("per_cpu/cpu0/trace_pipe_raw")
@@ -188,9 +173,12 @@ fn its_files_take_what_can_be() {
     let _alone = alone();
     let (t, p) = tracer();
     let file = |name: &str| format!("hwlat_detector/{name}");
-    assert_eq!(read(&t, &file("width")), "500000\n");
-    assert_eq!(read(&t, &file("window")), "1000000\n");
-    assert_eq!(read(&t, &file("mode")), "none [round-robin] per-cpu\n");
+    assert_eq!(TraceFs(&t).text(&file("width")), "500000\n");
+    assert_eq!(TraceFs(&t).text(&file("window")), "1000000\n");
+    assert_eq!(
+        TraceFs(&t).text(&file("mode")),
+        "none [round-robin] per-cpu\n"
+    );
     for (name, bad) in [
         ("width", "500001"),
         ("window", "499999"),
@@ -202,15 +190,18 @@ fn its_files_take_what_can_be() {
         let refused = TraceFs(&t).write(&file(name), bad.as_bytes(), false);
         assert_eq!(refused, Err(Errno::EINVAL), "{name}: {bad}");
     }
-    write(&t, &file("window"), "3000000").unwrap();
+    TraceFs(&t).put(&file("window"), "3000000").unwrap();
     assert_eq!(
-        write(&t, &file("width"), &(MAX_WIDTH_US + 1).to_string()),
+        TraceFs(&t).put(&file("width"), &(MAX_WIDTH_US + 1).to_string()),
         Err(Errno::EINVAL)
     );
-    write(&t, &file("width"), "20").unwrap();
-    write(&t, &file("mode"), "per-cpu").unwrap();
-    assert_eq!(read(&t, &file("mode")), "none round-robin [per-cpu]\n");
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put(&file("width"), "20").unwrap();
+    TraceFs(&t).put(&file("mode"), "per-cpu").unwrap();
+    assert_eq!(
+        TraceFs(&t).text(&file("mode")),
+        "none round-robin [per-cpu]\n"
+    );
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     let round = t.hwlat_round().unwrap();
     assert_eq!(round.width_ns, Some(20_000));
     assert_eq!(round.rest_ns, 2_999_980_000);
@@ -218,10 +209,10 @@ fn its_files_take_what_can_be() {
     assert_eq!(round.mode, HwlatMode::PerCpu);
     // Another mode needs other threads.
     let told = p.told();
-    write(&t, &file("mode"), "none").unwrap();
+    TraceFs(&t).put(&file("mode"), "none").unwrap();
     assert_eq!(p.told(), told + 1);
     // It sleeps a little at least.
-    write(&t, &file("window"), "20").unwrap();
+    TraceFs(&t).put(&file("window"), "20").unwrap();
     assert_eq!(t.hwlat_round().unwrap().rest_ns, 1_000_000);
 }
 
@@ -229,28 +220,31 @@ fn its_files_take_what_can_be() {
 fn the_threshold_is_its_own_while_it_runs() {
     let _alone = alone();
     let (t, _) = tracer();
-    assert_eq!(read(&t, "available_tracers"), "hwlat wakeup irqsoff nop\n");
-    let thresh = |t: &Tracer<TestPlatform>| read(t, "tracing_thresh");
+    assert_eq!(
+        TraceFs(&t).text("available_tracers"),
+        "hwlat wakeup irqsoff nop\n"
+    );
+    let thresh = |t: &Tracer<TestPlatform>| TraceFs(t).text("tracing_thresh");
     t.mark(b"before").unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     assert_eq!(thresh(&t), "10\n");
-    assert!(!read(&t, "trace").contains("before"));
-    write(&t, "tracing_thresh", "7").unwrap();
-    write(&t, "current_tracer", "nop").unwrap();
+    assert!(!TraceFs(&t).text("trace").contains("before"));
+    TraceFs(&t).put("tracing_thresh", "7").unwrap();
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     assert_eq!(thresh(&t), "0\n");
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     assert_eq!(thresh(&t), "7\n");
     // The other tracers have theirs, and begin anew.
     t.hwlat_found(&FOUND);
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     assert_eq!(thresh(&t), "0\n");
-    assert_eq!(read(&t, "tracing_max_latency"), "0\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "0\n");
     assert!(t.option(TraceOption::LatencyFormat));
-    write(&t, "tracing_thresh", "42").unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("tracing_thresh", "42").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     assert_eq!(thresh(&t), "42\n");
     assert!(!t.option(TraceOption::LatencyFormat));
-    write(&t, "current_tracer", "nop").unwrap();
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     assert_eq!(thresh(&t), "42\n");
 }
 
@@ -260,7 +254,7 @@ fn snapshots_and_mappings_go_with_it() {
     let _alone = alone();
     let (t, p) = tracer();
     let pages = p.owned().len();
-    write(&t, "current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
     assert_eq!(p.owned().len(), pages);
     let raw = TraceFs(&t).raw("per_cpu/cpu0/trace_pipe_raw").unwrap();
     let access = Access {
@@ -269,15 +263,18 @@ fn snapshots_and_mappings_go_with_it() {
         shared: true,
     };
     let mapping = raw.unwrap().map(0, 1, access).unwrap();
-    write(&t, "current_tracer", "nop").unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
-    assert_eq!(write(&t, "current_tracer", "irqsoff"), Err(Errno::EBUSY));
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
+    assert_eq!(
+        TraceFs(&t).put("current_tracer", "irqsoff"),
+        Err(Errno::EBUSY)
+    );
     assert!(t.hwlat_round().is_some());
     drop(mapping);
-    write(&t, "snapshot", "1").unwrap();
-    write(&t, "current_tracer", "irqsoff").unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
-    write(&t, "snapshot", "1").unwrap();
+    TraceFs(&t).put("snapshot", "1").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("snapshot", "1").unwrap();
 }
 
 #[test]
@@ -285,19 +282,19 @@ fn it_crosses_with_what_is_chosen() {
     let _alone = alone();
     let (t, _) = tracer();
     t.set_option(TraceOption::Overwrite, false);
-    write(&t, "tracing_thresh", "5").unwrap();
-    write(&t, "current_tracer", "hwlat").unwrap();
-    write(&t, "tracing_thresh", "6").unwrap();
-    write(&t, "hwlat_detector/width", "300").unwrap();
-    write(&t, "hwlat_detector/window", "4000").unwrap();
-    write(&t, "hwlat_detector/mode", "per-cpu").unwrap();
+    TraceFs(&t).put("tracing_thresh", "5").unwrap();
+    TraceFs(&t).put("current_tracer", "hwlat").unwrap();
+    TraceFs(&t).put("tracing_thresh", "6").unwrap();
+    TraceFs(&t).put("hwlat_detector/width", "300").unwrap();
+    TraceFs(&t).put("hwlat_detector/window", "4000").unwrap();
+    TraceFs(&t).put("hwlat_detector/mode", "per-cpu").unwrap();
     t.hwlat_found(&FOUND);
     let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
     let t = arrive(&stream, next, 1, &[]).unwrap();
     assert!(t.troubles().is_empty(), "{:?}", t.troubles());
     assert_eq!(next.told(), 1);
     t.hwlat_found(&FOUND);
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(
         trace.contains(": #1 ") && trace.contains(": #2 "),
         "{trace}"
@@ -311,10 +308,10 @@ fn it_crosses_with_what_is_chosen() {
         ("hwlat_detector/mode", "none round-robin [per-cpu]\n"),
         ("options/overwrite", "0\n"),
     ] {
-        assert_eq!(read(&t, file), text, "{file}");
+        assert_eq!(TraceFs(&t).text(file), text, "{file}");
     }
-    write(&t, "current_tracer", "nop").unwrap();
-    assert_eq!(read(&t, "tracing_thresh"), "5\n");
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
+    assert_eq!(TraceFs(&t).text("tracing_thresh"), "5\n");
 }
 
 #[test]
@@ -337,7 +334,7 @@ fn what_nobody_can_have_chosen_is_left() {
         },
     ] {
         let (t, p) = tracer();
-        write(&t, "current_tracer", "hwlat").unwrap();
+        TraceFs(&t).put("current_tracer", "hwlat").unwrap();
         let mut state = t.state().unwrap();
         state.extra.latency.hwlat = bad;
         let mut pages = Vec::new();

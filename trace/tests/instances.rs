@@ -7,7 +7,7 @@ use trace::fs::TraceFs;
 use trace::options::TraceOption;
 use trace::testing::TestPlatform;
 use trace::tracer::{MAX_INSTANCES, PidList};
-use trace::{ClockId, Config, Instance, Tracer};
+use trace::{ClockId, Instance, Tracer};
 
 #[allow(dead_code)]
 fn no_tracer() -> Option<&'static Tracer<TestPlatform>> {
@@ -34,12 +34,7 @@ fn tracer() -> Tracer<TestPlatform> {
     let platform = TestPlatform::new(16);
     platform.set_cpu(0);
     platform.set_step(1000);
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    Tracer::new(platform, config, events::ALL).unwrap()
+    platform.tracer(events::ALL)
 }
 
 fn number(tracer: &Tracer<TestPlatform>, a: u32) {

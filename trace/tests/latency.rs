@@ -10,7 +10,7 @@ use trace::fs::raw::Access;
 use trace::options::TraceOption;
 use trace::testing::TestPlatform;
 use trace::tracer::{Measured, Site};
-use trace::{Config, Errno, Tracer};
+use trace::{Errno, Tracer};
 
 const READ: Access = Access {
     write: false,
@@ -29,22 +29,7 @@ const OFF: Site = Site {
 fn tracer() -> (Tracer<TestPlatform>, TestPlatform) {
     let platform = machine(8);
     platform.set_step(0);
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    (Tracer::new(platform, config, &[]).unwrap(), platform)
-}
-
-fn read(t: &Tracer<TestPlatform>, path: &str) -> String {
-    let mut text = String::new();
-    TraceFs(t).read(path, &mut text).unwrap();
-    text
-}
-
-fn write(t: &Tracer<TestPlatform>, path: &str, text: &str) -> Result<(), Errno> {
-    TraceFs(t).write(path, text.as_bytes(), true)
+    (platform.tracer(&[]), platform)
 }
 
 /// Interrupts are off for so long, with a mark in the middle.
@@ -71,7 +56,7 @@ fn wait(t: &Tracer<TestPlatform>, p: &TestPlatform, pid: i32, prio: i32, ns: u64
 fn a_wait_whose_begin_another_has_taken_along_is_not_kept() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "wakeup").unwrap();
+    TraceFs(&t).put("current_tracer", "wakeup").unwrap();
     t.task_wakes(OFF, 1, 110, 0);
     p.set_ns(p.ns() + 10_000);
     let began = AtomicBool::new(false);
@@ -82,14 +67,14 @@ fn a_wait_whose_begin_another_has_taken_along_is_not_kept() {
     };
     p.interrupted(&begins, || t.task_runs(ON, 1));
     assert!(began.load(Ordering::Relaxed));
-    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "10\n");
     p.set_ns(p.ns() + 50_000);
     t.task_runs(ON, 2);
-    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "10\n");
     // The next one is.
     wait(&t, &p, 3, 110, 20_000);
-    assert_eq!(read(&t, "tracing_max_latency"), "20\n");
-    assert!(read(&t, "trace").contains("0us+: 0x20 <-0x21\n"));
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "20\n");
+    assert!(TraceFs(&t).text("trace").contains("0us+: 0x20 <-0x21\n"));
 }
 
 #[test]
@@ -97,15 +82,18 @@ fn the_longest_section_is_kept_with_its_trace() {
     let _alone = alone();
     let (t, p) = tracer();
     t.mark(b"before").unwrap();
-    write(&t, "current_tracer", "irqsoff").unwrap();
-    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
-    assert_eq!(read(&t, "available_tracers"), "hwlat wakeup irqsoff nop\n");
-    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
+    assert_eq!(TraceFs(&t).text("current_tracer"), "irqsoff\n");
+    assert_eq!(
+        TraceFs(&t).text("available_tracers"),
+        "hwlat wakeup irqsoff nop\n"
+    );
+    assert_eq!(TraceFs(&t).text("trace"), "# tracer: irqsoff\n#\n");
     section(&t, &p, 20_000, "shorter");
     section(&t, &p, 42_000, "longest");
     section(&t, &p, 30_000, "later");
-    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
-    let trace = read(&t, "trace");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "42\n");
+    let trace = TraceFs(&t).text("trace");
     let head = trace.split("cmd     pid").next().unwrap();
     let mut expected = String::from("# tracer: irqsoff\n#\n# irqsoff latency trace v1.1.5 on ");
     let _ = writeln!(
@@ -143,39 +131,39 @@ fn the_longest_section_is_kept_with_its_trace() {
 fn a_threshold_keeps_each_that_is_as_long_and_0_begins_anew() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     section(&t, &p, 50_000, "long");
-    write(&t, "tracing_thresh", "10").unwrap();
-    assert_eq!(read(&t, "tracing_thresh"), "10\n");
+    TraceFs(&t).put("tracing_thresh", "10").unwrap();
+    assert_eq!(TraceFs(&t).text("tracing_thresh"), "10\n");
     section(&t, &p, 9_999, "below");
-    assert!(read(&t, "trace").contains("long\n"));
+    assert!(TraceFs(&t).text("trace").contains("long\n"));
     section(&t, &p, 10_000, "as long");
-    assert!(read(&t, "trace").contains("as long\n"));
-    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
-    write(&t, "tracing_thresh", "0").unwrap();
+    assert!(TraceFs(&t).text("trace").contains("as long\n"));
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "10\n");
+    TraceFs(&t).put("tracing_thresh", "0").unwrap();
     section(&t, &p, 10_000, "no longer");
-    assert!(read(&t, "trace").contains("as long\n"));
-    write(&t, "tracing_max_latency", "0").unwrap();
+    assert!(TraceFs(&t).text("trace").contains("as long\n"));
+    TraceFs(&t).put("tracing_max_latency", "0").unwrap();
     section(&t, &p, 5_000, "anew");
-    assert!(read(&t, "trace").contains("anew\n"));
-    assert_eq!(read(&t, "tracing_max_latency"), "5\n");
+    assert!(TraceFs(&t).text("trace").contains("anew\n"));
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "5\n");
     // While nothing is recorded nothing is measured.
-    write(&t, "tracing_on", "0").unwrap();
+    TraceFs(&t).put("tracing_on", "0").unwrap();
     t.irqs_off(OFF);
     p.set_ns(p.ns() + 1_000_000);
-    write(&t, "tracing_on", "1").unwrap();
+    TraceFs(&t).put("tracing_on", "1").unwrap();
     t.irqs_on(ON);
-    assert_eq!(read(&t, "tracing_max_latency"), "5\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "5\n");
 }
 
 #[test]
 fn the_most_urgent_that_wakes_up_is_waited_for() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "wakeup").unwrap();
+    TraceFs(&t).put("current_tracer", "wakeup").unwrap();
     wait(&t, &p, 7, 120, 30_000);
     wait(&t, &p, 8, 120, 20_000);
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(trace.contains("# wakeup latency trace v1.1.5 on "));
     assert!(trace.contains("# latency: 30 us, #4/4, CPU#1 |"), "{trace}");
     assert!(trace.contains("| task: <...>-7 (uid:0 nice:0 policy:0 rt_prio:0)"));
@@ -188,10 +176,10 @@ fn the_most_urgent_that_wakes_up_is_waited_for() {
     p.set_ns(p.ns() + 50_000);
     t.task_runs(ON, 9);
     t.task_runs(ON, 10);
-    assert_eq!(read(&t, "tracing_max_latency"), "30\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "30\n");
     t.task_runs(ON, 11);
-    assert_eq!(read(&t, "tracing_max_latency"), "50\n");
-    let trace = read(&t, "trace");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "50\n");
+    let trace = TraceFs(&t).text("trace");
     assert!(trace.contains("| task: <...>-11 (uid:0 nice:0 policy:1 rt_prio:1)"));
 }
 
@@ -200,7 +188,7 @@ fn the_most_urgent_that_wakes_up_is_waited_for() {
 fn the_trace_of_a_wakeup_is_that_of_all_cpus() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "wakeup").unwrap();
+    TraceFs(&t).put("current_tracer", "wakeup").unwrap();
     t.mark(b"earlier").unwrap();
     p.set_ns(p.ns() + 1);
     t.task_wakes(OFF, 7, 120, 1);
@@ -210,7 +198,7 @@ fn the_trace_of_a_wakeup_is_that_of_all_cpus() {
     t.mark(b"on cpu 1").unwrap();
     t.task_runs(ON, 7);
     p.set_cpu(0);
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(trace.contains("on cpu 0") && trace.contains("on cpu 1"));
     assert!(!trace.contains("earlier"), "{trace}");
 }
@@ -221,10 +209,10 @@ fn a_tracer_has_the_snapshot_and_puts_options_back() {
     let (t, p) = tracer();
     t.set_option(TraceOption::Overwrite, false);
     let free = p.owned().len();
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     assert!(t.option(TraceOption::LatencyFormat) && t.option(TraceOption::Overwrite));
-    assert_eq!(write(&t, "snapshot", "1"), Err(Errno::EBUSY));
-    assert_eq!(write(&t, "snapshot", ""), Err(Errno::EBUSY));
+    assert_eq!(TraceFs(&t).put("snapshot", "1"), Err(Errno::EBUSY));
+    assert_eq!(TraceFs(&t).put("snapshot", ""), Err(Errno::EBUSY));
     let mut out = String::new();
     assert_eq!(TraceFs(&t).read("snapshot", &mut out), Err(Errno::EBUSY));
     assert_eq!(
@@ -236,10 +224,10 @@ fn a_tracer_has_the_snapshot_and_puts_options_back() {
     section(&t, &p, 10_000, "kept");
     // A trigger's snapshot would take the place of what is kept.
     t.snapshot_now();
-    assert!(read(&t, "trace").contains("kept"));
-    write(&t, "trace", "").unwrap();
-    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
-    assert_eq!(read(&t, "tracing_max_latency"), "10\n");
+    assert!(TraceFs(&t).text("trace").contains("kept"));
+    TraceFs(&t).put("trace", "").unwrap();
+    assert_eq!(TraceFs(&t).text("trace"), "# tracer: irqsoff\n#\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "10\n");
     for bad in ["function", "irqsof", "", "irqsoff nop", "osnoise"] {
         assert_eq!(
             TraceFs(&t).write("current_tracer", bad.as_bytes(), false),
@@ -247,14 +235,17 @@ fn a_tracer_has_the_snapshot_and_puts_options_back() {
             "{bad}"
         );
     }
-    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
-    write(&t, "current_tracer", "wakeup").unwrap();
-    write(&t, "current_tracer", "nop").unwrap();
+    assert_eq!(TraceFs(&t).text("current_tracer"), "irqsoff\n");
+    TraceFs(&t).put("current_tracer", "wakeup").unwrap();
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
     assert_eq!(p.owned().len(), free);
     for file in ["tracing_thresh", "tracing_max_latency"] {
-        assert_eq!(write(&t, file, "many"), Err(Errno::EINVAL));
-        assert_eq!(write(&t, file, "18446744073709551615"), Err(Errno::ERANGE));
+        assert_eq!(TraceFs(&t).put(file, "many"), Err(Errno::EINVAL));
+        assert_eq!(
+            TraceFs(&t).put(file, "18446744073709551615"),
+            Err(Errno::ERANGE)
+        );
     }
     // What is told of now, by who has not heard yet, is not recorded.
     let before = t.stats(0).unwrap().entries;
@@ -270,13 +261,16 @@ fn a_buffer_that_is_mapped_has_no_tracer_of_latencies() {
     let fs = TraceFs(&t);
     let raw = fs.raw("per_cpu/cpu1/trace_pipe_raw").unwrap().unwrap();
     let mapping = raw.map(0, 1, READ).unwrap();
-    assert_eq!(write(&t, "current_tracer", "irqsoff"), Err(Errno::EBUSY));
-    assert_eq!(read(&t, "current_tracer"), "nop\n");
+    assert_eq!(
+        TraceFs(&t).put("current_tracer", "irqsoff"),
+        Err(Errno::EBUSY)
+    );
+    assert_eq!(TraceFs(&t).text("current_tracer"), "nop\n");
     assert!(!t.option(TraceOption::LatencyFormat) && !t.snapshot_allocated());
-    write(&t, "current_tracer", "nop").unwrap();
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     assert_eq!(t.measured(), Measured::Nothing);
     drop(mapping);
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
 }
 
 #[test]
@@ -284,23 +278,30 @@ fn an_instance_has_nop_alone() {
     let _alone = alone();
     let (t, _) = tracer();
     TraceFs(&t).mkdir("instances/mine").unwrap();
-    assert_eq!(read(&t, "instances/mine/available_tracers"), "nop\n");
-    write(&t, "current_tracer", "wakeup").unwrap();
-    assert_eq!(read(&t, "instances/mine/current_tracer"), "nop\n");
-    write(&t, "instances/mine/current_tracer", "nop").unwrap();
     assert_eq!(
-        write(&t, "instances/mine/current_tracer", "irqsoff"),
+        TraceFs(&t).text("instances/mine/available_tracers"),
+        "nop\n"
+    );
+    TraceFs(&t).put("current_tracer", "wakeup").unwrap();
+    assert_eq!(TraceFs(&t).text("instances/mine/current_tracer"), "nop\n");
+    TraceFs(&t)
+        .put("instances/mine/current_tracer", "nop")
+        .unwrap();
+    assert_eq!(
+        TraceFs(&t).put("instances/mine/current_tracer", "irqsoff"),
         Err(Errno::EINVAL)
     );
-    write(&t, "instances/mine/snapshot", "1").unwrap();
+    TraceFs(&t).put("instances/mine/snapshot", "1").unwrap();
     // Nor do heads of its traces say otherwise.
     TraceFs(&t)
         .write("instances/mine/trace_marker", b"marked", false)
         .unwrap();
-    let mine = read(&t, "instances/mine/trace");
+    let mine = TraceFs(&t).text("instances/mine/trace");
     assert!(mine.starts_with("# tracer: nop\n"), "{mine}");
-    write(&t, "instances/mine/options/latency-format", "1").unwrap();
-    let mine = read(&t, "instances/mine/trace");
+    TraceFs(&t)
+        .put("instances/mine/options/latency-format", "1")
+        .unwrap();
+    let mine = TraceFs(&t).text("instances/mine/trace");
     assert!(
         mine.starts_with("# tracer: nop\n#\n# nop latency trace"),
         "{mine}"
@@ -312,20 +313,20 @@ fn an_instance_has_nop_alone() {
 fn another_clock_begins_anew() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     section(&t, &p, 42_000, "kept");
     t.irqs_off(OFF);
-    write(&t, "trace_clock", "counter").unwrap();
-    assert_eq!(read(&t, "trace"), "# tracer: irqsoff\n#\n");
+    TraceFs(&t).put("trace_clock", "counter").unwrap();
+    assert_eq!(TraceFs(&t).text("trace"), "# tracer: irqsoff\n#\n");
     p.set_ns(p.ns() + 50_000);
     t.irqs_on(ON);
     assert_eq!(
-        read(&t, "tracing_max_latency"),
+        TraceFs(&t).text("tracing_max_latency"),
         "42\n",
         "it began with the other clock"
     );
     section(&t, &p, 60_000, "counted");
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(trace.contains("latency: 60 us, #4/4"), "{trace}");
     assert!(trace.contains("counted"), "{trace}");
 }
@@ -337,13 +338,13 @@ fn head_and_lines_belong_together() {
     let (t, p) = tracer();
     // What comes between is not bound to this test's life.
     let t: &'static Tracer<TestPlatform> = Box::leak(Box::new(t));
-    write(t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(t).put("current_tracer", "irqsoff").unwrap();
     let mut both = [0; 2];
     for locks in 1..20 {
         let us = 10 * u64::from(locks);
         section(t, &p, us * 1000, "earlier");
         p.after_locks(locks, move || section(t, &p, (us + 1) * 1000, "later"));
-        let trace = read(t, "trace");
+        let trace = TraceFs(t).text("trace");
         for (index, (text, us)) in [("earlier", us), ("later", us + 1)].iter().enumerate() {
             if trace.contains(text) {
                 assert!(trace.contains(&format!("latency: {us} us")), "{trace}");
@@ -352,7 +353,7 @@ fn head_and_lines_belong_together() {
         }
         // It may have had to wait for longer than the file was read.
         while t.max_latency_ns() == us * 1000 {
-            read(t, "trace");
+            TraceFs(t).text("trace");
         }
     }
     assert!(both[0] > 0 && both[1] > 0);
@@ -363,15 +364,15 @@ fn head_and_lines_belong_together() {
 fn while_held_no_latency_is_kept() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     section(&t, &p, 42_000, "kept");
     t.hold_latencies(true);
     section(&t, &p, 50_000, "held");
-    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
-    assert!(read(&t, "trace").contains("kept"));
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "42\n");
+    assert!(TraceFs(&t).text("trace").contains("kept"));
     t.hold_latencies(false);
     section(&t, &p, 50_000, "after");
-    assert!(read(&t, "trace").contains("after"));
+    assert!(TraceFs(&t).text("trace").contains("after"));
 }
 
 /// A kernel that does not know the tracer finds the options as they are without it.
@@ -380,7 +381,7 @@ fn options_that_the_tracer_sets_cross_beside_the_others() {
     let _alone = alone();
     let (t, _) = tracer();
     t.set_option(TraceOption::Overwrite, false);
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     t.set_option(TraceOption::Overwrite, false);
     let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
     let mut state = crossed::state(&stream);
@@ -399,7 +400,7 @@ fn options_that_the_tracer_sets_cross_beside_the_others() {
     state.extra.latency = Default::default();
     state.extra.measuring.clear();
     let t = Tracer::adopt(next, 2, 2, state, &[]).unwrap();
-    assert_eq!(read(&t, "current_tracer"), "nop\n");
+    assert_eq!(TraceFs(&t).text("current_tracer"), "nop\n");
     assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
 }
 
@@ -409,7 +410,9 @@ fn addresses_of_another_build_are_not_named() {
     let _alone = alone();
     let (t, p) = tracer();
     p.set_build(7);
-    write(&t, "events/ftrace/print/trigger", "stacktrace").unwrap();
+    TraceFs(&t)
+        .put("events/ftrace/print/trigger", "stacktrace")
+        .unwrap();
     t.mark(b"marked").unwrap();
     let (mut t, mut build) = (t, 7);
     let mut named = vec![7];
@@ -423,7 +426,7 @@ fn addresses_of_another_build_are_not_named() {
         }
         build = next_build;
         named.push(build);
-        let shown: Vec<_> = (read(&t, "trace").lines())
+        let shown: Vec<_> = (TraceFs(&t).text("trace").lines())
             .filter_map(|line| line.strip_prefix(" => "))
             .map(|name| match name.strip_prefix("build_") {
                 Some(rest) => rest.split('_').next().unwrap().parse().unwrap(),
@@ -440,7 +443,7 @@ fn addresses_of_another_build_are_not_named() {
 fn a_section_within_a_write_is_kept_when_that_ends() {
     let _alone = alone();
     let (t, p) = tracer();
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     let once = std::cell::Cell::new(false);
     p.interrupted(
         &|_| {
@@ -453,7 +456,7 @@ fn a_section_within_a_write_is_kept_when_that_ends() {
         || t.mark(b"interrupted").unwrap(),
     );
     assert!(once.get());
-    let trace = read(&t, "trace");
+    let trace = TraceFs(&t).text("trace");
     assert!(trace.contains("latency: 7 us"), "{trace}");
     assert!(trace.contains("0x20 <-0x21") && trace.contains("0x10 <-0x11"));
 }
@@ -463,24 +466,24 @@ fn the_tracer_and_what_it_has_kept_cross() {
     let _alone = alone();
     let (t, p) = tracer();
     t.set_option(TraceOption::Overwrite, false);
-    write(&t, "current_tracer", "irqsoff").unwrap();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
     section(&t, &p, 42_000, "kept");
-    write(&t, "tracing_thresh", "40").unwrap();
-    let before = read(&t, "trace");
+    TraceFs(&t).put("tracing_thresh", "40").unwrap();
+    let before = TraceFs(&t).text("trace");
     let (stream, next) = leave(t, |old, state| old.refresh_state(state).unwrap());
     let t = arrive(&stream, next, 1, &[]).unwrap();
     assert!(t.troubles().is_empty(), "{:?}", t.troubles());
-    assert_eq!(read(&t, "current_tracer"), "irqsoff\n");
-    assert_eq!(read(&t, "tracing_max_latency"), "42\n");
-    assert_eq!(read(&t, "tracing_thresh"), "40\n");
+    assert_eq!(TraceFs(&t).text("current_tracer"), "irqsoff\n");
+    assert_eq!(TraceFs(&t).text("tracing_max_latency"), "42\n");
+    assert_eq!(TraceFs(&t).text("tracing_thresh"), "40\n");
     // A life that has begun is told of; the rest is the same.
-    let after = read(&t, "trace");
+    let after = TraceFs(&t).text("trace");
     assert_eq!(after.split("####").next().unwrap(), before);
     next.set_step(0);
     section(&t, &next, 41_000, "of the next life");
-    assert!(read(&t, "trace").contains("of the next life"));
-    assert!(!read(&t, "trace").contains("kept"));
-    write(&t, "current_tracer", "nop").unwrap();
+    assert!(TraceFs(&t).text("trace").contains("of the next life"));
+    assert!(!TraceFs(&t).text("trace").contains("kept"));
+    TraceFs(&t).put("current_tracer", "nop").unwrap();
     assert!(!t.option(TraceOption::LatencyFormat) && !t.option(TraceOption::Overwrite));
 }
 
@@ -489,7 +492,7 @@ fn a_tracer_that_is_not_known_ends_at_the_crossing_and_nothing_else_is_lost() {
     let _alone = alone();
     let (t, p) = tracer();
     t.mark(b"stays").unwrap();
-    write(&t, "tracing_thresh", "40").unwrap();
+    TraceFs(&t).put("tracing_thresh", "40").unwrap();
     let mut state = t.state().unwrap();
     state.extra.latency.tracer = "osnoise".into();
     let mut pages = Vec::new();
@@ -499,6 +502,6 @@ fn a_tracer_that_is_not_known_ends_at_the_crossing_and_nothing_else_is_lost() {
     let t = Tracer::adopt(next, 2, 1, state, &[]).unwrap();
     assert_eq!(t.troubles().len(), 1);
     assert!(t.troubles()[0].contains("osnoise"), "{:?}", t.troubles());
-    assert_eq!(read(&t, "current_tracer"), "nop\n");
-    assert!(read(&t, "trace").contains("stays"));
+    assert_eq!(TraceFs(&t).text("current_tracer"), "nop\n");
+    assert!(TraceFs(&t).text("trace").contains("stays"));
 }

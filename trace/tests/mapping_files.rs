@@ -13,7 +13,7 @@ use trace::mapped::{Line, MappedReader};
 use trace::meta::{GET_READER, Meta, REFRESH_META};
 use trace::platform::Context;
 use trace::testing::TestPlatform;
-use trace::{Config, Errno, TraceError, Tracer};
+use trace::{Errno, TraceError, Tracer};
 
 mod events {
     trace::define_events! {
@@ -40,14 +40,7 @@ mod events {
 static TRACER: OnceLock<Tracer<TestPlatform>> = OnceLock::new();
 
 fn tracer_of_this_test() -> Option<&'static Tracer<TestPlatform>> {
-    Some(TRACER.get_or_init(|| {
-        let config = Config {
-            nr_cpus: 2,
-            buffer_kb_per_cpu: 16,
-            generation: 0,
-        };
-        Tracer::new(TestPlatform::new(8), config, events::ALL).unwrap()
-    }))
+    Some(TRACER.get_or_init(|| TestPlatform::new(8).tracer(events::ALL)))
 }
 
 type Fs = TraceFs<'static, TestPlatform>;
@@ -70,13 +63,9 @@ fn setup() -> (MutexGuard<'static, ()>, Fs, TestPlatform) {
         ("snapshot", "0"),
         ("trace", ""),
     ] {
-        write(&fs, path, text).unwrap();
+        fs.put(path, text).unwrap();
     }
     (guard, fs, platform)
-}
-
-fn write(fs: &Fs, path: &str, text: &str) -> Result<(), Errno> {
-    fs.write(path, text.as_bytes(), true)
 }
 
 fn open(fs: &Fs, path: &str) -> RawFile<'static, TestPlatform> {
@@ -144,7 +133,7 @@ fn only_what_is_read_and_shared_can_be_mapped() {
     }
     // Nothing was left behind by all that.
     assert_eq!(file.ioctl(GET_READER), Err(Errno::ENODEV));
-    write(&fs, "buffer_size_kb", "20").unwrap();
+    fs.put("buffer_size_kb", "20").unwrap();
     for other in ["trace", "per_cpu/cpu0/trace_pipe", "per_cpu"] {
         assert!(fs.raw(other).unwrap().is_none());
     }
@@ -188,7 +177,7 @@ fn while_mapped_sizes_and_snapshots_are_busy() {
     let (_guard, fs, platform) = setup();
     // Far more than a smaller buffer would hold.
     for i in 0..1000 {
-        write(&fs, "trace_marker", &format!("{i}")).unwrap();
+        fs.put("trace_marker", &format!("{i}")).unwrap();
     }
     let free = platform.memory.free_pages_left();
     let file = open(&fs, "per_cpu/cpu1/trace_pipe_raw");
@@ -208,48 +197,45 @@ fn while_mapped_sizes_and_snapshots_are_busy() {
             ("events/test/small/trigger", "snapshot"),
             ("events/test/small/trigger", "snapshot:1 if a > 3"),
         ] {
-            assert_eq!(write(&fs, path, text), Err(Errno::EBUSY), "{path}");
+            assert_eq!(fs.put(path, text), Err(Errno::EBUSY), "{path}");
         }
         assert_eq!(tracer_of_this_test().unwrap().top().stats(0), stats);
         assert!(!tracer_of_this_test().unwrap().top().snapshot_allocated());
         // What is in nobody's way goes on.
-        write(&fs, "per_cpu/cpu0/buffer_size_kb", "16").unwrap();
-        write(&fs, "buffer_subbuf_size_kb", "4").unwrap();
-        write(&fs, "snapshot", "0").unwrap();
-        write(&fs, "snapshot", "2").unwrap();
-        write(&fs, "events/test/small/trigger", "traceoff").unwrap();
-        write(&fs, "events/test/small/trigger", "!traceoff").unwrap();
-        write(&fs, "per_cpu/cpu1/trace", "").unwrap();
+        fs.put("per_cpu/cpu0/buffer_size_kb", "16").unwrap();
+        fs.put("buffer_subbuf_size_kb", "4").unwrap();
+        fs.put("snapshot", "0").unwrap();
+        fs.put("snapshot", "2").unwrap();
+        fs.put("events/test/small/trigger", "traceoff").unwrap();
+        fs.put("events/test/small/trigger", "!traceoff").unwrap();
+        fs.put("per_cpu/cpu1/trace", "").unwrap();
         drop(mapping);
     }
     assert_eq!(platform.memory.free_pages_left(), free);
-    write(&fs, "buffer_size_kb", "20").unwrap();
-    write(&fs, "snapshot", "1").unwrap();
-    write(&fs, "buffer_subbuf_size_kb", "8").unwrap();
+    fs.put("buffer_size_kb", "20").unwrap();
+    fs.put("snapshot", "1").unwrap();
+    fs.put("buffer_subbuf_size_kb", "8").unwrap();
 }
 
 #[test]
 fn while_a_trigger_may_take_a_snapshot_nothing_is_mapped() {
     let (_guard, fs, _) = setup();
     let file = open(&fs, RAW);
-    write(&fs, "events/test/small/trigger", "snapshot").unwrap();
+    fs.put("events/test/small/trigger", "snapshot").unwrap();
     assert_eq!(file.map(0, 4096, READ).err(), Some(Errno::EBUSY));
     assert_eq!(file.ioctl(GET_READER), Err(Errno::ENODEV));
-    write(&fs, "events/test/small/trigger", "!snapshot").unwrap();
+    fs.put("events/test/small/trigger", "!snapshot").unwrap();
     // A snapshot that was taken is in nobody's way.
-    write(&fs, "snapshot", "1").unwrap();
+    fs.put("snapshot", "1").unwrap();
     drop(map(&file));
-    write(&fs, "snapshot", "0").unwrap();
+    fs.put("snapshot", "0").unwrap();
     // Another instance has its own.
     fs.mkdir("instances/other").unwrap();
-    write(&fs, "instances/other/events/test/small/trigger", "snapshot").unwrap();
+    fs.put("instances/other/events/test/small/trigger", "snapshot")
+        .unwrap();
     drop(map(&file));
-    write(
-        &fs,
-        "instances/other/events/test/small/trigger",
-        "!snapshot",
-    )
-    .unwrap();
+    fs.put("instances/other/events/test/small/trigger", "!snapshot")
+        .unwrap();
     fs.rmdir("instances/other").unwrap();
 }
 
@@ -273,12 +259,12 @@ fn reading_goes_on_and_uses_up_what_the_mapping_would_show() {
     let (_guard, fs, platform) = setup();
     let mut file = open(&fs, RAW);
     let (_mapping, mapped) = map_all(&file, platform);
-    write(&fs, "buffer_percent", "0").unwrap();
+    fs.put("buffer_percent", "0").unwrap();
     assert!(!file.ready());
     let mut bytes = Vec::new();
     assert_eq!(file.next(&mut bytes), Ok(Next::Wait));
     for i in 0..5 {
-        write(&fs, "trace_marker", &format!("{i}")).unwrap();
+        fs.put("trace_marker", &format!("{i}")).unwrap();
     }
     assert!(file.ready());
     assert_eq!(file.next(&mut bytes), Ok(Next::Data));
@@ -287,11 +273,11 @@ fn reading_goes_on_and_uses_up_what_the_mapping_would_show() {
     file.ioctl(GET_READER).unwrap();
     let meta = Meta::load(mapped.meta).unwrap();
     assert_eq!((meta.entries, meta.read), (5, 5));
-    write(&fs, "buffer_percent", "100").unwrap();
-    write(&fs, "trace_marker", "6").unwrap();
+    fs.put("buffer_percent", "100").unwrap();
+    fs.put("trace_marker", "6").unwrap();
     assert!(!file.ready());
     // With nothing more to come, nobody waits for more.
-    write(&fs, "tracing_on", "0").unwrap();
+    fs.put("tracing_on", "0").unwrap();
     assert!(file.ready());
 }
 
@@ -322,16 +308,16 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
     let (_mapping, mapped) = map_all(&file, platform);
     let subs: &'static [_] = mapped.subs.clone().leak();
     let mut reader = MappedReader::new(mapped.meta, subs).unwrap();
-    write(&fs, "events/test/enable", "1").unwrap();
+    fs.put("events/test/enable", "1").unwrap();
     let comm = "a\x1bbc\n";
     events::everything(200, -5, comm, [1, 2, 0xffff], true, 7, "text", &[9, 10]);
     events::small(-3, i32::MIN);
-    write(&fs, "trace_marker", "a mark").unwrap();
+    fs.put("trace_marker", "a mark").unwrap();
     fs.write("trace_marker_raw", b"\x2a\0\0\0abcd", true)
         .unwrap();
-    write(&fs, "events/test/small/trigger", "stacktrace").unwrap();
+    fs.put("events/test/small/trigger", "stacktrace").unwrap();
     events::small(0, 1);
-    write(&fs, "events/test/small/trigger", "!stacktrace").unwrap();
+    fs.put("events/test/small/trigger", "!stacktrace").unwrap();
     platform.set_context(Context {
         irqs_off: true,
         need_resched: true,

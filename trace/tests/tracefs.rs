@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use trace::fs::{Kind, TraceFs};
 use trace::testing::TestPlatform;
-use trace::{Config, Context, Errno, Tracer};
+use trace::{Context, Errno, Tracer};
 
 mod events {
     trace::define_events! {
@@ -32,12 +32,7 @@ static TRACER: OnceLock<Tracer<TestPlatform>> = OnceLock::new();
 fn tracer_of_this_test() -> Option<&'static Tracer<TestPlatform>> {
     Some(TRACER.get_or_init(|| {
         let platform = TestPlatform::new(4);
-        let config = Config {
-            nr_cpus: 2,
-            buffer_kb_per_cpu: 16,
-            generation: 0,
-        };
-        Tracer::new(platform, config, events::ALL).unwrap()
+        platform.tracer(events::ALL)
     }))
 }
 
@@ -61,13 +56,6 @@ fn setup() -> (
     fs.write("buffer_size_kb", b"16", true).unwrap();
     fs.write("trace", b"", true).unwrap();
     (guard, fs, platform)
-}
-
-fn read(fs: &TraceFs<'_, TestPlatform>, path: &str) -> String {
-    let mut text = String::new();
-    fs.read(path, &mut text)
-        .unwrap_or_else(|e| panic!("{path}: {e}"));
-    text
 }
 
 const EMPTY: &str = "\
@@ -96,7 +84,7 @@ fn lines(text: &str) -> Vec<&str> {
 #[test]
 fn trace_is_linux_text() {
     let (_guard, fs, platform) = setup();
-    assert_eq!(read(&fs, "trace"), EMPTY);
+    assert_eq!(fs.text("trace"), EMPTY);
     fs.write("set_event", b"*:*", true).unwrap();
     platform.set_ns(1_234_567_891_999);
     events::irq_handler_entry(4, "uart");
@@ -128,7 +116,7 @@ fn trace_is_linux_text() {
         "end",
     );
     fs.write("trace_marker", b"hello\n", false).unwrap();
-    let text = read(&fs, "trace");
+    let text = fs.text("trace");
     let head = EMPTY.replace("0/0", "4/4");
     assert_eq!(
         text,
@@ -138,23 +126,23 @@ fn trace_is_linux_text() {
            <...>-4711    [000] ..s..  1234.567894: tracing_mark_write: hello
 "
     );
-    assert_eq!(lines(&read(&fs, "per_cpu/cpu1/trace")).len(), 1);
+    assert_eq!(lines(&fs.text("per_cpu/cpu1/trace")).len(), 1);
     // Reading consumes nothing; a write without truncation clears nothing; one with it clears.
-    assert_eq!(lines(&read(&fs, "trace")).len(), 4);
+    assert_eq!(lines(&fs.text("trace")).len(), 4);
     fs.write("trace", b"x", false).unwrap();
-    assert_eq!(lines(&read(&fs, "trace")).len(), 4);
+    assert_eq!(lines(&fs.text("trace")).len(), 4);
     fs.write("per_cpu/cpu0/trace", b"", true).unwrap();
-    assert_eq!(lines(&read(&fs, "trace")).len(), 1);
+    assert_eq!(lines(&fs.text("trace")).len(), 1);
     fs.write("trace", b"\n", true).unwrap();
-    assert_eq!(read(&fs, "trace"), EMPTY);
+    assert_eq!(fs.text("trace"), EMPTY);
 }
 
 #[test]
 fn format_files() {
     let (_guard, fs, _) = setup();
-    let id = read(&fs, "events/irq/irq_handler_entry/id");
+    let id = fs.text("events/irq/irq_handler_entry/id");
     assert_eq!(
-        read(&fs, "events/irq/irq_handler_entry/format"),
+        fs.text("events/irq/irq_handler_entry/format"),
         format!(
             "name: irq_handler_entry
 ID: {id}format:
@@ -170,9 +158,9 @@ print fmt: \"irq=%d name=%s\", REC->irq, __get_str(name)
 "
         )
     );
-    let exit = read(&fs, "events/irq/irq_handler_exit/format");
+    let exit = fs.text("events/irq/irq_handler_exit/format");
     assert!(exit.ends_with("print fmt: \"irq=%d ret=%s\", REC->irq, __print_symbolic(REC->ret, { 0, \"unhandled\" }, { 1, \"handled\" })\n"));
-    let all = read(&fs, "events/test/everything/format");
+    let all = fs.text("events/test/everything/format");
     for line in [
         "\tfield:unsigned char a;\toffset:8;\tsize:1;\tsigned:0;",
         "\tfield:s64 b;\toffset:16;\tsize:8;\tsigned:1;",
@@ -185,7 +173,7 @@ print fmt: \"irq=%d name=%s\", REC->irq, __get_str(name)
     ] {
         assert!(all.lines().any(|l| l == line), "{line}\n{all}");
     }
-    let print = read(&fs, "events/ftrace/print/format");
+    let print = fs.text("events/ftrace/print/format");
     assert!(print.starts_with("name: print\nID: 5\nformat:\n"));
     assert!(print.ends_with(
         "\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;
@@ -194,10 +182,11 @@ print fmt: \"irq=%d name=%s\", REC->irq, __get_str(name)
 print fmt: \"%ps: %s\", (void *)REC->ip, REC->buf\n"
     ));
     assert!(
-        read(&fs, "events/header_page").contains("\tfield: char data;\toffset:16;\tsize:4080;")
+        fs.text("events/header_page")
+            .contains("\tfield: char data;\toffset:16;\tsize:4080;")
     );
     assert!(
-        read(&fs, "events/header_event")
+        fs.text("events/header_event")
             .starts_with("# compressed entry header\n\ttype_len    :    5 bits\n")
     );
 }
@@ -211,7 +200,7 @@ fn stats_add_up() {
             .unwrap();
     }
     platform.set_ns(2_000_000_001_000);
-    let stats = read(&fs, "per_cpu/cpu0/stats");
+    let stats = fs.text("per_cpu/cpu0/stats");
     let number = |name: &str| -> u64 {
         let line = stats
             .lines()
@@ -227,7 +216,7 @@ fn stats_add_up() {
     // 8 common, 8 ip, 11 text, newline and NUL, to words, and the header.
     assert!(number("bytes") >= number("entries") * 36 && number("bytes") <= 16 * 1024);
     assert!(stats.contains("\noldest event ts:  2000.000000\nnow ts:  2000.000001\n"));
-    let text = read(&fs, "trace");
+    let text = fs.text("trace");
     let first = lines(&text)[0];
     assert!(
         first.ends_with(&format!("line {:06}", number("overrun"))),
@@ -242,21 +231,21 @@ fn events_are_enabled_as_in_linux() {
     let (_guard, fs, _) = setup();
     let set = |text: &str| fs.write("set_event", text.as_bytes(), true);
     let add = |text: &str| fs.write("set_event", text.as_bytes(), false);
-    let enabled = || read(&fs, "set_event");
+    let enabled = || fs.text("set_event");
     assert_eq!(
-        read(&fs, "available_events"),
+        fs.text("available_events"),
         "irq:irq_handler_entry\nirq:irq_handler_exit\ntest:everything\n"
     );
     assert_eq!(enabled(), "");
     for all in ["*:*", "*:", ":*", "irq test", "irq:*\ntest:\n"] {
         set(all).unwrap();
-        assert_eq!(read(&fs, "events/enable"), "1\n", "{all}");
+        assert_eq!(fs.text("events/enable"), "1\n", "{all}");
     }
     set("everything").unwrap();
     assert_eq!(enabled(), "test:everything\n");
     add("irq:irq_handler_exit").unwrap();
-    assert_eq!(read(&fs, "events/irq/enable"), "X\n");
-    assert_eq!(read(&fs, "events/irq/irq_handler_exit/enable"), "1\n");
+    assert_eq!(fs.text("events/irq/enable"), "X\n");
+    assert_eq!(fs.text("events/irq/irq_handler_exit/enable"), "1\n");
     add("!test:everything !irq:").unwrap();
     assert_eq!(enabled(), "");
     for wrong in [
@@ -270,12 +259,12 @@ fn events_are_enabled_as_in_linux() {
     ] {
         set("irq").unwrap();
         assert_eq!(set(wrong), Err(Errno::EINVAL), "{wrong}");
-        assert_eq!(read(&fs, "events/irq/enable"), "1\n", "unchanged");
+        assert_eq!(fs.text("events/irq/enable"), "1\n", "unchanged");
     }
     set("\n").unwrap();
     assert_eq!(enabled(), "");
     fs.write("events/irq/enable", b"1\n", true).unwrap();
-    assert_eq!(read(&fs, "events/enable"), "X\n");
+    assert_eq!(fs.text("events/enable"), "X\n");
     assert_eq!(fs.write("events/enable", b"2", true), Err(Errno::EINVAL));
     assert_eq!(
         fs.write("events/irq/irq_handler_exit/enable", b"", false),
@@ -287,31 +276,34 @@ fn events_are_enabled_as_in_linux() {
 fn control_files_answer_as_linux() {
     let (_guard, fs, platform) = setup();
     assert_eq!(
-        read(&fs, "trace_clock"),
+        fs.text("trace_clock"),
         "[local] global counter mono boot x86-tsc\n"
     );
     fs.write("trace_marker", b"gone with the clock", false)
         .unwrap();
     fs.write("trace_clock", b"x86-tsc\n", true).unwrap();
     assert_eq!(
-        read(&fs, "trace_clock"),
+        fs.text("trace_clock"),
         "local global counter mono boot [x86-tsc]\n"
     );
-    assert_eq!(read(&fs, "trace"), EMPTY);
+    assert_eq!(fs.text("trace"), EMPTY);
     platform.set_ns(3_000_000_000);
     fs.write("trace_marker", b"raw", false).unwrap();
-    assert!(read(&fs, "trace").contains("[000] .....   6000000000: tracing_mark_write: raw\n"));
+    assert!(
+        fs.text("trace")
+            .contains("[000] .....   6000000000: tracing_mark_write: raw\n")
+    );
     assert_eq!(
         fs.write("trace_clock", b"sundial", true),
         Err(Errno::EINVAL)
     );
     fs.write("trace_clock", b"counter", true).unwrap();
     fs.write("trace_marker", b"a\nb\n\nc", false).unwrap();
-    assert_eq!(lines(&read(&fs, "trace")).len(), 4);
-    assert!(read(&fs, "per_cpu/cpu0/stats").contains("now ts: 4\n"));
+    assert_eq!(lines(&fs.text("trace")).len(), 4);
+    assert!(fs.text("per_cpu/cpu0/stats").contains("now ts: 4\n"));
 
-    assert_eq!(read(&fs, "current_tracer"), "nop\n");
-    assert_eq!(read(&fs, "available_tracers"), "hwlat wakeup irqsoff nop\n");
+    assert_eq!(fs.text("current_tracer"), "nop\n");
+    assert_eq!(fs.text("available_tracers"), "hwlat wakeup irqsoff nop\n");
     fs.write("current_tracer", b" nop \n", true).unwrap();
     assert_eq!(
         fs.write("current_tracer", b"function", true),
@@ -319,10 +311,10 @@ fn control_files_answer_as_linux() {
     );
 
     fs.write("tracing_on", b"0", true).unwrap();
-    assert_eq!(read(&fs, "tracing_on"), "0\n");
+    assert_eq!(fs.text("tracing_on"), "0\n");
     assert_eq!(fs.write("trace_marker", b"x", false), Err(Errno::EBADF));
     fs.write("tracing_on", b"+17\n", true).unwrap();
-    assert_eq!(read(&fs, "tracing_on"), "1\n");
+    assert_eq!(fs.text("tracing_on"), "1\n");
     for (wrong, errno) in [
         ("\n", Errno::EINVAL),
         ("on", Errno::EINVAL),
@@ -364,9 +356,9 @@ fn sizes() {
         fs.write("trace_marker", format!("line {i}").as_bytes(), false)
             .unwrap();
     }
-    let before = read(&fs, "trace");
-    assert_eq!(read(&fs, "buffer_size_kb"), "16\n");
-    assert_eq!(read(&fs, "buffer_total_size_kb"), "32\n");
+    let before = fs.text("trace");
+    assert_eq!(fs.text("buffer_size_kb"), "16\n");
+    assert_eq!(fs.text("buffer_total_size_kb"), "32\n");
     for (wrong, errno) in [
         ("0", Errno::EINVAL),
         ("\n", Errno::EINVAL),
@@ -379,16 +371,16 @@ fn sizes() {
             Err(errno),
             "{wrong}"
         );
-        assert_eq!(read(&fs, "trace"), before);
-        assert_eq!(read(&fs, "buffer_size_kb"), "16\n");
+        assert_eq!(fs.text("trace"), before);
+        assert_eq!(fs.text("buffer_size_kb"), "16\n");
     }
     fs.write("buffer_size_kb", b"64", true).unwrap();
-    assert_eq!(read(&fs, "trace"), before, "growing keeps all");
+    assert_eq!(fs.text("trace"), before, "growing keeps all");
     fs.write("per_cpu/cpu0/buffer_size_kb", b"8", true).unwrap();
-    assert_eq!(read(&fs, "buffer_size_kb"), "X\n");
-    assert_eq!(read(&fs, "per_cpu/cpu1/buffer_size_kb"), "64\n");
-    assert_eq!(read(&fs, "buffer_total_size_kb"), "72\n");
-    let after = read(&fs, "trace");
+    assert_eq!(fs.text("buffer_size_kb"), "X\n");
+    assert_eq!(fs.text("per_cpu/cpu1/buffer_size_kb"), "64\n");
+    assert_eq!(fs.text("buffer_total_size_kb"), "72\n");
+    let after = fs.text("trace");
     assert!(before.ends_with(lines(&after)[1]) || before.contains(lines(&after)[1]));
     assert!(
         after.lines().last() == before.lines().last(),
@@ -406,7 +398,7 @@ fn long_lines_lose_nothing() {
     fs.write("buffer_size_kb", b"64", true).unwrap();
     let long = "ä".repeat(2500);
     fs.write("trace_marker", long.as_bytes(), false).unwrap();
-    let text = read(&fs, "trace");
+    let text = fs.text("trace");
     let joined: String = lines(&text)
         .iter()
         .map(|l| l.split_once("tracing_mark_write: ").unwrap().1)
@@ -415,7 +407,7 @@ fn long_lines_lose_nothing() {
     fs.write("trace", b"", true).unwrap();
     fs.write("trace_marker", b"\xff\xfe\x00\x1b[31m", false)
         .unwrap();
-    assert!(read(&fs, "trace").ends_with("tracing_mark_write: ??\n"));
+    assert!(fs.text("trace").ends_with("tracing_mark_write: ??\n"));
 }
 
 #[test]
@@ -440,7 +432,7 @@ fn the_tree_is_whole() {
                     if fs.pipe(&path).unwrap().is_some() {
                         assert_eq!(fs.read(&path, &mut String::new()), Err(Errno::EINVAL));
                     } else if readable {
-                        let text = read(fs, &path);
+                        let text = fs.text(&path);
                         // What there is nothing of at the start.
                         let empty = [
                             "set_event",
@@ -515,6 +507,6 @@ proptest! {
         let _ = fs.kind(&path);
         let mut text = String::new();
         let _ = fs.read(&path, &mut text);
-        read(&fs, "trace");
+        fs.text("trace");
     }
 }

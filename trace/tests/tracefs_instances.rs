@@ -24,28 +24,13 @@ mod events {
 }
 
 fn tracer() -> Tracer<TestPlatform> {
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
     // The declaration is shared by the tests: each has its own tracer, and looks at its own instances.
-    let tracer = Tracer::new(TestPlatform::new(4), config, &[]).unwrap();
+    let tracer = TestPlatform::new(4).tracer(&[]);
     tracer.platform().set_cpu(0);
     tracer
 }
 
 type Fs<'t> = TraceFs<'t, TestPlatform>;
-
-fn read(fs: &Fs<'_>, path: &str) -> String {
-    let mut text = String::new();
-    fs.read(path, &mut text).unwrap();
-    text
-}
-
-fn put(fs: &Fs<'_>, path: &str, text: &str) -> Result<(), Errno> {
-    fs.write(path, text.as_bytes(), true)
-}
 
 fn names(fs: &Fs<'_>, path: &str) -> Vec<String> {
     let entries = fs.list(path).unwrap();
@@ -119,21 +104,24 @@ fn an_instance_has_files_of_its_own() {
         ("options/overwrite", "0", "1\n"),
         ("buffer_subbuf_size_kb", "8", "4\n"),
     ] {
-        assert_eq!(read(&fs, file), before, "{file}");
-        put(&fs, &format!("instances/foo/{file}"), value).unwrap();
-        assert_eq!(read(&fs, file), before, "{file}");
-        assert_eq!(read(&fs, &format!("instances/foo/{file}")).trim(), value);
-        put(&fs, &format!("instances/foo/{file}"), before).unwrap();
+        assert_eq!(fs.text(file), before, "{file}");
+        fs.put(&format!("instances/foo/{file}"), value).unwrap();
+        assert_eq!(fs.text(file), before, "{file}");
+        assert_eq!(fs.text(&format!("instances/foo/{file}")).trim(), value);
+        fs.put(&format!("instances/foo/{file}"), before).unwrap();
     }
-    put(&fs, "instances/foo/trace_clock", "counter").unwrap();
-    assert!(read(&fs, "trace_clock").contains("[local]"));
+    fs.put("instances/foo/trace_clock", "counter").unwrap();
+    assert!(fs.text("trace_clock").contains("[local]"));
     fs.write("instances/foo/trace_marker", b"there", false)
         .unwrap();
     fs.write("trace_marker", b"here", false).unwrap();
-    assert!(read(&fs, "instances/foo/trace").ends_with("tracing_mark_write: there\n"));
-    assert!(!read(&fs, "trace").contains("there"));
-    put(&fs, "instances/foo/trace", "").unwrap();
-    assert!(read(&fs, "trace").contains("here"));
+    assert!(
+        fs.text("instances/foo/trace")
+            .ends_with("tracing_mark_write: there\n")
+    );
+    assert!(!fs.text("trace").contains("there"));
+    fs.put("instances/foo/trace", "").unwrap();
+    assert!(fs.text("trace").contains("here"));
 }
 
 #[test]
@@ -148,28 +136,31 @@ fn events_are_chosen_for_each_instance() {
     fs.mkdir("instances/foo").unwrap();
     events::one(4);
     let event = "instances/foo/events/test/one/enable";
-    put(&fs, event, "1").unwrap();
-    assert_eq!(read(&fs, "instances/foo/set_event"), "test:one\n");
-    assert_eq!(read(&fs, "set_event"), "");
-    put(&fs, "set_event", "test:one").unwrap();
-    put(&fs, "instances/foo/events/enable", "0").unwrap();
+    fs.put(event, "1").unwrap();
+    assert_eq!(fs.text("instances/foo/set_event"), "test:one\n");
+    assert_eq!(fs.text("set_event"), "");
+    fs.put("set_event", "test:one").unwrap();
+    fs.put("instances/foo/events/enable", "0").unwrap();
     assert_eq!(
-        (read(&fs, event), read(&fs, "events/enable")),
+        (fs.text(event), fs.text("events/enable")),
         ("0\n".into(), "1\n".into())
     );
     let filter = "events/test/one/filter";
-    assert_eq!(read(&fs, filter), "none\n");
-    put(&fs, filter, "a > 3").unwrap();
-    assert_eq!(put(&fs, filter, "b > 3"), Err(Errno::EINVAL));
+    assert_eq!(fs.text(filter), "none\n");
+    fs.put(filter, "a > 3").unwrap();
+    assert_eq!(fs.put(filter, "b > 3"), Err(Errno::EINVAL));
     assert_eq!(
-        read(&fs, filter),
+        fs.text(filter),
         "b > 3\n  ^\nparse_error: Field not found\n# in force: a > 3\n"
     );
-    assert!(read(&fs, "error_log").contains(" event filter parse error: error: Field not found\n"));
-    assert_eq!(read(&fs, "instances/foo/error_log"), "");
-    assert_eq!(read(&fs, &format!("instances/foo/{filter}")), "none\n");
+    assert!(
+        fs.text("error_log")
+            .contains(" event filter parse error: error: Field not found\n")
+    );
+    assert_eq!(fs.text("instances/foo/error_log"), "");
+    assert_eq!(fs.text(&format!("instances/foo/{filter}")), "none\n");
     fs.rmdir("instances/foo").unwrap();
-    assert_eq!(read(&fs, "events/test/one/enable"), "1\n");
+    assert_eq!(fs.text("events/test/one/enable"), "1\n");
 }
 
 #[test]
@@ -187,32 +178,35 @@ fn snapshots() {
 #                      (Doesn't have to be '2' works with any number that
 #                       is not a '0' or '1')
 ";
-    assert_eq!(read(&fs, "snapshot"), help("freed", ALL));
-    assert!(read(&fs, "per_cpu/cpu1/snapshot").contains("for this cpu.\n"));
+    assert_eq!(fs.text("snapshot"), help("freed", ALL));
+    assert!(fs.text("per_cpu/cpu1/snapshot").contains("for this cpu.\n"));
     for wrong in ["\n", "x", "-1"] {
-        assert_eq!(put(&fs, "snapshot", wrong), Err(Errno::EINVAL), "{wrong}");
+        assert_eq!(fs.put("snapshot", wrong), Err(Errno::EINVAL), "{wrong}");
     }
-    assert_eq!(put(&fs, "per_cpu/cpu0/snapshot", "0"), Err(Errno::EINVAL));
-    put(&fs, "snapshot", "2").unwrap();
-    assert_eq!(read(&fs, "snapshot"), help("freed", ALL));
+    assert_eq!(fs.put("per_cpu/cpu0/snapshot", "0"), Err(Errno::EINVAL));
+    fs.put("snapshot", "2").unwrap();
+    assert_eq!(fs.text("snapshot"), help("freed", ALL));
 
-    put(&fs, "snapshot", "1").unwrap();
-    assert_eq!(read(&fs, "snapshot"), help("allocated", ALL));
+    fs.put("snapshot", "1").unwrap();
+    assert_eq!(fs.text("snapshot"), help("allocated", ALL));
     fs.write("trace_marker", b"before", false).unwrap();
-    let shown = read(&fs, "trace");
-    put(&fs, "snapshot", "1").unwrap();
-    assert_eq!(read(&fs, "snapshot"), shown);
-    assert!(!read(&fs, "trace").contains("before"));
+    let shown = fs.text("trace");
+    fs.put("snapshot", "1").unwrap();
+    assert_eq!(fs.text("snapshot"), shown);
+    assert!(!fs.text("trace").contains("before"));
     fs.write("trace_marker", b"after", false).unwrap();
-    assert_eq!(read(&fs, "snapshot"), shown, "it stays as it is");
-    assert_eq!(read(&fs, "per_cpu/cpu0/snapshot"), shown);
-    assert!(read(&fs, "per_cpu/cpu1/snapshot").contains("Snapshot is allocated"));
-    put(&fs, "snapshot", "2").unwrap();
-    assert_eq!(read(&fs, "snapshot"), help("allocated", ALL));
-    put(&fs, "per_cpu/cpu0/snapshot", "1").unwrap();
-    assert!(read(&fs, "snapshot").contains("after"));
-    put(&fs, "snapshot", "0").unwrap();
-    assert_eq!(read(&fs, "snapshot"), help("freed", ALL));
+    assert_eq!(fs.text("snapshot"), shown, "it stays as it is");
+    assert_eq!(fs.text("per_cpu/cpu0/snapshot"), shown);
+    assert!(
+        fs.text("per_cpu/cpu1/snapshot")
+            .contains("Snapshot is allocated")
+    );
+    fs.put("snapshot", "2").unwrap();
+    assert_eq!(fs.text("snapshot"), help("allocated", ALL));
+    fs.put("per_cpu/cpu0/snapshot", "1").unwrap();
+    assert!(fs.text("snapshot").contains("after"));
+    fs.put("snapshot", "0").unwrap();
+    assert_eq!(fs.text("snapshot"), help("freed", ALL));
 }
 
 #[test]
@@ -229,15 +223,15 @@ fn sub_buffers_of_other_sizes() {
         ("4", 4),
     ] {
         fs.write("trace_marker", b"gone", false).unwrap();
-        put(&fs, size, asked).unwrap();
-        assert_eq!(read(&fs, size), format!("{got}\n"));
+        fs.put(size, asked).unwrap();
+        assert_eq!(fs.text(size), format!("{got}\n"));
         let room = got * 1024 - 16;
         assert!(
-            read(&fs, "events/header_page")
+            fs.text("events/header_page")
                 .contains(&format!("field: char data;\toffset:16;\tsize:{room};"))
         );
         fs.write("trace_marker", b"there", false).unwrap();
-        assert!(read(&fs, "trace").ends_with(": there\n"), "{asked}");
+        assert!(fs.text("trace").ends_with(": there\n"), "{asked}");
     }
     for (wrong, errno) in [
         ("0", Errno::EINVAL),
@@ -245,8 +239,8 @@ fn sub_buffers_of_other_sizes() {
         ("18446744073709551615", Errno::EINVAL),
         ("x", Errno::EINVAL),
     ] {
-        assert_eq!(put(&fs, size, wrong), Err(errno), "{wrong}");
-        assert_eq!(read(&fs, size), "4\n");
-        assert!(read(&fs, "trace").ends_with(": there\n"));
+        assert_eq!(fs.put(size, wrong), Err(errno), "{wrong}");
+        assert_eq!(fs.text(size), "4\n");
+        assert!(fs.text("trace").ends_with(": there\n"));
     }
 }

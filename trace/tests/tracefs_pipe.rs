@@ -2,16 +2,11 @@
 
 use trace::fs::{Next, TraceFs};
 use trace::testing::TestPlatform;
-use trace::{Config, Errno, Tracer, page};
+use trace::{Errno, Tracer, page};
 
 /// A tracer of two CPUs without events but markers.
 fn tracer() -> Tracer<TestPlatform> {
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    let tracer = Tracer::new(TestPlatform::new(4), config, &[]).unwrap();
+    let tracer = TestPlatform::new(4).tracer(&[]);
     tracer.platform().set_cpu(0);
     tracer.platform().set_step(1000);
     tracer
@@ -19,12 +14,6 @@ fn tracer() -> Tracer<TestPlatform> {
 
 fn mark(fs: &TraceFs<'_, TestPlatform>, text: &str) {
     fs.write("trace_marker", text.as_bytes(), false).unwrap();
-}
-
-fn read(fs: &TraceFs<'_, TestPlatform>, path: &str) -> String {
-    let mut text = String::new();
-    fs.read(path, &mut text).unwrap();
-    text
 }
 
 /// What is read of `path` until there is nothing, line by line without what stands before the event's name, and why there
@@ -67,12 +56,12 @@ fn each_event_is_read_once_and_in_the_order_of_time() {
         "{line}"
     );
     // What was handed out is gone from `trace`, and nothing else is.
-    let shown = read(&fs, "trace");
+    let shown = fs.text("trace");
     assert!(
         !shown.contains("line 0") && shown.contains("line 1\n"),
         "{shown}"
     );
-    assert!(read(&fs, "per_cpu/cpu0/stats").contains("\nread events: 1\n"));
+    assert!(fs.text("per_cpu/cpu0/stats").contains("\nread events: 1\n"));
     drop(pipe);
     let (lines, end) = drain(&fs, "trace_pipe");
     let expected: Vec<String> = (1..10).map(|i| format!("line {i}")).collect();
@@ -112,7 +101,10 @@ fn lost_events_are_told_in_order() {
     let (lines, _) = drain(&fs, "trace_pipe");
     assert_eq!(lines.len() + refused, 1000);
     assert_eq!(lines[0], "line 0000");
-    assert!(read(&fs, "per_cpu/cpu0/stats").contains(&format!("\ndropped events: {refused}\n")));
+    assert!(
+        fs.text("per_cpu/cpu0/stats")
+            .contains(&format!("\ndropped events: {refused}\n"))
+    );
 }
 
 #[test]
@@ -135,7 +127,7 @@ fn who_stops_at_the_line_of_a_loss_loses_no_event() {
             .unwrap()
             .parse()
             .unwrap();
-        assert!(read(&fs, "per_cpu/cpu0/stats").contains("\nread events: 0\n"));
+        assert!(fs.text("per_cpu/cpu0/stats").contains("\nread events: 0\n"));
         // The event stays, also if a writer comes round the ring; what comes behind it is another loss.
         for i in 1000..2000 {
             mark(&fs, &format!("line {i:04}"));
@@ -207,7 +199,7 @@ fn pages_come_when_the_buffer_is_as_full_as_asked() {
             fs.write("buffer_percent", wrong.as_bytes(), true),
             Err(Errno::EINVAL)
         );
-        assert_eq!(read(&fs, "buffer_percent"), "100\n");
+        assert_eq!(fs.text("buffer_percent"), "100\n");
     }
 }
 
@@ -221,7 +213,7 @@ fn raw_markers() {
     raw(&[0x41; 600]).unwrap();
     assert_eq!(raw(b"abc"), Err(Errno::EINVAL));
     assert_eq!(raw(&[0; 4080]), Err(Errno::EINVAL));
-    let text = read(&fs, "trace");
+    let text = fs.text("trace");
     let lines: Vec<&str> = text
         .lines()
         .filter_map(|l| Some(l.split_once(": ")?.1))
@@ -230,7 +222,7 @@ fn raw_markers() {
     assert_eq!(lines[0], "# 1 buf: 61 62 00 00");
     assert_eq!(lines[1], "# deadbeef buf:");
     assert_eq!(lines[2].split(' ').count(), 3 + 596);
-    let format = read(&fs, "events/ftrace/raw_data/format");
+    let format = fs.text("events/ftrace/raw_data/format");
     assert!(format.starts_with("name: raw_data\nID: 18\nformat:\n"));
     assert!(format.ends_with(
         "\tfield:unsigned int id;\toffset:8;\tsize:4;\tsigned:0;
@@ -238,7 +230,7 @@ fn raw_markers() {
 
 print fmt: \"id:%04x %08x\", REC->id, (int)REC->buf[0]\n"
     ));
-    assert_eq!(read(&fs, "events/ftrace/raw_data/id"), "18\n");
+    assert_eq!(fs.text("events/ftrace/raw_data/id"), "18\n");
     fs.write("tracing_on", b"0", true).unwrap();
     assert_eq!(raw(b"\x01\0\0\0"), Err(Errno::EBADF));
     assert_eq!(raw(b"abc"), Err(Errno::EINVAL));
@@ -249,12 +241,12 @@ fn options_do_what_linuxs_do() {
     let tracer = tracer();
     let fs = TraceFs(&tracer);
     let all = "nofields\nannotate\ncontext-info\nnolatency-format\nrecord-cmd\noverwrite\nirq-info\nmarkers\nnopause-on-trace\nnostacktrace\nnopersist\n";
-    assert_eq!(read(&fs, "trace_options"), all);
+    assert_eq!(fs.text("trace_options"), all);
     mark(&fs, "text");
     fs.write("trace_options", b"noirq-info\n", true).unwrap();
-    assert_eq!(read(&fs, "options/irq-info"), "0\n");
+    assert_eq!(fs.text("options/irq-info"), "0\n");
     assert_eq!(
-        read(&fs, "trace"),
+        fs.text("trace"),
         "# tracer: nop
 #
 # entries-in-buffer/entries-written: 1/1   #P:2
@@ -266,7 +258,7 @@ fn options_do_what_linuxs_do() {
     );
     fs.write("options/context-info", b"0", true).unwrap();
     assert_eq!(
-        read(&fs, "trace"),
+        fs.text("trace"),
         "# tracer: nop\n#\ntracing_mark_write: text\n"
     );
     fs.write("trace_options", b"context-info", true).unwrap();
@@ -279,8 +271,8 @@ fn options_do_what_linuxs_do() {
     );
     fs.write("trace_options", b"markers", true).unwrap();
     fs.write("options/pause-on-trace", b"1", true).unwrap();
-    read(&fs, "trace");
-    assert_eq!(read(&fs, "tracing_on"), "1\n");
+    fs.text("trace");
+    assert_eq!(fs.text("tracing_on"), "1\n");
     fs.write("options/pause-on-trace", b"0", true).unwrap();
     for wrong in [
         "nothing",
@@ -302,7 +294,7 @@ fn options_do_what_linuxs_do() {
             "{wrong}"
         );
     }
-    assert_eq!(read(&fs, "trace_options"), all);
+    assert_eq!(fs.text("trace_options"), all);
     assert_eq!(fs.kind("options/none").unwrap_err(), Errno::ENOENT);
 }
 
@@ -314,17 +306,17 @@ fn buffers_that_lost_events_are_annotated() {
     mark(&fs, "first");
     tracer.platform().set_cpu(1);
     mark(&fs, "second");
-    assert_eq!(begins(&read(&fs, "trace")), 0, "nothing was lost");
+    assert_eq!(begins(&fs.text("trace")), 0, "nothing was lost");
     for _ in 0..1000 {
         mark(&fs, "more");
     }
-    let text = read(&fs, "trace");
+    let text = fs.text("trace");
     assert_eq!(begins(&text), 1);
     assert!(
         !text.contains("CPU 0 buffer started"),
         "not before the first line"
     );
-    assert_eq!(begins(&read(&fs, "per_cpu/cpu1/trace")), 0);
+    assert_eq!(begins(&fs.text("per_cpu/cpu1/trace")), 0);
     fs.write("options/annotate", b"0", true).unwrap();
-    assert_eq!(begins(&read(&fs, "trace")), 0);
+    assert_eq!(begins(&fs.text("trace")), 0);
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::event::EventDesc;
 use trace::fs::TraceFs;
 use trace::testing::TestPlatform;
-use trace::{Config, Context, Errno, Tracer};
+use trace::{Context, Errno, Tracer};
 
 mod lines;
 mod triggers;
@@ -47,22 +47,15 @@ fn machine(nr_cpus: usize) -> Machine {
     let platform = TestPlatform::new(16);
     platform.set_cpu(0);
     platform.set_step(1000);
-    let config = Config {
-        nr_cpus,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
     Machine {
-        tracer: Tracer::new(platform, config, events::ALL).unwrap(),
+        tracer: platform.tracer_of(nr_cpus, events::ALL),
         _alone: alone,
     }
 }
 
 impl Machine {
     fn read(&self, path: &str) -> String {
-        let mut text = String::new();
-        TraceFs(&self.tracer).read(path, &mut text).unwrap();
-        text
+        TraceFs(&self.tracer).text(path)
     }
 
     /// `echo TEXT > PATH`
@@ -72,7 +65,7 @@ impl Machine {
     }
 
     fn try_put(&self, path: &str, text: &str) -> Result<(), Errno> {
-        TraceFs(&self.tracer).write(path, text.as_bytes(), true)
+        TraceFs(&self.tracer).put(path, text)
     }
 
     /// `echo TEXT >> PATH`

@@ -1,7 +1,7 @@
 //! A state that cannot be, pages that hold what no page can: what is refused, and what is kept.
 
 use crate::crossed::{self, alone, arrive};
-use crate::{leave, lines, machine, old, read, tracer};
+use crate::{leave, lines, machine, old};
 use handover::mem::Memory;
 use proptest::prelude::*;
 use trace::fs::TraceFs;
@@ -49,7 +49,7 @@ fn a_damaged_page_costs_that_page_only() {
                 // Nothing tells that the oldest events are not that old.
                 continue;
             }
-            let t = tracer(machine(), old::ALL);
+            let t = machine().tracer(old::ALL);
             for i in 0..3000 {
                 t.mark(format!("line {i:05}").as_bytes()).unwrap();
             }
@@ -64,7 +64,7 @@ fn a_damaged_page_costs_that_page_only() {
             assert_eq!(stats.written(), before.written() + 1, "{kind}");
             assert_eq!(stats.overrun, before.overrun + report.lost_events);
             assert!(stats.entries > before.entries / 2);
-            let text = lines(&read(&t, "trace"));
+            let text = lines(&TraceFs(&t).text("trace"));
             assert_eq!(
                 text.iter().filter(|l| l.contains("tracing_mark")).count() as u64,
                 stats.entries
@@ -83,7 +83,7 @@ fn a_damaged_page_costs_that_page_only() {
                 next = third;
                 t = arrive(&stream, next, 2, old::ALL).unwrap();
                 t.mark(b"follows").unwrap();
-                let text = lines(&read(&t, "trace"));
+                let text = lines(&TraceFs(&t).text("trace"));
                 let [.., told, follows] = &text[..] else {
                     panic!("{text:?}");
                 };
@@ -104,7 +104,7 @@ fn a_damaged_page_costs_that_page_only() {
 #[test]
 fn impossible_state_is_refused_whole() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     for i in 0..500 {
         t.mark(format!("line {i}").as_bytes()).unwrap();
     }
@@ -176,7 +176,7 @@ proptest! {
         lines_before in 0..1500u32,
     ) {
         let _alone = alone();
-        let t = tracer(machine(), old::ALL);
+        let t = machine().tracer(old::ALL);
         for i in 0..lines_before {
             t.mark(format!("line {i:05}").as_bytes()).unwrap();
         }
@@ -203,7 +203,7 @@ proptest! {
         }
         if let Ok(t) = Tracer::adopt(next, 2, 1, state, old::ALL) {
             let before = t.stats(0).unwrap();
-            let text = lines(&read(&t, "trace"));
+            let text = lines(&TraceFs(&t).text("trace"));
             let events = text.iter().filter(|l| l.starts_with(' ')).count() as u64;
             prop_assert_eq!(events, before.entries);
             let mut bytes = Vec::new();
@@ -215,7 +215,7 @@ proptest! {
             }
             prop_assert_eq!(t.stats(0).unwrap().written(), before.written() + 700);
             TraceFs(&t).write("buffer_size_kb", b"32", true).unwrap();
-            let text = lines(&read(&t, "trace"));
+            let text = lines(&TraceFs(&t).text("trace"));
             prop_assert!(text.last().unwrap().ends_with("again 699"));
         }
     }

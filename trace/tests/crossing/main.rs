@@ -6,11 +6,10 @@ mod crossed;
 mod damage;
 
 use crossed::{alone, arrive};
-use trace::event::EventDesc;
+use trace::Tracer;
 use trace::fs::TraceFs;
 use trace::page::Missed;
 use trace::testing::TestPlatform;
-use trace::{Config, Tracer};
 
 // What is recorded here is recorded by hand, on the tracer of the test.
 #[allow(dead_code)]
@@ -46,21 +45,6 @@ fn machine() -> TestPlatform {
     crossed::machine(4)
 }
 
-fn tracer(platform: TestPlatform, events: &'static [&'static EventDesc]) -> Tracer<TestPlatform> {
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    Tracer::new(platform, config, events).unwrap()
-}
-
-fn read(tracer: &Tracer<TestPlatform>, path: &str) -> String {
-    let mut text = String::new();
-    TraceFs(tracer).read(path, &mut text).unwrap();
-    text
-}
-
 fn lines(text: &str) -> Vec<String> {
     text.lines()
         .filter(|l| !l.starts_with("# ") && *l != "#" && !l.starts_with("#  "))
@@ -79,14 +63,14 @@ fn leave(old: Tracer<TestPlatform>) -> (Vec<u8>, TestPlatform) {
 #[test]
 fn nothing_is_lost_over_ten_hops() {
     let _alone = alone();
-    let mut t = tracer(machine(), old::ALL);
+    let mut t = machine().tracer(old::ALL);
     let fs = TraceFs(&t);
     fs.write("buffer_size_kb", b"256", true).unwrap();
     fs.write("set_event", b"test:same test:gone", true).unwrap();
     for i in 0..1000 {
         t.mark(format!("line {i}").as_bytes()).unwrap();
     }
-    let mut before = lines(&read(&t, "trace"));
+    let mut before = lines(&TraceFs(&t).text("trace"));
     let mut free = None;
     for hop in 1..=10 {
         let (stream, next) = leave(t);
@@ -95,17 +79,17 @@ fn nothing_is_lost_over_ten_hops() {
         assert_eq!(t.report().late_events, 0);
         assert_eq!(t.report().events, t.stats(0).unwrap().entries);
         assert_eq!(t.generation(), hop);
-        assert_eq!(read(&t, "set_event"), "test:same\ntest:gone\n");
-        assert_eq!(read(&t, "buffer_size_kb"), "256\n");
+        assert_eq!(TraceFs(&t).text("set_event"), "test:same\ntest:gone\n");
+        assert_eq!(TraceFs(&t).text("buffer_size_kb"), "256\n");
         // A life that has recorded nothing yet is there, too.
         let separator = format!("#### generation {hop} (kexec) starts here ####");
-        let mut after = lines(&read(&t, "trace"));
+        let mut after = lines(&TraceFs(&t).text("trace"));
         assert_eq!(after.pop(), Some(separator.clone()));
         assert_eq!(after.len(), before.len() + 1);
         assert_eq!(after[..before.len()], before, "hop {hop}");
         assert!(after.last().unwrap().ends_with("last words"));
         t.mark(format!("hello from {hop}").as_bytes()).unwrap();
-        before = lines(&read(&t, "trace"));
+        before = lines(&TraceFs(&t).text("trace"));
         assert_eq!(before[before.len() - 2], separator);
         let stats = t.stats(0).unwrap();
         assert_eq!(stats.written(), 1000 + 2 * u64::from(hop));
@@ -121,7 +105,7 @@ fn nothing_is_lost_over_ten_hops() {
 #[test]
 fn who_stops_at_the_line_of_a_generation_loses_no_event() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     t.mark(b"before").unwrap();
     let (stream, next) = leave(t);
     let t = arrive(&stream, next, 1, old::ALL).unwrap();
@@ -152,7 +136,7 @@ fn who_stops_at_the_line_of_a_generation_loses_no_event() {
 #[test]
 fn a_full_buffer_crosses_and_overwrites_on() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     for i in 0..3000 {
         t.mark(format!("line {i:05}").as_bytes()).unwrap();
     }
@@ -166,7 +150,7 @@ fn a_full_buffer_crosses_and_overwrites_on() {
     }
     let stats = t.stats(0).unwrap();
     assert_eq!(stats.written(), 6001);
-    let text = lines(&read(&t, "trace"));
+    let text = lines(&TraceFs(&t).text("trace"));
     let text: Vec<_> = text.iter().filter(|l| !l.starts_with('#')).collect();
     assert_eq!(text.len() as u64, stats.entries);
     assert!(text.last().unwrap().ends_with("line 05999"));
@@ -176,7 +160,7 @@ fn a_full_buffer_crosses_and_overwrites_on() {
 #[test]
 fn what_was_consumed_stays_consumed() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     for i in 0..300 {
         t.mark(format!("line {i:05}").as_bytes()).unwrap();
     }
@@ -184,10 +168,10 @@ fn what_was_consumed_stays_consumed() {
     for _ in 0..150 {
         t.buffer(0).unwrap().consume(&mut bytes).unwrap().unwrap();
     }
-    let before = lines(&read(&t, "trace"));
+    let before = lines(&TraceFs(&t).text("trace"));
     let (stream, next) = leave(t);
     let t = arrive(&stream, next, 1, old::ALL).unwrap();
-    let after = lines(&read(&t, "trace"));
+    let after = lines(&TraceFs(&t).text("trace"));
     assert_eq!(after[..before.len()], before);
     assert!(after[0].ends_with("line 00150"));
     let stats = t.stats(0).unwrap();
@@ -203,7 +187,7 @@ fn what_was_consumed_stays_consumed() {
 fn refused_events_are_told_in_the_next_life() {
     let _alone = alone();
     for begun in 0..3 {
-        let t = tracer(machine(), old::ALL);
+        let t = machine().tracer(old::ALL);
         TraceFs(&t).write("options/overwrite", b"0", true).unwrap();
         let count = std::cell::Cell::new(0);
         let mark = |t: &Tracer<TestPlatform>| {
@@ -249,7 +233,7 @@ fn refused_events_are_told_in_the_next_life() {
 #[test]
 fn events_are_matched_by_name_and_layout() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     TraceFs(&t).write("events/enable", b"1", true).unwrap();
     t.record(&old::same::DESC, None, old::same::DESC.size, 0, |r| {
         r.put(8, &7u32.to_ne_bytes())
@@ -268,11 +252,11 @@ fn events_are_matched_by_name_and_layout() {
     let t = arrive(&stream, next, 1, new::ALL).unwrap();
     assert_eq!(new::same::DESC.id(), old::same::DESC.id());
     assert_ne!(new::changed::DESC.id(), old::changed::DESC.id());
-    assert_eq!(read(&t, "set_event"), "test:changed\ntest:same\n");
+    assert_eq!(TraceFs(&t).text("set_event"), "test:changed\ntest:same\n");
     t.record(&new::same::DESC, None, new::same::DESC.size, 0, |r| {
         r.put(8, &9u32.to_ne_bytes())
     });
-    let text = lines(&read(&t, "trace"));
+    let text = lines(&TraceFs(&t).text("trace"));
     let shown: Vec<_> = text
         .iter()
         .map(|l| l.split(": ").skip(1).collect::<Vec<_>>().join(": "))
@@ -291,7 +275,7 @@ fn events_are_matched_by_name_and_layout() {
     // And on to a third life, of the old kernel again.
     let (stream, next) = leave(t);
     let t = arrive(&stream, next, 2, old::ALL).unwrap();
-    let text = lines(&read(&t, "trace"));
+    let text = lines(&TraceFs(&t).text("trace"));
     assert!(
         text[1].ends_with("changed: a=8 who=who") && text[2].ends_with("gone: list={0x1,0x2} s=-3"),
         "{text:?}"
@@ -301,7 +285,7 @@ fn events_are_matched_by_name_and_layout() {
 #[test]
 fn past_events_stand_in_order() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     t.mark(b"old").unwrap();
     let (stream, next) = leave(t);
     // The new kernel had been running for a while before it had a tracer.
@@ -320,7 +304,7 @@ fn past_events_stand_in_order() {
     });
     t.mark(b"now").unwrap();
     t.life_began(2 * (start + 2_000_000));
-    let text = lines(&read(&t, "trace"));
+    let text = lines(&TraceFs(&t).text("trace"));
     let us = |line: &str| -> u64 {
         let time = line.split(": ").next().unwrap().rsplit(' ').next().unwrap();
         time.replace('.', "").parse().unwrap()
@@ -335,7 +319,7 @@ fn past_events_stand_in_order() {
 #[test]
 fn events_after_the_last_description_are_kept() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     t.mark(b"before").unwrap();
     let state = t.state().unwrap();
     t.mark(b"after").unwrap();
@@ -347,13 +331,13 @@ fn events_after_the_last_description_are_kept() {
     assert_eq!(t.report().late_events, 1);
     assert_eq!(t.stats(0).unwrap().written(), 2);
     // Two events, and the line where this life begins.
-    assert_eq!(lines(&read(&t, "trace")).len(), 3);
+    assert_eq!(lines(&TraceFs(&t).text("trace")).len(), 3);
 }
 
 #[test]
 fn cpus_come_and_go() {
     let _alone = alone();
-    let t = tracer(machine(), old::ALL);
+    let t = machine().tracer(old::ALL);
     t.platform().set_cpu(1);
     t.mark(b"on cpu 1").unwrap();
     t.platform().set_cpu(0);
@@ -361,7 +345,7 @@ fn cpus_come_and_go() {
     let state = crossed::state(&stream);
     let t = Tracer::adopt(next, 1, 1, state, old::ALL).unwrap();
     assert_eq!((t.nr_cpus(), t.report().silent_cpus), (2, 1));
-    assert_eq!(lines(&read(&t, "per_cpu/cpu1/trace")).len(), 2);
+    assert_eq!(lines(&TraceFs(&t).text("per_cpu/cpu1/trace")).len(), 2);
     let (stream, next) = leave(t);
     let state = crossed::state(&stream);
     let t = Tracer::adopt(next, 4, 2, state, old::ALL).unwrap();
@@ -369,6 +353,6 @@ fn cpus_come_and_go() {
     t.platform().set_cpu(3);
     t.mark(b"on cpu 3").unwrap();
     t.platform().set_cpu(0);
-    assert_eq!(read(&t, "per_cpu/cpu3/buffer_size_kb"), "16\n");
-    assert_eq!(lines(&read(&t, "per_cpu/cpu3/trace")).len(), 2);
+    assert_eq!(TraceFs(&t).text("per_cpu/cpu3/buffer_size_kb"), "16\n");
+    assert_eq!(lines(&TraceFs(&t).text("per_cpu/cpu3/trace")).len(), 2);
 }

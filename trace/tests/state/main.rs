@@ -16,7 +16,7 @@ use trace::mapped::format::{Format, FormatError};
 use trace::options::TraceOption;
 use trace::ring::CpuBuffer;
 use trace::testing::TestPlatform;
-use trace::{ClockId, Config, Context, Instance, Tracer};
+use trace::{ClockId, Context, Instance, Tracer};
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -69,12 +69,7 @@ mod new {
 
 fn tracer() -> Tracer<TestPlatform> {
     let platform = crossed::machine(8);
-    let config = Config {
-        nr_cpus: 2,
-        buffer_kb_per_cpu: 16,
-        generation: 0,
-    };
-    Tracer::new(platform, config, old::ALL).unwrap()
+    platform.tracer(old::ALL)
 }
 
 fn number(tracer: &Tracer<TestPlatform>, desc: &'static EventDesc, a: u32) {
