@@ -100,7 +100,9 @@ impl Subsystem for State {
             let why = "the region is not where the memory map has one";
             return Err(Refusal::Rejected(why.into()));
         }
-        let region = range.map(|range| Region::open(Phys, range));
+        // SAFETY: the memory map has the range as the region's: no allocator gets it. Where it is opened twice, the first one was refused,
+        // and is gone.
+        let region = range.map(|range| unsafe { Region::open(Phys, range) });
         let region = region.unwrap_or(Err(RegionError::NoSuperblock));
         let goes_on = region.and_then(|region| region.go_on(saved.life).map(|()| region));
         let region = goes_on.map_err(|error| Refusal::Rejected(error.to_string()))?;
@@ -125,14 +127,18 @@ const LOG_PAGES: u64 = report::LOG_BYTES as u64 / PAGE_SIZE;
 
 /// Opens the region, or makes one where there is none, and begins a life.
 fn begin(range: PhysRange) -> Result<Region<Phys>, RegionError> {
-    let opened = Region::open(Phys, range).or_else(|error| {
+    // SAFETY: the memory map has the range as the region's: no allocator gets it. Where it is opened twice, the first one was refused,
+    // and is gone.
+    let opened = unsafe { Region::open(Phys, range) }.or_else(|error| {
         if !matches!(boot::info().ramtrace, Found::Nothing) || error != RegionError::NoSuperblock {
             crate::warning!("ramtrace: {error}; the region is begun anew");
         }
         // A machine keeps its CPUs over a reset; some more cost little.
         let cpus = cpu::count().next_multiple_of(8).min(cpu::MAX_CPUS);
-        Region::format(&Phys, range, cpus as u32)?;
-        Region::open(Phys, range)
+        // SAFETY: as above.
+        unsafe { Region::format(&Phys, range, cpus as u32)? };
+        // SAFETY: as above.
+        unsafe { Region::open(Phys, range) }
     })?;
     let beginning = Beginning {
         release: crate::VERSION,

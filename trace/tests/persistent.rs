@@ -31,7 +31,8 @@ fn beginning() -> Beginning<'static> {
 fn machine() -> (TestPlatform, &'static Region<TestPlatform>) {
     let platform = TestPlatform::new(32);
     platform.memory.reserve(REGION);
-    Region::format(&platform, REGION, 4).unwrap();
+    // SAFETY: the memory is new, and its allocator keeps off the range.
+    unsafe { Region::format(&platform, REGION, 4) }.unwrap();
     let region = platform.open_region(REGION, |region| region.begin_life(&beginning(), 4).unwrap());
     (platform, region)
 }

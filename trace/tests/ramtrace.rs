@@ -34,13 +34,23 @@ fn memory() -> SimMemory {
 }
 
 fn open(memory: SimMemory) -> Region<SimMemory> {
-    Region::open(memory, RANGE).unwrap()
+    open_at(memory, RANGE).unwrap()
+}
+
+fn open_at(memory: SimMemory, range: PhysRange) -> Result<Region<SimMemory>, RegionError> {
+    // SAFETY: nobody allocates in these memories but a region, and tests use the one that they opened last.
+    unsafe { Region::open(memory, range) }
+}
+
+fn format(memory: &SimMemory, range: PhysRange, cpus: u32) -> Result<(), RegionError> {
+    // SAFETY: as above.
+    unsafe { Region::format(memory, range, cpus) }
 }
 
 /// A formatted region in which nobody runs.
 fn fresh() -> (SimMemory, Region<SimMemory>) {
     let memory = memory();
-    Region::format(&memory, RANGE, CPUS).unwrap();
+    format(&memory, RANGE, CPUS).unwrap();
     (memory, open(memory))
 }
 
@@ -171,10 +181,10 @@ fn a_life_reads_as_it_was_written_in_the_next_one() {
 fn bitmaps_of_several_pages_have_each_bit_in_its_place() {
     let range = PhysRange::new(RANGE.start, RANGE.start + 256 * MIB);
     let memory = SimMemory::new(&[range]);
-    Region::format(&memory, range, 3).unwrap();
+    format(&memory, range, 3).unwrap();
     let geometry = Geometry::new(range.len(), 3).unwrap();
     assert_eq!(geometry.bitmap_pages, 2);
-    let region = Region::open(memory, range).unwrap();
+    let region = open_at(memory, range).unwrap();
     region.begin_life(&BEGINNING, 2).unwrap();
     let index = geometry.data_pages - 3;
     assert!(index > 4096 * 8);
@@ -192,7 +202,7 @@ fn bitmaps_of_several_pages_have_each_bit_in_its_place() {
         memory.read(range.start + page * PAGE_SIZE, 2 * PAGE_SIZE as usize)
     };
     assert!(bitmap(1).iter().all(|&byte| byte == 0));
-    let region = Region::open(memory, range).unwrap();
+    let region = open_at(memory, range).unwrap();
     assert_eq!(region.pages_available(), geometry.data_pages - 3);
     for cpu in 0..3 {
         let mut wanted = vec![0; 2 * PAGE_SIZE as usize];

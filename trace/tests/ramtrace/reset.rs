@@ -183,7 +183,7 @@ fn in_format_there_is_no_region_or_an_empty_one() {
     let note = seen.clone();
     let hook = move || {
         copy.write(RANGE.start, &memory.read(RANGE.start, RANGE.len() as usize));
-        match Region::open(copy, RANGE) {
+        match open_at(copy, RANGE) {
             Ok(region) if region.old_numbers().is_empty() => {
                 is_sound(&copy, &region);
                 note.borrow_mut().1 += 1;
@@ -199,7 +199,7 @@ fn in_format_there_is_no_region_or_an_empty_one() {
             }
         }
     };
-    at_each_store(hook, || Region::format(&memory, RANGE, CPUS)).unwrap();
+    at_each_store(hook, || format(&memory, RANGE, CPUS)).unwrap();
     let (none, empty) = *seen.borrow();
     assert!(none > 20 && empty > 0, "{none} {empty}");
 }
