@@ -5,7 +5,6 @@
 
 use crate::handing::generation;
 use crate::machine::{clock, cpu};
-use crate::memory::persistent::Found;
 use crate::memory::{self, Phys};
 use crate::task::{self, Work};
 use crate::tracing::tracer;
@@ -100,11 +99,7 @@ impl Subsystem for State {
             let why = "the region is not where the memory map has one";
             return Err(Refusal::Rejected(why.into()));
         }
-        // SAFETY: the memory map has the range as the region's: no allocator gets it. Where it is opened twice, the first one was refused,
-        // and is gone.
-        let region = range.map(|range| unsafe { Region::open(Phys, range) });
-        let region = region.unwrap_or(Err(RegionError::NoSuperblock));
-        let goes_on = region.and_then(|region| region.go_on(saved.life).map(|()| region));
+        let goes_on = open().and_then(|region| region.go_on(saved.life).map(|()| region));
         let region = goes_on.map_err(|error| Refusal::Rejected(error.to_string()))?;
         Ok(Prepared::new(move |_| install(region, "goes on")))
     }
@@ -115,6 +110,10 @@ impl Subsystem for State {
         };
         match begin(range) {
             Ok(region) => install(region, "begins"),
+            Err(error @ RegionError::Version(_)) => takeover.remark(alloc::format!(
+                "{error}; what is in it is left alone, and nothing of this life will outlive a reset: \
+                 another kernel may read it, and a start with ramtrace.mem_size=0 gives it up"
+            )),
             Err(error) => takeover.remark(alloc::format!(
                 "{error}; nothing of this life will outlive a reset"
             )),
@@ -125,20 +124,29 @@ impl Subsystem for State {
 /// Most pages of a life's log, as many bytes as `dmesg` keeps; a smaller region gives one of 64 of its pages.
 const LOG_PAGES: u64 = report::LOG_BYTES as u64 / PAGE_SIZE;
 
-/// Opens the region, or makes one where there is none, and begins a life.
-fn begin(range: PhysRange) -> Result<Region<Phys>, RegionError> {
+/// Opens the region of the memory map.
+fn open() -> Result<Region<Phys>, RegionError> {
+    let range = memory::persistent().ok_or(RegionError::NoSuperblock)?;
     // SAFETY: the memory map has the range as the region's: no allocator gets it. Where it is opened twice, the first one was refused,
     // and is gone.
-    let opened = unsafe { Region::open(Phys, range) }.or_else(|error| {
-        if !matches!(boot::info().ramtrace, Found::Nothing) || error != RegionError::NoSuperblock {
-            crate::warning!("ramtrace: {error}; the region is begun anew");
+    unsafe { Region::open(Phys, range) }
+}
+
+/// Opens the region, which is at `range`, or makes one where there is none, and begins a life. Whatever else is wrong with it, nothing
+/// of it is written to.
+fn begin(range: PhysRange) -> Result<Region<Phys>, RegionError> {
+    let opened = open().or_else(|error| {
+        if error != RegionError::NoSuperblock {
+            return Err(error);
+        }
+        if boot::info().ramtrace.kept == Some(range) {
+            crate::warning!("ramtrace: {error} any more; it is begun anew");
         }
         // A machine keeps its CPUs over a reset; some more cost little.
         let cpus = cpu::count().next_multiple_of(8).min(cpu::MAX_CPUS);
-        // SAFETY: as above.
+        // SAFETY: as in `open`.
         unsafe { Region::format(&Phys, range, cpus as u32)? };
-        // SAFETY: as above.
-        unsafe { Region::open(Phys, range) }
+        open()
     })?;
     let beginning = Beginning {
         release: crate::VERSION,

@@ -66,7 +66,9 @@ mod region;
 mod store;
 
 pub use alloc::MAX_ORDER;
-pub use layout::{ALIGN, Geometry, MAX_CPUS, MIN_SIZE, RegionError, SLOTS, Superblock, probe};
+pub use layout::{
+    ALIGN, Geometry, MAX_CPUS, MIN_SIZE, RegionError, SLOTS, Sighting, Superblock, probe,
+};
 pub use life::{Buffer, Life};
 pub use log::{MAX_LOG_PAGES, MIN_LOG_PAGES};
 pub use region::{Beginning, MAX_STATE_PAGES, NO_CPU, Region};
