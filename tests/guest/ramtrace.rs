@@ -208,6 +208,10 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     }
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-1"));
     assert_eq!(markers(&trace), (1..=900).collect::<Vec<_>>());
+    // A record keeps its name, whichever is erased before it.
+    guest.ok(&format!("rm {PSTORE}/trace-ramtrace-1"));
+    let names = records(&mut guest);
+    assert!(!names.contains(&"trace-ramtrace-1".into()), "{names:?}");
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-1.early"));
     assert_eq!(markers(&trace), [7]);
     guest.poweroff();

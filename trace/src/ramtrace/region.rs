@@ -609,26 +609,29 @@ impl<M: Memory> Region<M> {
         }
     }
 
-    /// Erases a buffer of an old life: its pages are free. With its last buffer a life loses its state, and with its last page its slot.
+    /// Erases a buffer of an old life: its pages are free. With its last buffer a life loses its state, and with its last page its slot;
+    /// until then its metadata have the buffer as one that [was erased](super::Buffer::is_erased). A reset in the middle ends it at the next
+    /// [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// [`RegionError::NoLife`], [`RegionError::Runs`], [`RegionError::Busy`].
+    /// [`RegionError::NoLife`], [`RegionError::Runs`], [`RegionError::Busy`], [`RegionError::MetadataRoom`]; nothing has changed then.
     pub fn erase_buffer(&self, life: u64, buffer: u8) -> Result<(), RegionError> {
         let mut guard = self.alloc.lock();
         let alloc = &mut *guard;
         let slot = self.to_erase(alloc, life)?;
         self.forget_prey(alloc);
-        self.release_all(alloc, slot, |owner, _| {
-            owner.buffer == buffer && matches!(owner.kind, Kind::Events | Kind::Rest)
-        });
         if let Some(mut life) = alloc.slots[slot].life.clone() {
-            let before = life.buffers.len();
-            life.buffers.retain(|kept| kept.number != buffer);
-            if life.buffers.len() != before {
+            let mut there = life.buffers.iter_mut();
+            let there = there.find(|one| one.number == buffer && !one.is_erased());
+            // First: what a reset leaves of it is not shown as damage.
+            if there.is_some_and(|one| !core::mem::take(&mut one.pages).is_empty()) {
                 self.write(alloc, slot, life)?;
             }
         }
+        self.release_all(alloc, slot, |owner, _| {
+            owner.buffer == buffer && matches!(owner.kind, Kind::Events | Kind::Rest)
+        });
         if alloc.slots[slot].events == 0 {
             self.without_events(alloc, slot);
         }

@@ -394,9 +394,13 @@ fn in_erasing_the_rest_stays() {
             let of = |left: &Left, buffer| {
                 let pages = left.pages.iter();
                 pages
-                    .filter(|(_, o)| o.buffer == buffer && o.kind != Kind::Log)
+                    .filter(|(_, o)| {
+                        o.buffer == buffer && matches!(o.kind, Kind::Events | Kind::Rest)
+                    })
                     .count()
             };
+            // A buffer is there whole or not at all.
+            assert!([0, of(&old[&1], 0)].contains(&of(one, 0)));
             // By number: what comes later is whole as long as anything of what comes before is there.
             if of(one, 1) != 0 {
                 assert_eq!(one.state, old[&1].state);
