@@ -265,6 +265,17 @@ pub fn start() {
 }
 
 fn save() {
+    let began = clock::nanos();
+    save_now();
+    // However many new names there are, and however long it takes: most of the time is left for other things.
+    let took = clock::nanos().saturating_sub(began);
+    NEXT_LOOK.store(
+        task::jiffies_after(took.saturating_mul(SAVE_PAUSE)),
+        Relaxed,
+    );
+}
+
+fn save_now() {
     CHANGED.store(false, Relaxed);
     let (Some(tracer), Some(region)) = (tracer(), region()) else {
         return;
@@ -291,15 +302,19 @@ fn save() {
     }
 }
 
-/// Ticks from one look at the names of tasks to the next.
-const LOOK_TICKS: u64 = 20;
+/// After bringing the region up to date nobody looks for new names for so many times as long as that has taken.
+const SAVE_PAUSE: u64 = 19;
+/// After a look nobody looks for so many times as long as that has taken (there may be tens of thousands of names), and at least until
+/// the next tick.
+const LOOK_PAUSE: u64 = 199;
 
 /// The tick of the next look.
 static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 /// What [`trace::Tracer::names_fingerprint`] was when the names were kept last.
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
-/// At each tick, and when a CPU goes idle: some times a second somebody looks whether there are new names of tasks. Interrupts are off.
+/// At each tick, and when a CPU goes idle: one CPU looks whether there are new names of tasks, without which what these tasks have recorded
+/// could not name them after a reset. Interrupts are off.
 pub fn tick() {
     let (Some(tracer), Some(_)) = (tracer(), region()) else {
         return;
@@ -307,13 +322,21 @@ pub fn tick() {
     let (now, next) = (task::jiffies(), NEXT_LOOK.load(Relaxed));
     let look = now >= next
         && NEXT_LOOK
-            .compare_exchange(next, now + LOOK_TICKS, Relaxed, Relaxed)
+            .compare_exchange(next, now + 1, Relaxed, Relaxed)
             .is_ok();
     if !look || !STARTED.load(Acquire) {
         return;
     }
+    let began = clock::nanos();
     let again = CHANGED.load(Relaxed);
-    if again || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed) {
+    let changed =
+        again || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed);
+    let took = clock::nanos().saturating_sub(began);
+    NEXT_LOOK.fetch_max(
+        task::jiffies_after(took.saturating_mul(LOOK_PAUSE)),
+        Relaxed,
+    );
+    if changed {
         task::queue_work(&SAVE);
     }
 }
