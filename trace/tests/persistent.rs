@@ -441,12 +441,14 @@ fn a_reset_while_a_buffer_is_cleared_or_given_back_finds_no_damage() {
         let t = tracer(platform, 32);
         t.set_persistent(t.top(), true).unwrap();
         let buffer = t.buffer(0).unwrap();
-        // The ring has gone round, and its reader page is not the first one any more.
+        // The ring has gone round, and some of its pages have changed places with the reader page.
         for number in 1..=90 {
             write(buffer, platform, Level::Task, number, 900);
-            if number % 40 == 5 {
+            if number % 40 == 8 {
                 t.seal(100);
-                buffer.consume(&mut Vec::new()).unwrap();
+                for _ in 0..6 {
+                    buffer.consume(&mut Vec::new()).unwrap();
+                }
             }
         }
         let copy = SimMemory::new(&[REGION]);

@@ -13,7 +13,7 @@ use handover::mem::PAGE_SIZE;
 use handover::page::PageRef;
 use handover::range::PhysRange;
 use handover::sim::SimMemory;
-use trace::ramtrace::mark::{Kind, LIFE_MASK, Owner};
+use trace::ramtrace::mark::{Kind, LIFE_MASK, Owner, Seal};
 use trace::ramtrace::{Beginning, Buffer, Geometry, Life, NO_CPU, Region, RegionError, SLOTS};
 
 const MIB: u64 = 1 << 20;
@@ -54,13 +54,15 @@ fn fresh() -> (SimMemory, Region<SimMemory>) {
     (memory, open(memory))
 }
 
-/// Writes the header of an event page that holds something.
+/// Writes the header of an event page that holds something, and seals it.
 fn fill(memory: &SimMemory, page: PageRef, time: u64, seq: u64, region: &Region<SimMemory>) {
     memory.write(page.pa, &time.to_ne_bytes());
     memory.write(page.pa + 8, &64u64.to_ne_bytes());
     let mark = region.marks().of(page.pa).unwrap();
     mark.unseal(seq);
     mark.begin(seq, 0);
+    let none = Seal::none(seq);
+    assert!(mark.set_seal(none, Seal { len: 64, ..none }));
 }
 
 /// Who owns each data page.

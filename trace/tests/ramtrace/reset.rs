@@ -56,10 +56,13 @@ fn is_sound(memory: &SimMemory, region: &Region<SimMemory>) {
         let Some(owner) = owner else { continue };
         assert!(numbers.contains(&owner.life));
         if owner.kind == Kind::Events {
-            // What it holds is a page like any: its number is under its seal.
+            // What it holds is a page like any: its number is under its seal. One that holds nothing has no seal.
             let mark = region.marks().at(index as u64).unwrap();
             let header = memory.read(region.marks().address(index as u64), 16);
-            assert!(header[8..] == [0; 8] || mark.seal().number == mark.seq() as u16);
+            match header[8..] == [0; 8] {
+                true => assert_eq!(mark.seal().len, 0),
+                false => assert_eq!(mark.seal().number, mark.seq() as u16),
+            }
             // A block whose first page is marked is whole.
             let kind = Kind::Rest;
             let rest = &owners[index + 1..index + (1 << owner.order)];
