@@ -94,7 +94,7 @@ fn a_life_is_read_after_each_kind_of_reset_and_erased() {
     let head = guest.ok(&format!("head -n 1 {PSTORE}/trace-ramtrace-2"));
     assert!(head.starts_with("# ramtrace: life 1 "), "{head}");
     // Or its user: what is removed below is not held by this any more.
-    guest.send(&format!("cat {PSTORE}/trace-ramtrace-1\r"));
+    guest.send(format!("cat {PSTORE}/trace-ramtrace-1\r"));
     guest.expect("tracing_mark_write: 10");
     guest.send("\x03");
     guest.expect_prompt();
