@@ -128,6 +128,70 @@ pub fn mark(regions: &mut ArrayVec<Region, MAX_REGIONS>, range: PhysRange) -> bo
     true
 }
 
+/// Most regions that are told of when they are given up.
+const MAX_GIVEN_UP: usize = 4;
+
+/// What a cold start has found of regions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The region that the memory map has now.
+    pub kept: Option<PhysRange>,
+    /// Those whose RAM is ordinary again, and why.
+    pub given_up: ArrayVec<(PhysRange, GivenUp), MAX_GIVEN_UP>,
+}
+
+/// Why a region that was found is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The boot loader has put something into it.
+    Overlapped,
+    /// By the command line there is to be none.
+    Unwanted,
+    /// There is this one already.
+    Further(PhysRange),
+    /// The memory map is full.
+    NoRoom,
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GivenUp::Overlapped => f.write_str("the boot loader has put something into it"),
+            GivenUp::Unwanted => f.write_str("the command line says ramtrace.mem_size=0"),
+            GivenUp::Further(kept) => write!(f, "the one at {kept} was found before it"),
+            GivenUp::NoRoom => f.write_str("the memory map has no room for it"),
+        }
+    }
+}
+
+impl Findings {
+    /// Decides about a region in `regions`, in which `taken` is the boot loader's. False: it is given up, and nothing may be left of it
+    /// that a later start takes for one.
+    pub fn add(
+        &mut self,
+        regions: &mut ArrayVec<Region, MAX_REGIONS>,
+        range: PhysRange,
+        taken: &[PhysRange],
+        unwanted: bool,
+    ) -> bool {
+        let why = if taken.iter().any(|taken| taken.overlaps(&range)) {
+            GivenUp::Overlapped
+        } else if unwanted {
+            GivenUp::Unwanted
+        } else if let Some(kept) = self.kept {
+            GivenUp::Further(kept)
+        } else if mark(regions, range) {
+            self.kept = Some(range);
+            return true;
+        } else {
+            GivenUp::NoRoom
+        };
+        // More of them are given up without a word.
+        let _ = self.given_up.try_push((range, why));
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,5 +289,49 @@ mod tests {
         assert!(!mark(&mut full, PhysRange::new(0, MIB)));
         assert_eq!(full, map(&many));
         assert!(mark(&mut full, PhysRange::new(0, 2 * MIB)));
+    }
+
+    #[test]
+    fn of_several_regions_one_is_kept_that_the_boot_loader_has_left_alone_and_of_each_other_it_is_said_why_not()
+     {
+        use Kind::{Persistent, Ram};
+        let before = map(&[(1, 64, Ram)]);
+        let at = |start, end| PhysRange::new(start * MIB, end * MIB);
+        // The kernel's file reaches into the first one.
+        let taken = [at(3, 5)];
+        let found = [at(4, 8), at(16, 20), at(30, 31)];
+        let mut regions = before.clone();
+        let mut findings = Findings::default();
+        let kept = found.map(|range| findings.add(&mut regions, range, &taken, false));
+        assert_eq!(kept, [false, true, false]);
+        assert_eq!(findings.kept, Some(at(16, 20)));
+        let whys: std::vec::Vec<_> = findings
+            .given_up
+            .iter()
+            .map(|(range, why)| (*range, std::format!("{why}")))
+            .collect();
+        let wanted = [
+            (at(4, 8), "the boot loader has put something into it"),
+            (
+                at(30, 31),
+                "the one at [0x1000000, 0x1400000) was found before it",
+            ),
+        ];
+        assert_eq!(whys, wanted.map(|(range, why)| (range, why.into())));
+        assert_eq!(
+            regions,
+            map(&[(1, 16, Ram), (16, 20, Persistent), (20, 64, Ram)])
+        );
+
+        // Where there is to be none, none is left, and the map is as it was.
+        let mut regions = before.clone();
+        let mut findings = Findings::default();
+        assert!(
+            found
+                .iter()
+                .all(|range| !findings.add(&mut regions, *range, &[], true))
+        );
+        assert_eq!((findings.kept, regions), (None, before));
+        assert_eq!(findings.given_up.len(), 3);
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::handing::generation;
 use crate::machine::{clock, cpu};
-use crate::memory::persistent::Found;
 use crate::memory::{self, Phys};
 use crate::task::{self, Work};
 use crate::tracing::tracer;
@@ -100,9 +99,7 @@ impl Subsystem for State {
             let why = "the region is not where the memory map has one";
             return Err(Refusal::Rejected(why.into()));
         }
-        let region = range.map(|range| Region::open(Phys, range));
-        let region = region.unwrap_or(Err(RegionError::NoSuperblock));
-        let goes_on = region.and_then(|region| region.go_on(saved.life).map(|()| region));
+        let goes_on = open().and_then(|region| region.go_on(saved.life).map(|()| region));
         let region = goes_on.map_err(|error| Refusal::Rejected(error.to_string()))?;
         Ok(Prepared::new(move |_| install(region, "goes on")))
     }
@@ -113,6 +110,10 @@ impl Subsystem for State {
         };
         match begin(range) {
             Ok(region) => install(region, "begins"),
+            Err(error @ RegionError::Version(_)) => takeover.remark(alloc::format!(
+                "{error}; what is in it is left alone, and nothing of this life will outlive a reset: \
+                 another kernel may read it, and a start with ramtrace.mem_size=0 gives it up"
+            )),
             Err(error) => takeover.remark(alloc::format!(
                 "{error}; nothing of this life will outlive a reset"
             )),
@@ -123,16 +124,29 @@ impl Subsystem for State {
 /// Most pages of a life's log, as many bytes as `dmesg` keeps; a smaller region gives one of 64 of its pages.
 const LOG_PAGES: u64 = report::LOG_BYTES as u64 / PAGE_SIZE;
 
-/// Opens the region, or makes one where there is none, and begins a life.
+/// Opens the region of the memory map.
+fn open() -> Result<Region<Phys>, RegionError> {
+    let range = memory::persistent().ok_or(RegionError::NoSuperblock)?;
+    // SAFETY: the memory map has the range as the region's: no allocator gets it. Where it is opened twice, the first one was refused,
+    // and is gone.
+    unsafe { Region::open(Phys, range) }
+}
+
+/// Opens the region, which is at `range`, or makes one where there is none, and begins a life. Whatever else is wrong with it, nothing
+/// of it is written to.
 fn begin(range: PhysRange) -> Result<Region<Phys>, RegionError> {
-    let opened = Region::open(Phys, range).or_else(|error| {
-        if !matches!(boot::info().ramtrace, Found::Nothing) || error != RegionError::NoSuperblock {
-            crate::warning!("ramtrace: {error}; the region is begun anew");
+    let opened = open().or_else(|error| {
+        if error != RegionError::NoSuperblock {
+            return Err(error);
+        }
+        if boot::info().ramtrace.kept == Some(range) {
+            crate::warning!("ramtrace: {error} any more; it is begun anew");
         }
         // A machine keeps its CPUs over a reset; some more cost little.
         let cpus = cpu::count().next_multiple_of(8).min(cpu::MAX_CPUS);
-        Region::format(&Phys, range, cpus as u32)?;
-        Region::open(Phys, range)
+        // SAFETY: as in `open`.
+        unsafe { Region::format(&Phys, range, cpus as u32)? };
+        open()
     })?;
     let beginning = Beginning {
         release: crate::VERSION,
@@ -251,6 +265,17 @@ pub fn start() {
 }
 
 fn save() {
+    let began = clock::nanos();
+    save_now();
+    // However many new names there are, and however long it takes: most of the time is left for other things.
+    let took = clock::nanos().saturating_sub(began);
+    NEXT_LOOK.store(
+        task::jiffies_after(took.saturating_mul(SAVE_PAUSE)),
+        Relaxed,
+    );
+}
+
+fn save_now() {
     CHANGED.store(false, Relaxed);
     let (Some(tracer), Some(region)) = (tracer(), region()) else {
         return;
@@ -277,15 +302,19 @@ fn save() {
     }
 }
 
-/// Ticks from one look at the names of tasks to the next.
-const LOOK_TICKS: u64 = 20;
+/// After bringing the region up to date nobody looks for new names for so many times as long as that has taken.
+const SAVE_PAUSE: u64 = 19;
+/// After a look nobody looks for so many times as long as that has taken (there may be tens of thousands of names), and at least until
+/// the next tick.
+const LOOK_PAUSE: u64 = 199;
 
 /// The tick of the next look.
 static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 /// What [`trace::Tracer::names_fingerprint`] was when the names were kept last.
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
-/// At each tick, and when a CPU goes idle: some times a second somebody looks whether there are new names of tasks. Interrupts are off.
+/// At each tick, and when a CPU goes idle: one CPU looks whether there are new names of tasks, without which what these tasks have recorded
+/// could not name them after a reset. Interrupts are off.
 pub fn tick() {
     let (Some(tracer), Some(_)) = (tracer(), region()) else {
         return;
@@ -293,13 +322,21 @@ pub fn tick() {
     let (now, next) = (task::jiffies(), NEXT_LOOK.load(Relaxed));
     let look = now >= next
         && NEXT_LOOK
-            .compare_exchange(next, now + LOOK_TICKS, Relaxed, Relaxed)
+            .compare_exchange(next, now + 1, Relaxed, Relaxed)
             .is_ok();
     if !look || !STARTED.load(Acquire) {
         return;
     }
+    let began = clock::nanos();
     let again = CHANGED.load(Relaxed);
-    if again || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed) {
+    let changed =
+        again || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed);
+    let took = clock::nanos().saturating_sub(began);
+    NEXT_LOOK.fetch_max(
+        task::jiffies_after(took.saturating_mul(LOOK_PAUSE)),
+        Relaxed,
+    );
+    if changed {
         task::queue_work(&SAVE);
     }
 }

@@ -93,6 +93,11 @@ fn a_life_is_read_after_each_kind_of_reset_and_erased() {
     // A long text ends when its reader has had enough.
     let head = guest.ok(&format!("head -n 1 {PSTORE}/trace-ramtrace-2"));
     assert!(head.starts_with("# ramtrace: life 1 "), "{head}");
+    // Or its user: what is removed below is not held by this any more.
+    guest.send(format!("cat {PSTORE}/trace-ramtrace-1\r"));
+    guest.expect("tracing_mark_write: 10");
+    guest.send("\x03");
+    guest.expect_prompt();
     // Whole pages.
     let raw = guest.ok(&format!("wc -c {PSTORE}/trace-ramtrace-0.raw"));
     let bytes: u64 = raw
@@ -129,8 +134,21 @@ fn a_life_is_read_after_each_kind_of_reset_and_erased() {
 
 #[test]
 fn a_life_is_read_after_a_reset_through_uefi() {
-    let mut guest = Setup::new().uefi().smp(1).boot();
+    // What cannot be is said; then as much elsewhere, then as always.
+    let asked = "ramtrace.mem_size=4096G ramtrace.mem_address=0x100000";
+    let mut guest = Setup::new().uefi().smp(1).append(asked).boot();
+    let log = guest.ok("dmesg");
+    for said in [
+        "ramtrace: no region of 4194304 MiB: [0x100000, 0x40000100000) is not all RAM that firmware and boot loader leave alone",
+        "ramtrace: no region of 4194304 MiB: 4194304 MiB are more than half of the ",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
     survives(&mut guest, 1, &reset_line);
+    // The one that is found stays, whatever is asked for.
+    let log = guest.ok("dmesg");
+    let kept = "is kept, with the lives in it, though the command line asks for another";
+    assert!(log.contains(kept) && !log.contains("no region of"), "{log}");
     survives(&mut guest, 2, &reboot);
     guest.poweroff();
 }
@@ -208,6 +226,10 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     }
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-1"));
     assert_eq!(markers(&trace), (1..=900).collect::<Vec<_>>());
+    // A record keeps its name, whichever is erased before it.
+    guest.ok(&format!("rm {PSTORE}/trace-ramtrace-1"));
+    let names = records(&mut guest);
+    assert!(!names.contains(&"trace-ramtrace-1".into()), "{names:?}");
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-1.early"));
     assert_eq!(markers(&trace), [7]);
     guest.poweroff();

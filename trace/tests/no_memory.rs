@@ -68,8 +68,10 @@ fn an_old_life_that_there_is_no_memory_for_is_not_shown() {
     let platform = TestPlatform::new(4);
     let range = handover::range::PhysRange::new(2 << 20, 3 << 20);
     platform.memory.reserve(range);
-    Region::format(&platform, range, 1).unwrap();
-    let open = || Region::open(platform, range).unwrap();
+    // SAFETY: the memory is new, and its allocator keeps off the range.
+    unsafe { Region::format(&platform, range, 1) }.unwrap();
+    // SAFETY: as above; the last one is used.
+    let open = || unsafe { Region::open(platform, range) }.unwrap();
     let beginning = Beginning {
         release: "1.0",
         build: 0,

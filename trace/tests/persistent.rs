@@ -2,14 +2,16 @@
 //! events are recorded; crossing a kexec.
 
 use handover::range::PhysRange;
+use handover::sim::SimMemory;
 use handover::state::for_each_page;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
+use std::rc::Rc;
 use trace::fs::TraceFs;
 use trace::page::{Cursor, HEADER_SIZE};
 use trace::ramtrace::mark::{Kind, LIFE_MASK, Owner, Seal};
 use trace::ramtrace::old::{OldLife, write_text};
-use trace::ramtrace::{Beginning, Region};
+use trace::ramtrace::{Beginning, Region, at_each_store};
 use trace::ring::{CpuBuffer, Level};
 use trace::testing::TestPlatform;
 use trace::{Config, TraceError, Tracer};
@@ -31,7 +33,8 @@ fn beginning() -> Beginning<'static> {
 fn machine() -> (TestPlatform, &'static Region<TestPlatform>) {
     let platform = TestPlatform::new(32);
     platform.memory.reserve(REGION);
-    Region::format(&platform, REGION, 4).unwrap();
+    // SAFETY: the memory is new, and its allocator keeps off the range.
+    unsafe { Region::format(&platform, REGION, 4) }.unwrap();
     let region = platform.open_region(REGION, |region| region.begin_life(&beginning(), 4).unwrap());
     (platform, region)
 }
@@ -414,6 +417,119 @@ fn a_buffer_in_the_region_crosses_a_kexec_and_keeps_its_numbers() {
         check(&found(region, platform, 0), next, next, 12, true);
         assert!(found(region, platform, 0).ends_with(&contents(t.buffer(0).unwrap())));
     }
+}
+
+/// What the next life would find of life `number` if there were a reset now.
+fn as_left(platform: TestPlatform, copy: SimMemory, number: u64) -> OldLife {
+    let bytes = platform.memory.read(REGION.start, REGION.len() as usize);
+    copy.write(REGION.start, &bytes);
+    // SAFETY: nobody but this region uses that memory, and the one that was there before is gone.
+    let region = unsafe { Region::open(copy, REGION) }.unwrap();
+    OldLife::read(&region, number).unwrap()
+}
+
+#[test]
+fn a_reset_while_a_buffer_is_cleared_or_given_back_finds_no_damage() {
+    for ends in [
+        |t: &Tracer<TestPlatform>| t.clear(None),
+        |t: &Tracer<TestPlatform>| t.set_subbuf_order(1),
+        |t: &Tracer<TestPlatform>| t.resize(None, 12),
+        |t: &Tracer<TestPlatform>| t.set_persistent(t.top(), false),
+    ] {
+        let (platform, region) = machine();
+        let number = region.life();
+        let t = tracer(platform, 32);
+        t.set_persistent(t.top(), true).unwrap();
+        let buffer = t.buffer(0).unwrap();
+        // The ring has gone round, and some of its pages have changed places with the reader page.
+        for number in 1..=90 {
+            write(buffer, platform, Level::Task, number, 900);
+            if number % 40 == 8 {
+                t.seal(100);
+                for _ in 0..6 {
+                    buffer.consume(&mut Vec::new()).unwrap();
+                }
+            }
+        }
+        let copy = SimMemory::new(&[REGION]);
+        let seen = Rc::new(Cell::new((usize::MAX, 0)));
+        let (note, pages) = (seen.clone(), |old: &OldLife| {
+            let mut cpus = old.buffers.iter().flat_map(|buffer| &buffer.cpus);
+            cpus.find(|cpu| cpu.cpu == 0).cloned()
+        });
+        let last = pages(&as_left(platform, copy, number)).unwrap();
+        let last = last.pages.last().unwrap().seq;
+        let look = move || {
+            let old = as_left(platform, copy, number);
+            assert!(old.strays.is_empty());
+            let (kept, changes) = note.get();
+            let Some(cpu) = pages(&old) else {
+                note.set((0, changes + 1));
+                return;
+            };
+            assert!(cpu.dropped.is_empty(), "{cpu:?}");
+            assert_eq!(cpu.missing, 0, "{cpu:?}");
+            // The newest stay longest.
+            assert!(cpu.pages.last().is_none_or(|page| page.seq == last));
+            assert!(cpu.pages.len() <= kept);
+            note.set((
+                cpu.pages.len(),
+                changes + usize::from(cpu.pages.len() != kept),
+            ));
+        };
+        at_each_store(look, || ends(&t)).unwrap();
+        assert!(seen.get().1 > 4, "{:?}", seen.get());
+    }
+}
+
+#[test]
+fn a_reset_while_damage_is_adopted_finds_all_that_was_not_damaged() {
+    let (platform, region) = machine();
+    let number = region.life();
+    let t = tracer(platform, 32);
+    t.set_persistent(t.top(), true).unwrap();
+    let buffer = t.buffer(0).unwrap();
+    for number in 1..=90 {
+        write(buffer, platform, Level::Task, number, 900);
+        if number == 40 {
+            t.seal(100);
+        }
+    }
+    let state = t.state().unwrap();
+    core::mem::forget(t);
+    let copy = SimMemory::new(&[REGION]);
+    let before = as_left(platform, copy, number).buffers[0].cpus[0].clone();
+    let good: Vec<u64> = before.pages.iter().map(|page| page.index).collect();
+    // Its first event has no such type.
+    let hurt = before.pages[3];
+    platform.memory.write(hurt.page.pa + 16, &[0xff; 4]);
+    let good: Vec<u64> = good.into_iter().filter(|at| *at != hurt.index).collect();
+
+    let platform = platform.kexec(&[]);
+    platform.open_region(REGION, |region| region.go_on(number).unwrap());
+    let stores = Rc::new(Cell::new(0));
+    let count = stores.clone();
+    let look = move || {
+        count.set(count.get() + 1);
+        let old = as_left(platform, copy, number);
+        let cpu = &old.buffers[0].cpus[0];
+        let kept: Vec<u64> = cpu.pages.iter().map(|page| page.index).collect();
+        assert_eq!(kept, good, "{cpu:?}");
+        assert!(cpu.pages.is_sorted_by(|a, b| a.seq < b.seq));
+        assert!(
+            cpu.dropped.iter().all(|one| one.index == hurt.index),
+            "{cpu:?}"
+        );
+        assert!(cpu.dropped.len() as u64 + cpu.missing <= 1, "{cpu:?}");
+    };
+    let t = at_each_store(look, || Tracer::adopt(platform, 2, 1, state, &[])).unwrap();
+    assert_eq!(t.report().damaged_pages, 1);
+    assert!(stores.get() > 6, "{}", stores.get());
+    let events = contents(t.buffer(0).unwrap());
+    assert_eq!(
+        events.len(),
+        found(platform.ramtrace_region(), platform, 0).len()
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub mod paging;
 pub mod stacks;
 
 use crate::machine::{clock, percpu, trampoline};
-use crate::memory::persistent::{self, Found};
+use crate::memory::persistent;
 use arrayvec::{ArrayString, ArrayVec};
 use bootloader_api::config::Mapping;
 use bootloader_api::info::MemoryRegionKind;
@@ -20,6 +20,7 @@ use kernel::layout::{DIRECT_MAP, PAGE, align_up};
 use kernel::params::{
     BLOCK_SIZE, Extent, Kind, MAX_CMDLINE, MAX_REGIONS, MAX_SCRATCH, Params, Region, VERSION,
 };
+use kernel::persistent::Findings;
 use spin::Once;
 
 static CONFIG: BootloaderConfig = {
@@ -77,8 +78,8 @@ pub struct Info {
     pub regions: ArrayVec<Region, MAX_REGIONS>,
     /// RAM that the boot loader's structures are in (cold start): not used in this life, free in the next.
     pub boot_owned: ArrayVec<PhysRange, MAX_REGIONS>,
-    /// What has been found of a ramtrace region (cold start).
-    pub ramtrace: Found,
+    /// What has been found of ramtrace regions (cold start).
+    pub ramtrace: Findings,
     /// Scratch as inherited; empty after a cold start.
     pub scratch: ArrayVec<Extent, MAX_SCRATCH>,
     /// What the predecessor placed for this kernel; empty after a cold start.
@@ -237,7 +238,7 @@ unsafe extern "C" fn kexec_start(params: u64, entry_tsc: u64) -> ! {
             jump_tsc: header.jump_tsc,
             regions: params.regions,
             boot_owned: ArrayVec::new(),
-            ramtrace: Found::Nothing,
+            ramtrace: Findings::default(),
             scratch: params.scratch,
             placed: header.placed,
             fdt: header.fdt,

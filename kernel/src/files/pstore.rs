@@ -19,7 +19,7 @@ use kernel::console::vfs::{
 };
 use trace::errno::Errno;
 use trace::ramtrace::old::{OldError, OldLife, write_raw, write_text};
-use trace::ramtrace::{Life, Region, RegionError};
+use trace::ramtrace::{Buffer, Life, Region, RegionError};
 
 /// The mounted tree.
 pub static PSTORE: Pstore = Pstore;
@@ -44,17 +44,32 @@ struct Record {
     content: Content,
 }
 
-/// The buffers that a life has left: number and name. Those of a life that says nothing of itself any more have to be looked for.
-fn buffers(region: &Region<Phys>, number: u64, life: Option<&Life>) -> Vec<(u8, String)> {
-    if let Some(life) = life {
-        let named = life.buffers.iter();
-        return named
-            .map(|buffer| (buffer.number, buffer.name.clone()))
-            .collect();
-    }
-    let found = OldLife::read(region, number).map(|old| old.buffers);
-    let found = found.unwrap_or_default().into_iter();
-    found.map(|buffer| (buffer.number, buffer.name)).collect()
+/// The buffers that a life has left, and the names of their records. Those of a life that says nothing of itself any more have to be looked
+/// for, and of them the top instance's alone has the short name.
+fn buffers(region: &Region<Phys>, number: u64, ago: u64, life: Option<&Life>) -> Vec<(u8, String)> {
+    let Some(life) = life else {
+        let found = OldLife::read(region, number).map(|old| old.buffers);
+        let found = found.unwrap_or_default().into_iter();
+        let named = found.map(|buffer| match buffer.number {
+            0 => (0, format!("trace-ramtrace-{ago}")),
+            number => (number, format!("trace-ramtrace-{ago}.buffer-{number}")),
+        });
+        return named.collect();
+    };
+    // Also those that were erased: the others keep their names.
+    let mut all: Vec<_> = life.buffers.iter().collect();
+    all.sort_unstable_by_key(|buffer| (buffer.number, buffer.is_erased()));
+    let there = |(_, buffer): &(usize, &Buffer)| !buffer.is_erased();
+    let named = all.into_iter().enumerate().filter(there);
+    named
+        .map(|(n, buffer)| match n {
+            0 => (buffer.number, format!("trace-ramtrace-{ago}")),
+            _ => (
+                buffer.number,
+                format!("trace-ramtrace-{ago}.{}", buffer.name),
+            ),
+        })
+        .collect()
 }
 
 /// All records, the newest life's first; no two of one name.
@@ -75,14 +90,7 @@ fn records(region: &Region<Phys>) -> Vec<Record> {
                 });
             }
         };
-        let mut found = buffers(region, number, life);
-        found.sort_unstable();
-        for (n, (buffer, name)) in found.into_iter().enumerate() {
-            let name = match (n, name.as_str()) {
-                (0, _) => format!("trace-ramtrace-{ago}"),
-                (_, "") => format!("trace-ramtrace-{ago}.buffer-{buffer}"),
-                (_, name) => format!("trace-ramtrace-{ago}.{name}"),
-            };
+        for (buffer, name) in buffers(region, number, ago, life) {
             add(format!("{name}.raw"), Content::Raw(buffer));
             add(name, Content::Text(buffer));
         }

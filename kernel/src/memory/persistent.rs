@@ -9,37 +9,23 @@ use handover::range::PhysRange;
 use kernel::cmdline::{CmdLine, parse_address, parse_size};
 use kernel::layout::DIRECT_MAP;
 use kernel::params::{Kind, MAX_REGIONS, Region};
-use kernel::persistent;
+use kernel::persistent::{self, Findings};
 use trace::ramtrace::probe;
-
-/// What a cold start has found. A region that is not kept is wiped: its memory is ordinary again, and a later start must not take what
-/// is left of it for one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing; or this is no cold start.
-    #[default]
-    Nothing,
-    /// A region, which the memory map has now.
-    Region(PhysRange),
-    /// One in which the boot loader has put something.
-    Overlapped(PhysRange),
-    /// One that is not to be, by the command line.
-    Unwanted(PhysRange),
-}
 
 /// Whether the command line says that there is to be no region.
 fn unwanted(cmdline: CmdLine<'_>) -> bool {
     cmdline.value("ramtrace.mem_size").and_then(parse_size) == Some(0)
 }
 
-/// Looks for a region in the RAM of `regions`, in which `taken` is the boot loader's. Of several the first is kept. For a cold start,
-/// before any memory is used.
+/// Looks for a region in the RAM of `regions`, in which `taken` is the boot loader's. Of several the first is kept. One that is not kept is
+/// wiped: its memory is ordinary again, and a later start must not take what is left of it for one. For a cold start, before any memory is
+/// used.
 pub fn find(
     regions: &mut ArrayVec<Region, MAX_REGIONS>,
     taken: &[PhysRange],
     cmdline: CmdLine<'_>,
-) -> Found {
-    let mut result = Found::Nothing;
+) -> Findings {
+    let mut findings = Findings::default();
     let ram: ArrayVec<PhysRange, MAX_REGIONS> = regions
         .iter()
         .filter(|region| region.kind() == Kind::Ram)
@@ -48,25 +34,13 @@ pub fn find(
     for mut rest in ram {
         // SAFETY: RAM by the boot loader's map, which it has mapped there (boot::CONFIG); nothing else runs yet.
         while let Some(found) = unsafe { probe(rest, DIRECT_MAP) } {
-            let range = found.range;
-            rest.start = range.end;
-            let became = if taken.iter().any(|taken| taken.overlaps(&range)) {
-                Found::Overlapped(range)
-            } else if unwanted(cmdline) {
-                Found::Unwanted(range)
-            } else if !matches!(result, Found::Region(_)) && persistent::mark(regions, range) {
-                result = Found::Region(range);
-                continue;
-            } else {
-                Found::Nothing
-            };
-            wipe(range, taken);
-            if result == Found::Nothing {
-                result = became;
+            rest.start = found.range.end;
+            if !findings.add(regions, found.range, taken, unwanted(cmdline)) {
+                wipe(found.range, taken);
             }
         }
     }
-    result
+    findings
 }
 
 /// Ends a region: of its superblocks, which are in its first page and in its last, nothing is left that is not the boot loader's.
@@ -90,31 +64,28 @@ pub fn plan(info: &Info, ram: &[PhysRange], free: &[PhysRange]) -> Option<PhysRa
     let address = cmdline
         .value("ramtrace.mem_address")
         .and_then(parse_address);
-    match info.ramtrace {
-        Found::Region(range) => {
-            let other = size.is_some_and(|size| size != range.len())
-                || address.is_some_and(|at| at != range.start);
-            if other {
-                crate::warning!(
-                    "ramtrace: the region at {range} is kept, with the lives in it, though the command line asks for another: \
-                     to change it, turn the machine off, or start it once with ramtrace.mem_size=0"
-                );
-            }
-            return None;
-        }
-        Found::Overlapped(range) => crate::warning!(
-            "ramtrace: the boot loader has put something into the region at {range}: what was in it is lost"
-        ),
-        Found::Unwanted(range) => {
-            crate::info!(
-                "ramtrace: the region at {range} is ordinary memory again, as the command line says"
+    for (range, why) in &info.ramtrace.given_up {
+        crate::warning!("ramtrace: the region at {range} is ordinary memory again: {why}");
+    }
+    if let Some(range) = info.ramtrace.kept {
+        let other = size.is_some_and(|size| size != range.len())
+            || address.is_some_and(|at| at != range.start);
+        if other {
+            crate::warning!(
+                "ramtrace: the region at {range} is kept, with the lives in it, though the command line asks for another: \
+                 to change it, turn the machine off, or start it once with ramtrace.mem_size=0"
             );
         }
-        Found::Nothing => {}
+        return None;
     }
     let total: u64 = ram.iter().map(PhysRange::len).sum();
     let default = persistent::default_size(total);
     let wanted = size.unwrap_or(default);
+    if wanted == 0 && size.is_none() && address.is_some() {
+        crate::warning!(
+            "ramtrace: a machine with so little memory has no region unless ramtrace.mem_size asks for one"
+        );
+    }
     // As asked for, else as much elsewhere, else as always.
     let mut tries = Vec::from([(wanted, address), (wanted, None), (default, None)]);
     tries.dedup();

@@ -25,8 +25,10 @@ impl Host {
         let range = PhysRange::new(3 << 20, 5 << 20);
         let host = Self::new();
         host.0.reserve(range);
-        Region::format(&host, range, 1).expect("2 MiB of RAM");
-        let region = Region::open(host, range).expect("it was made just now");
+        // SAFETY: the memory is new, and its allocator keeps off the range from here on.
+        unsafe { Region::format(&host, range, 1) }.expect("2 MiB of RAM");
+        // SAFETY: as above; the only one that is opened.
+        let region = unsafe { Region::open(host, range) }.expect("it was made just now");
         let life = Beginning {
             release: "bench",
             build: 0,

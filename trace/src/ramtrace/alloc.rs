@@ -17,7 +17,7 @@
 //! it is erased. Logs are never taken.
 
 use super::layout::{RegionError, SLOTS};
-use super::life::Life;
+use super::life::{Buffer, Life};
 use super::mark::{Kind, LIFE_MASK, Owner};
 use super::meta;
 use super::region::{NO_CPU, Region};
@@ -208,7 +208,7 @@ fn in_order(pages: &mut [Victim]) {
 
 impl<M: Memory> Region<M> {
     /// Reads all slots and marks. Stores what is needed so that metadata copies agree and no bit is missing; gives back pages that belong
-    /// to a readable life, but that its metadata do not name.
+    /// to a readable life, but that its metadata do not name, or have as erased.
     pub(super) fn scan(&self) -> Result<Alloc, RegionError> {
         let count = self.geometry.data_pages;
         let mut alloc = Alloc {
@@ -259,12 +259,21 @@ impl<M: Memory> Region<M> {
                 self.release_all(&mut alloc, slot, |_, _| true);
                 alloc.slots[slot] = Slot::default();
             } else if let Some(life) = alloc.slots[slot].life.clone() {
-                let named = |kind, index: u64| match kind {
+                let erased = |number| {
+                    let mut buffers = life.buffers.iter();
+                    buffers.any(|buffer| buffer.number == number && buffer.is_erased())
+                };
+                let named = |owner: &Owner, index: u64| match owner.kind {
                     Kind::State => life.state.iter().any(|&page| u64::from(page) == index),
                     Kind::Log => life.log.iter().any(|&page| u64::from(page) == index),
-                    Kind::Events | Kind::Rest => true,
+                    Kind::Events | Kind::Rest => !erased(owner.buffer),
                 };
-                self.release_all(&mut alloc, slot, |owner, index| !named(owner.kind, index));
+                self.release_all(&mut alloc, slot, |owner, index| !named(owner, index));
+                let erased = !life.buffers.is_empty() && life.buffers.iter().all(Buffer::is_erased);
+                let left = alloc.slots[slot].is_empty() || !life.state.is_empty();
+                if erased && alloc.slots[slot].events == 0 && left {
+                    self.without_events(&mut alloc, slot);
+                }
             }
         }
         Ok(alloc)
@@ -624,7 +633,7 @@ impl<M: Memory> Region<M> {
     /// A life has lost its last event page: its state goes, too, and the slot if nothing is left.
     pub(super) fn without_events(&self, alloc: &mut Alloc, slot: usize) {
         if let Some(mut life) = alloc.slots[slot].life.clone() {
-            life.buffers.clear();
+            life.buffers.iter_mut().for_each(|one| one.pages.clear());
             life.state.clear();
             (life.state_len, life.state_crc) = (0, 0);
             // Metadata that are shorter than before fit.

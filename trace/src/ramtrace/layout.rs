@@ -10,7 +10,7 @@ pub const SLOTS: u32 = 4;
 /// The first bytes of a superblock; printable, so that a hexdump tells what it is.
 pub const MAGIC: [u8; 8] = *b"BATONRAM";
 
-/// Goes up when the layout changes.
+/// Goes up when the layout changes. The superblock stays: see [`Sighting`].
 pub const VERSION: u32 = 1;
 
 /// The smallest region: below that hardly anything is left for data.
@@ -192,55 +192,79 @@ impl Superblock {
     ///
     /// [`RegionError::NoSuperblock`], [`RegionError::Version`].
     pub fn decode(bytes: &[u8; SUPERBLOCK_SIZE]) -> Result<Self, RegionError> {
-        let none = RegionError::NoSuperblock;
-        let word = |at: usize| -> u64 {
-            let mut word = [0; 8];
-            word.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_ne_bytes(word)
-        };
-        let half = |at: usize| (word(at & !7) >> (8 * (at & 7))) as u32;
+        let Sighting { range, version } =
+            Sighting::decode(bytes).ok_or(RegionError::NoSuperblock)?;
+        if version != VERSION {
+            return Err(RegionError::Version(version));
+        }
+        let cpus = word(bytes, 32) as u32;
+        match Geometry::new(range.len(), cpus) {
+            Ok(_) => Ok(Superblock { range, cpus }),
+            Err(_) => Err(RegionError::NoSuperblock),
+        }
+    }
+}
+
+fn word(bytes: &[u8; SUPERBLOCK_SIZE], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(word)
+}
+
+/// A region that may be another kernel's, by a superblock of any version: its magic, version, checksum, start and size are what they
+/// are in this one, and its length, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Where the region lies.
+    pub range: PhysRange,
+    /// Its layout's.
+    pub version: u32,
+}
+
+impl Sighting {
+    fn decode(bytes: &[u8; SUPERBLOCK_SIZE]) -> Option<Self> {
         let mut unsealed = *bytes;
         unsealed[12..16].fill(0);
-        if bytes[..8] != MAGIC || half(12) != crc32fast::hash(&unsealed) {
-            return Err(none);
-        }
-        if half(8) != VERSION {
-            return Err(RegionError::Version(half(8)));
-        }
-        let (start, size, cpus) = (word(16), word(24), half(32));
-        let end = start.checked_add(size).ok_or(none)?;
-        if !start.is_multiple_of(ALIGN) || Geometry::new(size, cpus).is_err() {
-            return Err(none);
-        }
-        Ok(Superblock {
-            range: PhysRange::new(start, end),
-            cpus,
+        let (start, size) = (word(bytes, 16), word(bytes, 24));
+        let range = PhysRange::new(start, start.checked_add(size)?);
+        let good = bytes[..8] == MAGIC
+            && (word(bytes, 8) >> 32) as u32 == crc32fast::hash(&unsealed)
+            && (start | size).is_multiple_of(ALIGN)
+            && !range.is_empty();
+        good.then_some(Sighting {
+            range,
+            version: word(bytes, 8) as u32,
         })
     }
 }
 
 /// Looks for a region in `ram`, which can be read at `direct_map + pa`: at the first and the last page of each place where one could
-/// begin or end. Of several the first is taken. Reads some bytes for each MiB, and needs no memory.
+/// begin or end. Of several the first is taken, of whichever version. Reads some bytes for each MiB, and needs no memory.
 ///
 /// # Safety
 ///
 /// All of `ram` is mapped at `direct_map + pa`, and nobody writes to it meanwhile.
-pub unsafe fn probe(ram: PhysRange, direct_map: u64) -> Option<Superblock> {
+pub unsafe fn probe(ram: PhysRange, direct_map: u64) -> Option<Sighting> {
     // SAFETY: by the caller's promise for all of `ram`, within which `pa` and the bytes behind it lie.
     let look =
         |pa: u64| unsafe { core::ptr::read((direct_map + pa) as *const [u8; SUPERBLOCK_SIZE]) };
-    let within = |found: &Superblock| ram.start <= found.range.start && found.range.end <= ram.end;
+    let sight = |pa: u64| {
+        let bytes = look(pa);
+        let good = !matches!(Superblock::decode(&bytes), Err(RegionError::NoSuperblock));
+        Sighting::decode(&bytes).filter(|_| good)
+    };
+    let within = |found: &Sighting| ram.start <= found.range.start && found.range.end <= ram.end;
     let mut at = ram.start.next_multiple_of(ALIGN);
     while at <= ram.end {
         if at + PAGE_SIZE <= ram.end
-            && let Ok(found) = Superblock::decode(&look(at))
+            && let Some(found) = sight(at)
             && found.range.start == at
             && within(&found)
         {
             return Some(found);
         }
         if at >= ram.start + PAGE_SIZE
-            && let Ok(found) = Superblock::decode(&look(at - PAGE_SIZE))
+            && let Some(found) = sight(at - PAGE_SIZE)
             && found.range.end == at
             && within(&found)
         {
@@ -310,11 +334,31 @@ mod tests {
         let put = |pa: u64, bytes: [u8; SUPERBLOCK_SIZE]| unsafe { at(pa).write(bytes) };
         put(5 << 20, block.encode());
         assert_eq!(find(), None);
+        let sighting = Sighting {
+            range: block.range,
+            version: VERSION,
+        };
         put(4 << 20, block.encode());
-        assert_eq!(find(), Some(block));
+        assert_eq!(find(), Some(sighting));
         put(4 << 20, [0; SUPERBLOCK_SIZE]);
         put((7 << 20) - PAGE_SIZE, block.encode());
-        assert_eq!(find(), Some(block));
+        assert_eq!(find(), Some(sighting));
+        // One of another version is one, too, that nobody may take for memory; what its CPUs are is not ours to say.
+        let mut other = block.encode();
+        other[8..16].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0]);
+        other[32..40].fill(0xff);
+        let crc = crc32fast::hash(&other);
+        other[12..16].copy_from_slice(&crc.to_ne_bytes());
+        assert_eq!(Superblock::decode(&other), Err(RegionError::Version(9)));
+        put((7 << 20) - PAGE_SIZE, other);
+        let version = 9;
+        assert_eq!(
+            find(),
+            Some(Sighting {
+                version,
+                ..sighting
+            })
+        );
         // One that would reach beyond the RAM is none.
         put((7 << 20) - PAGE_SIZE, [0; SUPERBLOCK_SIZE]);
         let beyond = Superblock {

@@ -48,6 +48,14 @@ pub struct Buffer {
     pub number: u8,
     /// The instance's name; empty for the top one.
     pub name: String,
-    /// Pages that each CPU has, by ascending CPU.
+    /// Pages that each CPU has, by ascending CPU; none of a buffer that was erased, or taken to its last page: its
+    /// pages are nobody's, or about to be.
     pub pages: Vec<u32>,
+}
+
+impl Buffer {
+    /// Whether nothing is left of it: it stands there so that the others keep their places.
+    pub fn is_erased(&self) -> bool {
+        self.pages.is_empty()
+    }
 }

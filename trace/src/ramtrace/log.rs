@@ -18,6 +18,7 @@ use super::store::{WORD, fill_zero, get_bytes, put, put_bytes};
 use crate::sync::spin_loop;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 use handover::mem::{Memory, PAGE_SIZE};
 
@@ -47,6 +48,18 @@ pub(super) struct Log {
     number: u64,
     /// Where in it the next record comes.
     at: usize,
+    /// So many of the lines that were left out it tells of.
+    told: u64,
+}
+
+/// Makes the pieces of a line that goes on records.
+struct Pieces<'a, M: Memory>(&'a Region<M>, &'a mut Log);
+
+impl<M: Memory> Write for Pieces<'_, M> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        self.0.append(self.1, piece, true);
+        Ok(())
+    }
 }
 
 impl Log {
@@ -161,8 +174,8 @@ impl<M: Memory> Region<M> {
     /// Adds a line to the running life's log, if it has one. The oldest lines make room.
     ///
     /// May be called in any context, also in a panic: it allocates nothing, and where somebody holds the log's lock for longer than a
-    /// line takes (a writer that this CPU has interrupted), the line is left out, and [counted](Self::not_logged). Whoever wants none left
-    /// out logs with interrupts off.
+    /// line takes (a writer that this CPU has interrupted), the line is left out, and counted: the next one stands behind
+    /// one that says how many. Whoever wants none left out logs with interrupts off.
     pub fn log(&self, line: &str) {
         let mut tries = 0;
         let mut log = loop {
@@ -176,6 +189,13 @@ impl<M: Memory> Region<M> {
             tries += 1;
             spin_loop();
         };
+        let left_out = self.not_logged() - log.told;
+        if left_out > 0 {
+            // Never fails.
+            let _ = write!(Pieces(self, &mut log), "# {left_out} lines are left");
+            self.append(&mut log, " out here", false);
+            log.told += left_out;
+        }
         let mut rest = line.strip_suffix('\n').unwrap_or(line);
         loop {
             let (text, more) = rest.split_at(rest.floor_char_boundary(MAX_TEXT));
@@ -187,7 +207,7 @@ impl<M: Memory> Region<M> {
         }
     }
 
-    /// Lines that [`log`](Self::log) has left out.
+    /// Lines that [`log`](Self::log) has left out since the region was opened.
     pub fn not_logged(&self) -> u64 {
         self.not_logged.load(Ordering::Relaxed)
     }

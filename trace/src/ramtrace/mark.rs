@@ -97,7 +97,7 @@ pub struct Seal {
     pub crc: u32,
     /// Bytes of data that the checksum covers, a multiple of 4; 0: not sealed yet.
     pub len: usize,
-    /// Nothing is written to the page any more: `len` is all that it holds.
+    /// Nothing is written to the page any more: `len` is all that it holds. With a `len` of 0: see [`renumbers`](Self::renumbers).
     pub full: bool,
     /// The low 16 bits of the page's `seq`: so that who seals finds that the page was begun anew meanwhile.
     pub number: u16,
@@ -120,6 +120,12 @@ impl Seal {
             | ((self.len / 4) as u64 & 0x7fff) << 32
             | (self.full as u64) << 47
             | (self.number as u64) << 48
+    }
+
+    /// Whether the page is getting another number ([`Mark::renumber`]): that in the mark is the old one or the new one, and the page is
+    /// one that is not sealed.
+    pub const fn renumbers(self) -> bool {
+        self.len == 0 && self.full
     }
 
     /// Reads it.
@@ -192,6 +198,14 @@ impl Mark {
     pub fn begin(&self, seq: u64, refused: u64) {
         self.refused.store(refused, Ordering::Release);
         self.seq.store(seq, Ordering::Release);
+    }
+
+    /// Gives a page that nobody writes to or seals another number. It keeps what it holds, and is not sealed any more.
+    pub fn renumber(&self, seq: u64) {
+        let none = Seal::none(seq);
+        put(&self.seal, Seal { full: true, ..none }.encode());
+        put(&self.seq, seq);
+        put(&self.seal, none.encode());
     }
 
     /// Seals it, if it is still as `before` says. False if it was begun anew meanwhile.

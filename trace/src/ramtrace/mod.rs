@@ -41,15 +41,20 @@
 //! | a page is freed | its seal, commit 0, its bit, its mark; of a block the first page first |
 //! | an old life's page is taken | it is counted in A and B, then freed as above, then allocated |
 //! | a page is begun anew by its writer | its seal, commit 0, its number (`seq`) and what was refused before it, then events, then commit words |
+//! | a page gets another number (adopted after damage) | its seal, which says so; its number; its seal: none |
 //! | metadata | A whole, B whole; each has a checksum and a count of updates: the newer good one is read |
 //! | state (formats, names) | into pages of its own, then the metadata that name them, then the old ones are freed |
 //! | a life begins | A, B and bitmaps of its slot are cleared; metadata without a log; pages for the log; metadata that name them |
 //! | a line is logged | its text, then the word that makes it a record |
 //! | a page of the log is used again | its number away (twice), zeroes, its new number (twice) |
-//! | something is erased | its event pages are freed; metadata without state and log; their pages are freed; the slot is cleared |
+//! | a buffer is erased | metadata that have it as erased; its pages are freed; with the last one as below |
+//! | a life is erased | its event pages are freed; metadata without state and log; their pages are freed; the slot is cleared |
 //!
-//! So a bit is never set without its mark, but by damage. Pages for a state or a log that no metadata name yet, or any more, are given back
-//! when the region is opened; there, too, a bit that is missing is set, and a bad copy of metadata or of the superblock written anew.
+//! So a bit is never set without its mark, but by damage. Pages for a state or a log that no metadata name yet, or any more, and those of a
+//! buffer that was erased are given back when the region is opened; there, too, a bit that is missing is set, and a bad copy of metadata
+//! or of the superblock written anew.
+//!
+//! A region of another version of the layout ([`RegionError::Version`]) is found all the same ([`Sighting`]), so that it can be left alone.
 //!
 //! A region is private to this kernel: what it holds is exported as text and as raw pages, see [`old`].
 
@@ -66,7 +71,9 @@ mod region;
 mod store;
 
 pub use alloc::MAX_ORDER;
-pub use layout::{ALIGN, Geometry, MAX_CPUS, MIN_SIZE, RegionError, SLOTS, Superblock, probe};
+pub use layout::{
+    ALIGN, Geometry, MAX_CPUS, MIN_SIZE, RegionError, SLOTS, Sighting, Superblock, probe,
+};
 pub use life::{Buffer, Life};
 pub use log::{MAX_LOG_PAGES, MIN_LOG_PAGES};
 pub use region::{Beginning, MAX_STATE_PAGES, NO_CPU, Region};

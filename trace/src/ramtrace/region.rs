@@ -80,8 +80,8 @@ fn words<M: Memory>(mem: &M, pa: u64, pages: u64) -> Option<&[AtomicU64]> {
     }
     let start = mem.ptr(pa, len)?;
     // SAFETY: `ptr` vouches for `len` bytes that stay mapped, readable and writable as long as the program runs; they begin at
-    // a page's boundary, so that the words are aligned. A region is nobody else's memory (no allocator of any life gets it), and what is
-    // in it is accessed through atomics only.
+    // a page's boundary, so that the words are aligned. A region is nobody else's memory (its maker's promise: `format`, `open`), and
+    // what is in it is accessed through atomics only.
     Some(unsafe { core::slice::from_raw_parts(start.cast().as_ptr(), len / 8) })
 }
 
@@ -102,13 +102,17 @@ fn check<M: Memory>(mem: &M, range: PhysRange, cpus: u32) -> Result<Geometry, Re
 
 impl<M: Memory> Region<M> {
     /// Makes `range` an empty region for lives of up to `cpus` CPUs: superblocks, empty slots, no page with an owner. Whatever was there
-    /// is gone, also when a reset comes before the end; then there is no region. The range has to be kept from every allocator, now and
-    /// in all lives that shall find it.
+    /// is gone, also when a reset comes before the end; then there is no region.
+    ///
+    /// # Safety
+    ///
+    /// What of `range` is RAM is no allocator's, and nobody else's who reads or writes it, as long as the program runs. (For the region
+    /// to be found later, that has to be so in all lives until then; this is no question of safety.)
     ///
     /// # Errors
     ///
     /// [`RegionError::Range`], [`RegionError::Cpus`], [`RegionError::NotReachable`]; nothing is written then.
-    pub fn format(mem: &M, range: PhysRange, cpus: u32) -> Result<(), RegionError> {
+    pub unsafe fn format(mem: &M, range: PhysRange, cpus: u32) -> Result<(), RegionError> {
         let geometry = check(mem, range, cpus)?;
         let unreachable = RegionError::NotReachable(range);
         let pages = |page: u64, count: u64| {
@@ -130,11 +134,16 @@ impl<M: Memory> Region<M> {
     /// Opens the region in `range`: either superblock will do, and the other one is repaired, like a damaged copy of metadata. No life
     /// runs yet: next comes [`begin_life`](Self::begin_life) or [`go_on`](Self::go_on). Reads all marks.
     ///
+    /// # Safety
+    ///
+    /// What of `range` is RAM is no allocator's, and nobody else's who reads or writes it, as long as the program runs. Of several regions
+    /// that were opened in it only the last one is used: each would give pages away that are somebody's by another one.
+    ///
     /// # Errors
     ///
     /// [`RegionError::NoSuperblock`] (also where one names another range), [`RegionError::Version`], [`RegionError::Range`],
     /// [`RegionError::NotReachable`], [`RegionError::NoHeap`].
-    pub fn open(mem: M, range: PhysRange) -> Result<Self, RegionError> {
+    pub unsafe fn open(mem: M, range: PhysRange) -> Result<Self, RegionError> {
         check(&mem, range, 1)?;
         let block = |pa: u64| {
             let words = words(&mem, pa, 1).ok_or(RegionError::NotReachable(range))?;
@@ -600,26 +609,29 @@ impl<M: Memory> Region<M> {
         }
     }
 
-    /// Erases a buffer of an old life: its pages are free. With its last buffer a life loses its state, and with its last page its slot.
+    /// Erases a buffer of an old life: its pages are free. With its last buffer a life loses its state, and with its last page its slot;
+    /// until then its metadata have the buffer as one that [was erased](super::Buffer::is_erased). A reset in the middle ends it at the next
+    /// [`open`](Self::open).
     ///
     /// # Errors
     ///
-    /// [`RegionError::NoLife`], [`RegionError::Runs`], [`RegionError::Busy`].
+    /// [`RegionError::NoLife`], [`RegionError::Runs`], [`RegionError::Busy`], [`RegionError::MetadataRoom`]; nothing has changed then.
     pub fn erase_buffer(&self, life: u64, buffer: u8) -> Result<(), RegionError> {
         let mut guard = self.alloc.lock();
         let alloc = &mut *guard;
         let slot = self.to_erase(alloc, life)?;
         self.forget_prey(alloc);
-        self.release_all(alloc, slot, |owner, _| {
-            owner.buffer == buffer && matches!(owner.kind, Kind::Events | Kind::Rest)
-        });
         if let Some(mut life) = alloc.slots[slot].life.clone() {
-            let before = life.buffers.len();
-            life.buffers.retain(|kept| kept.number != buffer);
-            if life.buffers.len() != before {
+            let mut there = life.buffers.iter_mut();
+            let there = there.find(|one| one.number == buffer && !one.is_erased());
+            // First: what a reset leaves of it is not shown as damage.
+            if there.is_some_and(|one| !core::mem::take(&mut one.pages).is_empty()) {
                 self.write(alloc, slot, life)?;
             }
         }
+        self.release_all(alloc, slot, |owner, _| {
+            owner.buffer == buffer && matches!(owner.kind, Kind::Events | Kind::Rest)
+        });
         if alloc.slots[slot].events == 0 {
             self.without_events(alloc, slot);
         }

@@ -284,14 +284,12 @@ impl<P: Platform> Plan<P> {
         // Pages lost behind the reader page are seen as missing numbers by who only looks (I2); one does.
         let hole = u64::from(used > 0 && shape.overrun > shape.last_overrun);
         let (first, head) = numbers(&ring, used, hole);
-        for (index, page) in ring.pages.iter().enumerate() {
-            if page.written() == 0 {
-                ring.unseal(page, NO_SEQ);
-                page.buf.clear();
-            }
-            if index > used {
-                continue;
-            }
+        // First, so that no number of theirs is another page's, too.
+        for page in ring.pages.iter().filter(|page| page.written() == 0) {
+            ring.unseal(page, NO_SEQ);
+            page.buf.clear();
+        }
+        for (index, page) in ring.pages.iter().enumerate().take(used + 1) {
             let seq = match index {
                 0 => first,
                 _ => head.wrapping_add(index as u64 - 1),
@@ -302,8 +300,7 @@ impl<P: Platform> Plan<P> {
             if let Some(mark) = ring.mark(page)
                 && (mark.seq() != seq || mark.seal().number != seq as u16)
             {
-                mark.unseal(seq);
-                mark.begin(seq, mark.refused());
+                mark.renumber(seq);
             }
         }
         relink(&ring, used, shape.pages_lost);

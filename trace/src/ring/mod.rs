@@ -485,8 +485,8 @@ impl<P: Platform> Drop for CpuBuffer<P> {
         if let Some(mapping) = mapping {
             mapping.free(&self.platform);
         }
-        let pages = core::mem::take(&mut self.ring.get_mut().pages);
-        reshape::free_pages(&self.platform, pages.into_iter(), self.ring.get_mut().order);
+        let ring = core::mem::replace(self.ring.get_mut(), reshape::no_ring(0));
+        reshape::free_ring(&self.platform, ring);
     }
 }
 

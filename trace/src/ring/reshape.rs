@@ -129,6 +129,13 @@ pub(super) fn free_pages<P: Platform>(
     }
 }
 
+/// Gives back a ring that nobody uses any more, the oldest page first: as [`CpuBuffer::clear`].
+pub(super) fn free_ring<P: Platform>(platform: &P, ring: Ring) {
+    let mut pages = ring.pages.into_vec();
+    pages.sort_unstable_by_key(|page| page.seq.load(Ordering::Relaxed));
+    free_pages(platform, pages.into_iter(), ring.order);
+}
+
 /// An empty ring of `pages` sub-buffers (at least [`MIN_PAGES`]) and a reader page, of number 0.
 pub(super) fn new_ring<P: Platform>(
     platform: &P,
@@ -146,7 +153,11 @@ pub(super) fn new_ring<P: Platform>(
         home,
         ..no_ring(order)
     };
-    empty(&ring, 0);
+    for page in &ring.pages {
+        clear(&ring, page);
+    }
+    number(&ring, 0);
+    relink(&ring, 1, 0);
     Ok(ring)
 }
 
@@ -161,14 +172,6 @@ pub(super) fn no_ring(order: u8) -> Ring {
         commit: AtomicUsize::new(0),
         taking: AtomicUsize::new(0),
     }
-}
-
-fn empty(ring: &Ring, seq: u64) {
-    for page in &ring.pages {
-        clear(ring, page);
-    }
-    number(ring, seq);
-    relink(ring, 1, 0);
 }
 
 /// Numbers the first two pages of an empty ring.
@@ -228,16 +231,30 @@ impl<P: Platform> CpuBuffer<P> {
             }
             let last = ring.commit.load(Ordering::Relaxed);
             let seq = ring.pages[last].seq.load(Ordering::Relaxed) + 1;
+            self.clear_pages(reader.page, ring);
             // The reader page stays what it is, for who has it mapped: nobody writes to it, so it is empty for him.
             ring.pages.swap(0, reader.page);
             if let Some(mapping) = &mut reader.mapping {
                 mapping.swapped(0, reader.page);
             }
-            empty(ring, seq);
+            number(ring, seq);
+            relink(ring, 1, 0);
             self.forget(reader, seq);
             self.refresh(reader, ring);
             Ok(())
         })
+    }
+
+    /// Empties all pages from the oldest on: what a reset leaves of them in the region has no hole.
+    fn clear_pages(&self, reader_page: usize, ring: &Ring) {
+        clear(ring, &ring.pages[reader_page]);
+        // Behind the commit page the oldest stand, or those that are empty.
+        let mut at = ring.commit.load(Ordering::Relaxed);
+        for _ in 0..ring.pages.len() {
+            self.platform.may_interrupt();
+            at = ring.next(at);
+            clear(ring, &ring.pages[at]);
+        }
     }
 
     /// Sets all counters to zero, as of a ring that is empty, with number `seq` for its reader page.
@@ -292,7 +309,7 @@ impl<P: Platform> CpuBuffer<P> {
             Ok(())
         });
         // The old one, or, after an error, the new one.
-        free_pages(&self.platform, new.pages.into_iter(), new.order);
+        free_ring(&self.platform, new);
         result
     }
 

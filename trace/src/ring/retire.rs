@@ -35,7 +35,7 @@ impl<P: Platform> CpuBuffer<P> {
             self.next_epoch();
             Ok(core::mem::replace(ring, reshape::no_ring(0)))
         })?;
-        reshape::free_pages(&self.platform, old.pages.into_iter(), old.order);
+        reshape::free_ring(&self.platform, old);
         Ok(())
     }
 
@@ -57,7 +57,7 @@ impl<P: Platform> CpuBuffer<P> {
             self.open();
             Ok(())
         });
-        reshape::free_pages(&self.platform, new.pages.into_iter(), new.order);
+        reshape::free_ring(&self.platform, new);
         result
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::page::{COMMIT_MASK, HEADER_SIZE};
 use trace::ramtrace::mark::{Kind, Mark, Seal};
 use trace::ramtrace::old::{self, OldLife, OldPage};
-use trace::ramtrace::{Beginning, Buffer, Life, Region};
+use trace::ramtrace::{Beginning, Buffer, Life, Region, RegionError};
 use trace::testing::TestPlatform;
 use trace::tracer::CpuState;
 use trace::{Config, Tracer, TracerState};
@@ -47,13 +47,20 @@ pub fn machine() -> TestPlatform {
     platform.set_cpu(0);
     platform.set_ns(5_000_000_000);
     platform.set_step(1000);
-    Region::format(&platform, RANGE, 4).unwrap();
+    // SAFETY: the memory is new, and its allocator keeps off the range.
+    unsafe { Region::format(&platform, RANGE, 4) }.unwrap();
     platform
 }
 
 /// Its region.
 pub fn open(platform: TestPlatform) -> Region<TestPlatform> {
-    Region::open(platform, RANGE).unwrap()
+    try_open(platform).unwrap()
+}
+
+/// Its region, if there is one.
+pub fn try_open(platform: TestPlatform) -> Result<Region<TestPlatform>, RegionError> {
+    // SAFETY: the allocator keeps off the range (`machine`), and tests use the region that they opened last.
+    unsafe { Region::open(platform, RANGE) }
 }
 
 /// A life begins there.

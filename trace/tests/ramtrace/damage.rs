@@ -174,7 +174,7 @@ proptest! {
         let is_hit = |at: u64, len: u64| hit.iter().any(|hit| hit.start < at + len && at < hit.end);
         let hits = |pa: u64, len: u64| is_hit(pa - RANGE.start, len);
         let last = RANGE.end - PAGE_SIZE;
-        let region = match Region::open(memory, RANGE) {
+        let region = match open_at(memory, RANGE) {
             Ok(region) => region,
             Err(_) => {
                 prop_assert!(hits(RANGE.start, 40) && hits(last, 40));

@@ -1,6 +1,7 @@
 //! A life's log: what is kept of it, and in which order.
 
 use super::*;
+use trace::ramtrace::at_each_store;
 
 /// A region whose running life, number 1, has a log of so many pages.
 fn logging(pages: u32) -> (SimMemory, Region<SimMemory>) {
@@ -26,6 +27,27 @@ fn lines_are_read_as_they_were_written() {
     assert_eq!(region.not_logged(), 0);
     let wanted = format!("\none\ntwo\nwith\nanother in it\n{long}\nlast\n");
     assert_eq!(read(memory), (wanted, 0));
+}
+
+/// A writer that is interrupted by others, which must not wait for it.
+#[test]
+fn lines_that_are_left_out_are_told_in_the_log() {
+    let (memory, region) = logging(4);
+    let region: &'static Region<SimMemory> = Box::leak(Box::new(region));
+    let mut stores = 0;
+    let interrupt = move || {
+        stores += 1;
+        if stores <= 3 {
+            region.log("nobody reads this");
+        }
+    };
+    at_each_store(interrupt, || region.log("one"));
+    assert_eq!(region.not_logged(), 3);
+    assert_eq!(read(memory), ("one\n".into(), 0));
+    region.log("two");
+    region.log("three");
+    let wanted = "one\n# 3 lines are left out here\ntwo\nthree\n";
+    assert_eq!(read(memory), (wanted.into(), 0));
 }
 
 #[test]

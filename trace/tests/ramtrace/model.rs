@@ -465,22 +465,16 @@ fn what_is_too_long_is_refused_and_changes_nothing() {
         PhysRange::new(4096, MIB + 4096),
         PhysRange::new(5, 5),
     ] {
+        assert_eq!(format(&memory, range, CPUS), Err(RegionError::Range(range)));
         assert_eq!(
-            Region::format(&memory, range, CPUS),
-            Err(RegionError::Range(range))
-        );
-        assert_eq!(
-            Region::open(memory, range).unwrap_err(),
+            open_at(memory, range).unwrap_err(),
             RegionError::Range(range)
         );
     }
     let beyond = PhysRange::new(RANGE.start, RANGE.end + MIB);
     assert_eq!(
-        Region::open(memory, beyond).unwrap_err(),
+        open_at(memory, beyond).unwrap_err(),
         RegionError::NotReachable(beyond)
     );
-    assert_eq!(
-        Region::format(&memory, RANGE, 65),
-        Err(RegionError::Cpus(65))
-    );
+    assert_eq!(format(&memory, RANGE, 65), Err(RegionError::Cpus(65)));
 }

@@ -258,7 +258,7 @@ impl OldLife {
             };
             let Scanned { cpus, strays } = scan.run()?;
             let mut buffers: Vec<OldBuffer> = Vec::new();
-            for buffer in &life.buffers {
+            for buffer in life.buffers.iter().filter(|buffer| !buffer.is_erased()) {
                 buffers.try_reserve(1)?;
                 buffers.push(OldBuffer {
                     number: buffer.number,

@@ -222,7 +222,8 @@ impl<M: Memory> Scan<'_, M> {
         if header.missed != Missed::None {
             return Err(DropReason::Flags);
         }
-        if header.commit < seal.len || seal.full && header.commit != seal.len {
+        let full = seal.full && !seal.renumbers();
+        if header.commit < seal.len || full && header.commit != seal.len {
             return Err(DropReason::Seal {
                 commit: header.commit,
                 sealed: seal.len,
@@ -236,13 +237,13 @@ impl<M: Memory> Scan<'_, M> {
                 refused: mark.refused(),
                 commit: header.commit,
                 sealed: seal.len,
-                full: seal.full,
+                full,
                 events: 0,
                 lost: Missed::None,
                 cut: None,
             },
             sum: Summary::default(),
-            anew: (seal.number != seq as u16).then_some(seal.number),
+            anew: (seal.number != seq as u16 && !seal.renumbers()).then_some(seal.number),
         };
         if let Err(why) = walk(&mut seen, scratch) {
             self.cut(&mut seen, why, scratch)?;
