@@ -10,7 +10,7 @@ use tests::damaging::Random;
 use tests::scarring::{self, Kind, Outcome, Scarred};
 
 /// Rounds of one machine: then another one records something else.
-const BOUT: u64 = 20;
+const BOUT: u64 = 12;
 
 fn main() -> ExitCode {
     let numbers: Result<Vec<u64>, _> = env::args().skip(1).map(|word| word.parse()).collect();
