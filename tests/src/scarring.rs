@@ -300,12 +300,12 @@ pub struct Scarred {
 }
 
 /// The bytes of a region, as they are damaged.
-struct Region0<'a> {
+struct Damaged<'a> {
     bytes: Vec<u8>,
     random: &'a mut Random,
 }
 
-impl Region0<'_> {
+impl Damaged<'_> {
     fn below(&mut self, n: usize) -> usize {
         self.random.below(n as u64) as usize
     }
@@ -431,19 +431,19 @@ impl Scarred {
         let used: Vec<(u64, usize)> = pages
             .map(|(index, page)| (*index, HEADER_SIZE + page.data.len()))
             .collect();
-        let mut region = Region0 {
+        let mut region = Damaged {
             bytes: self.bytes.clone(),
             random,
         };
         // Of one life more often than of the others.
-        let slot = |region: &mut Region0<'_>| {
+        let slot = |region: &mut Damaged<'_>| {
             let slot = match region.below(2) {
                 0 => (self.last - 1) % u64::from(SLOTS),
                 _ => region.random.below(u64::from(SLOTS)),
             };
             1 + slot * geometry.slot_pages
         };
-        let a_used = |region: &mut Region0<'_>| {
+        let a_used = |region: &mut Damaged<'_>| {
             let at = region.below(used.len());
             (geometry.data + used[at].0, used[at])
         };

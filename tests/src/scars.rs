@@ -1,4 +1,4 @@
-//! `cargo run -p tests --bin scars [-- [ROUNDS [SEED [FIRMWARE [CPUS]]]]]` (300, 1, both, 1 and 4): damages the region of machines of 1 and 4
+//! `cargo run -p tests --bin scars [-- [ROUNDS [SEED]]]` (300, 1): damages the region of machines of 1 and 4
 //! CPUs, BIOS and UEFI, so many times in all, and resets them each time; prints a table of what the next life found. Status 1 if
 //! anything was wrong.
 
