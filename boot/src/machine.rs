@@ -133,7 +133,7 @@ fn qemu() -> OsString {
 }
 
 /// A path as it stands in a QEMU option, where a comma separates and two are one.
-fn escaped(path: &Path) -> Result<String> {
+pub fn escaped(path: &Path) -> Result<String> {
     let text = path
         .to_str()
         .ok_or_else(|| anyhow!("the path {} is not UTF-8", path.display()))?;

@@ -1,5 +1,7 @@
 //! What outlives a reset: trace buffers and the kernel's log, and how they are read and erased afterwards.
 
+use tests::damaging::Random;
+use tests::scarring::{self, Kind, Scarred};
 use tests::{Guest, Setup};
 
 const TRACING: &str = "/sys/kernel/tracing";
@@ -253,4 +255,17 @@ fn a_machine_can_be_without() {
     guest.run("reboot");
     assert_eq!(records(&mut guest), [""; 0]);
     guest.poweroff();
+}
+
+/// A part of what `cargo run -p tests --bin scars` and `resets` do, which have the results in tables.
+#[test]
+fn damage_to_the_region_and_starts_that_are_broken_off_cost_nothing_else() {
+    let mut random = Random::new(3);
+    let mut scarred = Scarred::new(&scarring::setup(2), 2, 0, &mut random);
+    let mut outcome = scarred.round(&[Kind::Marks, Kind::UsedBits], &mut random);
+    outcome.add(scarred.round(&[Kind::UsedZeroes, Kind::Bitmaps], &mut random));
+    assert!(outcome.dropped > 0, "{outcome:?}");
+    outcome.add(scarred.broken_starts(1, &mut random));
+    assert!(outcome.wrong.is_empty(), "{:#?}", outcome.wrong);
+    scarred.poweroff();
 }

@@ -12,9 +12,10 @@ use crate::{Guest, Setup};
 const KHO: &str = "/sys/kernel/debug/kho";
 const TRACING: &str = "/sys/kernel/tracing";
 /// Every subsystem with a blob.
-const BLOBS: [&str; 7] = [
+const BLOBS: [&str; 8] = [
     "kexec-metadata",
     "machine",
+    "ramtrace",
     "initrd",
     "console",
     "demo",
@@ -122,6 +123,19 @@ pub fn cuts(count: usize, seed: u64) -> Vec<Damage> {
             })
         })
         .collect()
+}
+
+/// So many random flips, and then so many cuts, of one blob; `None` if there is none of this name.
+pub fn of_blob(name: &str, flips: usize, cuts: usize, seed: u64) -> Option<Vec<Damage>> {
+    let name = BLOBS.into_iter().find(|blob| *blob == name)?;
+    let mut random = Random(seed);
+    let ways = [("flip", flips), ("cut", cuts)];
+    let damages = ways.into_iter().flat_map(|(how, count)| {
+        let numbers: Vec<u64> = (0..count).map(|_| random.number()).collect();
+        let command = move |n| Damage::Command(format!("{how} {name} {n}"));
+        numbers.into_iter().map(command)
+    });
+    Some(damages.collect())
 }
 
 /// What came of all the damage: how often each place was damaged, with what result.
@@ -406,7 +420,11 @@ fn taken_over(
             let Some(first) = said.first() else {
                 guest.fail("a value has changed, and nobody says so")
             };
-            let lost = |name: &str| said.iter().any(|line| line.contains(name));
+            let lost = |name: &str| {
+                let of_words = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-';
+                let mut words = said.iter().flat_map(|line| line.split(of_words));
+                words.any(|word| word == name)
+            };
             let demo =
                 values.lines().next() == known.values.lines().next() && boots == known.boots + 1;
             let markers = |text: &str| text.matches("tracing_mark_write").count();

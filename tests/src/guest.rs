@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::env;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use boot::kernel::Built;
-use boot::machine::Console;
+use boot::machine::{self, Console};
 use boot::{Ended, Firmware, Image, Initrd, Machine, Running, kernel, protocol};
 use memchr::memmem;
 use tempfile::TempDir;
@@ -63,6 +64,7 @@ pub struct Setup {
     append: String,
     files: Vec<(String, Vec<u8>)>,
     variants: bool,
+    memory_file: bool,
 }
 
 impl Default for Setup {
@@ -81,6 +83,7 @@ impl Setup {
             append: String::new(),
             files: Vec::new(),
             variants: false,
+            memory_file: false,
         }
     }
 
@@ -111,6 +114,12 @@ impl Setup {
     /// Counts instructions: one takes one virtual nanosecond.
     pub fn icount(mut self) -> Self {
         self.machine.icount = true;
+        self
+    }
+
+    /// The machine's memory is a file, which [`Guest::memory`] opens.
+    pub fn memory_file(mut self) -> Self {
+        self.memory_file = true;
         self
     }
 
@@ -157,6 +166,20 @@ impl Setup {
         let mut machine = self.machine.clone();
         let monitor = folder.path().join("monitor");
         machine.monitor = Some(monitor.clone());
+        let memory = folder.path().join("memory");
+        if self.memory_file {
+            let path = machine::escaped(&memory)?;
+            machine.extra.extend([
+                "-object".into(),
+                format!(
+                    "memory-backend-file,id=ram,size={}M,mem-path={path},share=on",
+                    machine.memory_mib
+                )
+                .into(),
+                "-machine".into(),
+                "memory-backend=ram".into(),
+            ]);
+        }
         let mut running = machine.start(&image, Console::Pipes)?;
 
         let mut from_guest = running.take_output().expect("the console has pipes");
@@ -190,6 +213,7 @@ impl Setup {
             started: Instant::now(),
             image,
             monitor,
+            memory,
             _folder: folder,
             _share: share,
         })
@@ -233,6 +257,7 @@ pub struct Guest {
     started: Instant,
     image: Image,
     monitor: PathBuf,
+    memory: PathBuf,
     _folder: TempDir,
     _share: Share,
 }
@@ -251,6 +276,14 @@ impl Guest {
     /// The disk image that it booted from.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// The machine's memory: below the hole under 4 GiB (on a machine of up to 2 GiB, all of it) the file's offsets are physical addresses.
+    pub fn memory(&mut self) -> File {
+        match OpenOptions::new().read(true).write(true).open(&self.memory) {
+            Ok(file) => file,
+            Err(error) => self.fail(&format!("the machine's memory is no file: {error}")),
+        }
     }
 
     /// Types bytes, as they are.
@@ -274,6 +307,13 @@ impl Guest {
         text.strip_suffix(protocol::PROMPT)
             .unwrap_or(&text)
             .to_owned()
+    }
+
+    /// Passes over all that a machine which is stopped has printed: what is waited for comes after it.
+    pub fn pass_over(&mut self) {
+        // QEMU has written it; it is on its way through a pipe and a thread.
+        while self.read_more(Instant::now() + Duration::from_millis(200)) {}
+        self.read_up_to = self.transcript.len();
     }
 
     /// Types a command and returns what it printed, without the typed line and with plain line ends.

@@ -10,6 +10,7 @@ pub mod elf;
 mod guest;
 pub mod readers;
 pub mod resetting;
+pub mod scarring;
 pub mod tracefile;
 
 pub use guest::{Guest, Setup, guard, kernel_elf, stats};

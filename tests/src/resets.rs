@@ -1,5 +1,6 @@
-//! `cargo run -p tests --bin resets [-- [ROUNDS [STOPS [SEED]]]]` (50, 300, 1): resets machines of 1 and 4 CPUs, BIOS and UEFI, under load, so many
-//! times in each way, and so many times at random moments; prints a table of what the next life found. Status 1 if anything was wrong.
+//! `cargo run -p tests --bin resets [-- [ROUNDS [STOPS [SEED [STARTS]]]]]` (50, 300, 1, 60): resets machines of 1 and 4 CPUs, BIOS and UEFI, under
+//! load, so many times in each way, and so many times at random moments; then so many times once or twice more while they start. Prints a
+//! table of what the next life found. Status 1 if anything was wrong.
 
 use std::env;
 use std::process::ExitCode;
@@ -7,16 +8,18 @@ use std::time::Duration;
 
 use tests::damaging::Random;
 use tests::resetting::{self, Reset};
+use tests::scarring::{self, Outcome, Scarred};
 
 fn main() -> ExitCode {
     let numbers: Result<Vec<u64>, _> = env::args().skip(1).map(|word| word.parse()).collect();
-    let (rounds, stops, seed) = match numbers.as_deref() {
-        Ok([]) => (50, 300, 1),
-        Ok([rounds]) => (*rounds, 0, 1),
-        Ok([rounds, stops]) => (*rounds, *stops, 1),
-        Ok([rounds, stops, seed]) => (*rounds, *stops, *seed),
+    let (rounds, stops, seed, starts) = match numbers.as_deref() {
+        Ok([]) => (50, 300, 1, 60),
+        Ok([rounds]) => (*rounds, 0, 1, 0),
+        Ok([rounds, stops]) => (*rounds, *stops, 1, 0),
+        Ok([rounds, stops, seed]) => (*rounds, *stops, *seed, 0),
+        Ok([rounds, stops, seed, starts]) => (*rounds, *stops, *seed, *starts),
         _ => {
-            eprintln!("usage: resets [ROUNDS [STOPS [SEED]]]");
+            eprintln!("usage: resets [ROUNDS [STOPS [SEED [STARTS]]]]");
             return ExitCode::from(2);
         }
     };
@@ -62,9 +65,51 @@ fn main() -> ExitCode {
             }
         }
     }
+    if starts > 0 {
+        good &= broken_starts(starts, &mut random);
+    }
     if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Starts that a reset breaks off, a fourth of them on each machine. False if anything was wrong.
+fn broken_starts(times: u64, random: &mut Random) -> bool {
+    let mut good = true;
+    println!("\n| firmware | CPUs | starts broken off | pages found | wrong |");
+    println!("| --- | --- | --- | --- | --- |");
+    for uefi in [false, true] {
+        for cpus in [1, 4] {
+            let setup = match uefi {
+                true => scarring::setup(cpus).uefi(),
+                false => scarring::setup(cpus),
+            };
+            // With those that are broken off no more than are kept.
+            let mut scarred = Scarred::new(&setup, cpus, random.below(2), random);
+            let (mut all, mut broken) = (Outcome::default(), 0);
+            for _ in 0..times.div_ceil(4) {
+                let in_a_row = if scarred.lives() == 1 {
+                    1 + random.below(2)
+                } else {
+                    1
+                };
+                broken += in_a_row;
+                all.add(scarred.broken_starts(in_a_row, random));
+            }
+            scarred.poweroff();
+            let firmware = if uefi { "UEFI" } else { "BIOS" };
+            println!(
+                "| {firmware} | {cpus} | {broken} | {} | {} |",
+                all.kept,
+                all.wrong.len()
+            );
+            for why in all.wrong.iter().take(20) {
+                println!("  {why}");
+            }
+            good &= all.wrong.is_empty();
+        }
+    }
+    good
 }

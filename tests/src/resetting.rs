@@ -69,9 +69,8 @@ pub fn setup(cpus: u32) -> Setup {
         .append("trace_options=persist trace_buf_size=64K panic=-1")
 }
 
-/// Lets the machine count, under a load on all its CPUs, until the console has had `counted` numbers; resets it; waits for the next prompt.
-/// Returns the last number on the console.
-pub fn reset(guest: &mut Guest, cpus: u32, how: Reset, counted: u32, wait: Duration) -> u64 {
+/// Lets the machine count, under a load on all its CPUs, until the console has had `counted` numbers. Returns the last one; it counts on.
+pub fn count(guest: &mut Guest, cpus: u32, counted: u32) -> u64 {
     // Not those that a busy machine has thousands of: the numbers are to be in the buffers for longer than the console needs for them.
     guest.ok("echo 1 > /sys/kernel/tracing/events/irq/irq_handler_entry/enable");
     guest.ok("echo 1 > /sys/kernel/tracing/events/syscalls/sys_enter_write/enable");
@@ -82,6 +81,12 @@ pub fn reset(guest: &mut Guest, cpus: u32, how: Reset, counted: u32, wait: Durat
         let text = guest.expect("counted ") + &guest.expect("\n");
         last = number(&text).unwrap_or(last);
     }
+    last
+}
+
+/// Lets the machine [`count`]; resets it; waits for the next prompt. Returns the last number on the console.
+pub fn reset(guest: &mut Guest, cpus: u32, how: Reset, counted: u32, wait: Duration) -> u64 {
+    let mut last = count(guest, cpus, counted);
     let before = guest.transcript().len();
     match how {
         Reset::Reboot => guest.send("reboot\r"),

@@ -15,6 +15,11 @@
 //! How many a life has lost is counted before each is taken, by one store to each of its metadata pages: a reset between may leave the
 //! count one too high, never too low. With its last event page a life loses its state, which nothing needs any more; its log stays until
 //! it is erased. Logs are never taken.
+//!
+//! # What is set aside
+//!
+//! A page whose mark is damaged is nobody's. If a bitmap of a life that is kept says that it is that life's, and it holds something, it is given away after all
+//! others: as long as it is nobody's, it is told that the life has lost it. With the life's last event page it is free like any other.
 
 use super::layout::{RegionError, SLOTS};
 use super::life::{Buffer, Life};
@@ -70,6 +75,8 @@ pub(super) struct Alloc {
     /// Room for a metadata page.
     pub scratch: Vec<u8>,
     nobodys: Pages,
+    /// What is set aside: see the module.
+    aside: Pages,
     /// For each order, where the search for a free block goes on: an index.
     hints: [u64; MAX_ORDER as usize + 1],
     prey: Option<Prey>,
@@ -83,6 +90,7 @@ impl Alloc {
             running: None,
             scratch: Vec::new(),
             nobodys: Pages(Vec::new()),
+            aside: Pages(Vec::new()),
             hints: [0; MAX_ORDER as usize + 1],
             prey: None,
         }
@@ -214,6 +222,7 @@ impl<M: Memory> Region<M> {
         let mut alloc = Alloc {
             scratch: meta::scratch()?,
             nobodys: Pages::none(count)?,
+            aside: Pages::none(count)?,
             ..Alloc::none()
         };
         for slot in 0..alloc.slots.len() {
@@ -276,7 +285,62 @@ impl<M: Memory> Region<M> {
                 }
             }
         }
+        for slot in 0..alloc.slots.len() {
+            if alloc.slots[slot].number != 0 {
+                self.set_aside(&mut alloc, slot);
+            }
+        }
         Ok(alloc)
+    }
+
+    /// Calls `found` with the index of each data page that some bitmap of `slot` has.
+    fn in_bitmaps(&self, slot: usize, mut found: impl FnMut(u64)) {
+        for word in 0..self.geometry.data_pages.div_ceil(64) {
+            let cpus = (0..self.geometry.cpus as u8).chain([NO_CPU]);
+            let bits = cpus.fold(0, |bits, cpu| {
+                bits | self.bitmap(slot, cpu)[word as usize].load(Ordering::Acquire)
+            });
+            let set = (0..64).filter(|bit| bits >> bit & 1 != 0);
+            let indices = set.map(|bit| word * 64 + bit);
+            indices
+                .filter(|&index| index < self.geometry.data_pages)
+                .for_each(&mut found);
+        }
+    }
+
+    /// Sets aside what is nobody's, but of the life in `slot` by its bitmaps, and holds something.
+    fn set_aside(&self, alloc: &mut Alloc, slot: usize) {
+        self.in_bitmaps(slot, |index| {
+            if alloc.nobodys.has(index) && self.commit_word(index).load(Ordering::Acquire) != 0 {
+                alloc.nobodys.set(index, false);
+                alloc.aside.set(index, true);
+                self.available.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// What was set aside for the life in `slot` is free.
+    pub(super) fn no_more_aside(&self, alloc: &mut Alloc, slot: usize) {
+        self.in_bitmaps(slot, |index| self.give_up(alloc, index));
+    }
+
+    /// A page is free, if it was set aside.
+    fn give_up(&self, alloc: &mut Alloc, index: u64) {
+        if alloc.aside.has(index) {
+            alloc.aside.set(index, false);
+            alloc.nobodys.set(index, true);
+            self.available.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A block of pages that are free, or would be if nothing was set aside.
+    fn find_aside(&self, alloc: &mut Alloc, order: u8) -> Option<u64> {
+        let count = self.geometry.data_pages;
+        alloc.aside.next(0, count)?;
+        for index in 0..count {
+            self.give_up(alloc, index);
+        }
+        self.find(alloc, order)
     }
 
     /// What the metadata pages of a slot say. The better one is written over the other.
@@ -407,7 +471,10 @@ impl<M: Memory> Region<M> {
         if cpu != NO_CPU && u32::from(cpu) >= self.geometry.cpus {
             return None;
         }
-        let first = match self.find(alloc, order) {
+        let found = self
+            .find(alloc, order)
+            .or_else(|| self.find_aside(alloc, order));
+        let first = match found {
             Some(first) => first,
             None => self.take_from_old(alloc, order)?,
         };
@@ -640,6 +707,7 @@ impl<M: Memory> Region<M> {
             let _ = self.write(alloc, slot, life);
         }
         self.release_all(alloc, slot, |owner, _| owner.kind == Kind::State);
+        self.no_more_aside(alloc, slot);
         if alloc.slots[slot].is_empty() {
             self.clear_slot(alloc, slot);
         }

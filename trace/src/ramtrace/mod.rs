@@ -25,8 +25,8 @@
 //! where they differ. The sealed part of an event page has a checksum in its mark, which also covers the mark; what was written
 //! since it was last sealed is walked, event by event, and no more can be said of it.
 //!
-//! A page whose mark is damaged is nobody's, and free; that a bitmap says otherwise is [told](Region::unmarked) as long as the life is
-//! kept.
+//! A page whose mark is damaged is nobody's; that a bitmap says otherwise is [told](Region::unmarked) as long as the life is kept. It is the
+//! last to be given to somebody else.
 //! A life whose metadata are damaged in both copies is known by the number that they have beside all else, else by its marks, and is kept
 //! like any other ([`Region::old_numbers`]); of several lives with the same number one is believed.
 //!

@@ -441,6 +441,7 @@ impl<M: Memory> Region<M> {
 
     /// Nobody has the slot any more.
     pub(super) fn clear_slot(&self, alloc: &mut Alloc, slot: usize) {
+        self.no_more_aside(alloc, slot);
         for page in self.metadata(slot) {
             meta::clear(page);
         }

@@ -317,10 +317,35 @@ fn a_page_whose_mark_is_damaged_is_nobodys_and_named() {
     flip(&memory, bitmap + spare / 8, (spare % 8) as u8);
     let region = open(memory);
     assert_eq!(region.old_lives()[1], lives[1]);
-    assert_eq!(region.pages_available(), free + 1);
     assert_eq!(region.unmarked(2), [(pages[1], cpu), (spare, 1)]);
     assert_eq!(region.unmarked(1), []);
-    all_is_asked(&region);
+    // What it holds is not overwritten as long as there is another page, so that it can be told; but before any page is taken.
+    assert_eq!(region.pages_available(), free);
+    region.begin_life(&BEGINNING, 0).unwrap();
+    let index = |page: PageRef| region.marks().index(page.pa).unwrap();
+    let before = region.old_lives();
+    for _ in 0..free {
+        assert_ne!(index(region.alloc_page(0).unwrap()), pages[1]);
+    }
+    assert_eq!(index(region.alloc_page(0).unwrap()), pages[1]);
+    assert_eq!(region.old_lives(), before);
+    all_is_asked(&open(memory));
+}
+
+/// The last life that tells of a damaged page goes, and the page is free.
+#[test]
+fn a_page_whose_mark_is_damaged_is_free_when_nobody_tells_of_it() {
+    let (memory, _) = three_old();
+    let region = open(memory);
+    let pages = pages_of(&region, 2, Kind::Events);
+    flip(&memory, mark(pages[1]) + 2, 5);
+    let region = open(memory);
+    let left = owners(&region).into_iter().flatten();
+    let own = left.filter(|owner| owner.life == 2).count() as u64;
+    let free = region.pages_available();
+    region.erase_life(2).unwrap();
+    assert_eq!(region.pages_available(), free + own + 1);
+    assert_eq!(open(memory).pages_available(), free + own + 1);
 }
 
 #[test]
