@@ -1,7 +1,7 @@
 //! A trace ring that user programs have mapped (`user/src/bin/map-test.rs`, `trace-reader.rs`): docs/tracing.md, "Mapping a
 //! buffer".
 
-use tests::{Guest, Setup, readers, tracefile};
+use tests::{Guest, Setup, number_after, readers, tracefile};
 
 /// On one CPU, so that all that is written goes to the ring that is mapped.
 #[test]
@@ -53,6 +53,7 @@ fn readers_follow_two_cpus_under_load() {
     }
     guest.refused("run trace-reader 0 --on 7");
     lines_stay_whole(&mut guest);
+    maps_tell_of_the_ring(&mut guest);
     // It runs where it wants its events.
     checks_of_map_test(&mut guest, 1);
     guest.poweroff();
@@ -83,6 +84,30 @@ fn lines_stay_whole(guest: &mut Guest) {
         seen[entry.cpu as usize] += 1;
     }
     assert!(seen.iter().all(|seen| *seen > 10), "{seen:?}");
+}
+
+/// A reader has the meta-page, at 0, and the sub-buffers, which begin behind it.
+fn maps_tell_of_the_ring(guest: &mut Guest) {
+    let started = guest.ok("run trace-reader 0 --follow --quiet &");
+    let pid = number_after(&started, "[").unwrap_or_else(|| guest.fail("no pid was printed"));
+    let offsets = loop {
+        let maps = guest.ok(&format!("cat /proc/{pid}/maps"));
+        let of_the_ring = maps
+            .lines()
+            .filter(|line| line.ends_with("/per_cpu/cpu0/trace_pipe_raw"));
+        let offsets: Vec<String> = of_the_ring
+            .filter_map(|line| line.split_whitespace().nth(2).map(str::to_owned))
+            .collect();
+        // It maps one after the other.
+        if offsets.len() == 2 {
+            break offsets;
+        }
+    };
+    assert_eq!(offsets, ["00000000", "00001000"]);
+    guest.ok(&format!("kill {pid}"));
+    guest.expect(" events shown,");
+    guest.send("\r");
+    guest.expect_prompt();
 }
 
 /// The checks of Linux's `tools/testing/selftests/ring-buffer/map_test.c`, and of the errors, at 4 and 8 KiB.

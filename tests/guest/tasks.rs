@@ -148,6 +148,15 @@ fn tasks_run_on_all_cpus() {
     if row("console").is_none_or(|row| row[0] != "1" || row[4] != "R") {
         guest.fail("the console is task 1 and runs `ps`");
     }
+    // A CPU whose tick has stopped is idle all the same.
+    let top = guest.ok("top -n 1");
+    for cpu in 0..4 {
+        let start = format!("cpu{cpu}: ");
+        let row = top.lines().find_map(|line| line.strip_prefix(&start));
+        if row.is_none_or(|row| row == "0.0% idle") {
+            guest.fail(&format!("CPU {cpu} had nothing to do: {row:?}"));
+        }
+    }
     trace_events(&mut guest, &["sched/sched_switch"]);
     let output = guest.ok("stress --cpu 4 --time 1");
     assert!(output.starts_with("stress: cpu: 4 workers, "), "{output}");

@@ -40,7 +40,7 @@ pub fn maps(pid: i32) -> String {
                 let offset = (part.start as u64).saturating_sub(at - area.start);
                 ('p', offset, process.path())
             }
-            Backing::Shared(object) => ('s', 0, object.name()),
+            Backing::Shared(object) => ('s', object.offset(), object.name()),
         };
         let line = format!(
             "{:08x}-{:08x} {}{kind} {offset:08x} 00:00 0",

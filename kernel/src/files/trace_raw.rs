@@ -143,6 +143,7 @@ impl File for TraceRaw {
             write: false,
             object: Arc::new(RingPages {
                 name: self.path.clone(),
+                offset: request.offset,
                 count: AtomicUsize::new(0),
                 mapping: Mutex::new(Some(mapping)),
             }),
@@ -153,6 +154,7 @@ impl File for TraceRaw {
 /// A part of a ring in an address space. The ring is mapped until it has left it.
 struct RingPages {
     name: String,
+    offset: u64,
     /// How often it is there.
     count: AtomicUsize,
     mapping: Mutex<Option<trace::fs::raw::Mapping<'static, Phys>>>,
@@ -171,5 +173,9 @@ impl SharedPages for RingPages {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
     }
 }

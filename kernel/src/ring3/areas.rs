@@ -64,6 +64,8 @@ pub trait SharedPages: Send + Sync {
     fn unmapped(&self);
     /// What `/proc/<pid>/maps` calls it.
     fn name(&self) -> &str;
+    /// Where in what has that name the mapping begins, in bytes.
+    fn offset(&self) -> u64;
 }
 
 /// The bytes of a program's file.

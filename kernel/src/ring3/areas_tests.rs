@@ -27,6 +27,9 @@ impl SharedPages for Counted {
     fn name(&self) -> &str {
         "shared"
     }
+    fn offset(&self) -> u64 {
+        0
+    }
 }
 
 fn ranges(areas: &Areas) -> Vec<(u64, u64)> {

@@ -33,6 +33,9 @@ impl SharedPages for Shared {
     fn name(&self) -> &str {
         "shared"
     }
+    fn offset(&self) -> u64 {
+        0
+    }
 }
 
 /// Walks the tables as a CPU would: the entry for `addr`, or 0.

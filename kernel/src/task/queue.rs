@@ -336,6 +336,16 @@ pub(super) fn try_to_wake_up(task: &Task, kinds: u32) -> bool {
     })
 }
 
+/// TSC cycles that a task has run, up to now: a CPU that is idle counts nothing by itself, since its tick has stopped.
+pub(super) fn cycles(task: &Task) -> u64 {
+    without_interrupts(|| {
+        let (queue, _) = lock_of(task);
+        let running = core::ptr::eq(table::by_slot(queue.running), task);
+        let since = running.then(|| clock::tsc().saturating_sub(queue.since));
+        task.cycles.load(Relaxed) + since.unwrap_or(0)
+    })
+}
+
 /// The queue that a task belongs to, locked.
 fn lock_of(task: &Task) -> (MutexGuard<'static, Queue>, usize) {
     loop {

@@ -1,5 +1,6 @@
 //! What a task is.
 
+use super::queue;
 use super::stack::Stack;
 use super::wait::WaitQueue;
 use crate::machine::percpu;
@@ -193,9 +194,9 @@ impl Task {
         }
     }
 
-    /// TSC cycles that it has run up to its last switch or tick.
+    /// TSC cycles that it has run, up to now.
     pub fn cycles(&self) -> u64 {
-        self.cycles.load(Relaxed)
+        queue::cycles(self)
     }
 
     /// How often it gave its CPU up by itself, and how often it had to.
