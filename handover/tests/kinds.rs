@@ -188,6 +188,14 @@ fn reserved_memory_is_handed_over() {
             end: 0x4000
         }
     );
+    // Nor is it written.
+    let range = PhysRange::new(0x5000, 0x4000);
+    let backward = Places {
+        reserved: range,
+        ..value
+    };
+    let put = StreamWriter::new(&mut [0; 1000]).put(0, &backward);
+    assert_eq!(put, Err(Error::RangeBackward { range }));
 }
 
 #[test]

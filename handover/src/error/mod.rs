@@ -43,6 +43,11 @@ pub enum Error {
         /// The range.
         range: PhysRange,
     },
+    /// A range that ends before it starts.
+    RangeBackward {
+        /// The range.
+        range: PhysRange,
+    },
 
     // The preserved map, on the side that writes.
     /// No page for a node of the tree.

@@ -44,6 +44,10 @@ impl fmt::Display for Error {
                 f,
                 "range {range} is not of whole pages ({PAGE_SIZE} bytes); nothing was changed"
             ),
+            RangeBackward { range } => write!(
+                f,
+                "range {range} ends before it starts; nothing was changed"
+            ),
 
             NoTreePage => f.write_str(
                 "preserved map: no free page for a node of the tree; nothing was changed",
