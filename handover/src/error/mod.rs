@@ -343,6 +343,22 @@ pub enum Error {
         /// The instance.
         instance: u32,
     },
+    /// Another type has been put under the same state id.
+    IdTaken {
+        /// The struct.
+        name: &'static str,
+        /// The state id.
+        id: u32,
+        /// The other struct; empty where it has no name.
+        by: Name,
+    },
+    /// An entry of another type than the one that is described under its id.
+    EntryDescription {
+        /// Its state id.
+        id: u32,
+        /// Its instance.
+        instance: u32,
+    },
     /// An entry is missing.
     EntryMissing {
         /// The struct.

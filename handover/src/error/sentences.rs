@@ -251,6 +251,17 @@ impl fmt::Display for Error {
                 f,
                 "state `{name}` (id {id:#x}, instance {instance}) stands twice in the stream; {NOT_RESTORED}"
             ),
+            IdTaken { name, id, by } => write!(
+                f,
+                "state `{name}`: its id {id:#x} is that of another type in the stream{}: give each its own id; the entry is not \
+                 written",
+                AtField(",", by)
+            ),
+            EntryDescription { id, instance } => write!(
+                f,
+                "state stream: entry {id:#x}.{instance} has not the version and fingerprint of the type that is described under \
+                 its id, so it is another type's; it is not read by that description"
+            ),
             EntryMissing { name, id, instance } => write!(
                 f,
                 "state `{name}` (id {id:#x}, instance {instance}) is missing in the stream; {NOT_RESTORED}"
