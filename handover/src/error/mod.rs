@@ -414,6 +414,13 @@ pub enum Error {
         /// The most that a table holds.
         limit: usize,
     },
+    /// Values inside each other that are more than a stream may have.
+    StateDepth {
+        /// The struct that is one too many.
+        name: &'static str,
+        /// The most that may be.
+        limit: u32,
+    },
     /// An address that is to be stored as an offset, and lies outside of what it is an offset into.
     OffsetOutside {
         /// Which field.

@@ -306,6 +306,10 @@ impl fmt::Display for Error {
                 f,
                 "state `{name}`: it is made of more than {limit} described types; the entry is not written"
             ),
+            StateDepth { name, limit } => write!(
+                f,
+                "state `{name}`: more than {limit} described values stand inside each other; the entry is not written"
+            ),
             OffsetOutside {
                 place,
                 address,

@@ -87,8 +87,8 @@ impl fmt::Display for TypeDesc {
     }
 }
 
-/// A type's description, looked up when it is asked for: a type may hold itself (in a `Vec` or a `Box`), so that its
-/// description cannot hold itself as a value.
+/// A type's description, looked up when it is asked for: a type may hold itself (in a `Vec`, a `BTreeMap` or a `Box`, up to
+/// [`MAX_DEPTH`](super::MAX_DEPTH) values inside each other), so that its description cannot hold itself as a value.
 #[derive(Clone, Copy)]
 pub struct DescRef {
     /// Name of the struct or enum.

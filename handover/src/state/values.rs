@@ -234,7 +234,8 @@ impl<T: KState> KState for Option<T> {
 impl<T: KState> KState for Box<T> {
     const DESC: Desc = Desc::value("Box");
     const TYPE: TypeDesc = T::TYPE;
-    const MIN_SIZE: usize = T::MIN_SIZE;
+    /// Not that of `T`, which may hold this box: its own size would hang on itself.
+    const MIN_SIZE: usize = 1;
     const HEAD_SIZE: usize = T::HEAD_SIZE;
 
     fn save_head(enc: &mut Encoder<'_>) -> Result<(), Error> {
@@ -246,6 +247,12 @@ impl<T: KState> KState for Box<T> {
     }
 
     fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        const {
+            assert!(
+                T::MIN_SIZE > 0,
+                "a Box of a value that takes no bytes cannot cross"
+            )
+        };
         T::save(self, enc)
     }
 
