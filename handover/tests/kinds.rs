@@ -572,3 +572,54 @@ fn an_entry_is_not_read_by_the_description_of_another_type() {
     // So where only the table is another's.
     assert_eq!(dump(&stream(&Mixed)).unwrap(), format!("? {refused}"));
 }
+
+/// Types of one's own that are called as those of std which cannot cross.
+#[derive(KState, Debug, Clone, PartialEq)]
+struct Cell {
+    charge: isize,
+}
+
+#[derive(KState, Debug, Clone, PartialEq)]
+struct AtomicClock(u64);
+
+#[derive(KState, Debug, Clone, PartialEq)]
+#[kstate(id = 0x5a)]
+struct Namesakes {
+    cell: self::Cell,
+    other: crate::Cell,
+    clock: AtomicClock,
+    #[kstate(offset_from = 0x1000)]
+    far: u64,
+    #[kstate(offset_from = (1 << 20)..0x9_0000_0000)]
+    near: u64,
+    #[kstate(offset_from = 4096usize)]
+    word: usize,
+}
+
+#[test]
+fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
+    let value = Namesakes {
+        cell: Cell { charge: -3 },
+        other: Cell { charge: isize::MAX },
+        clock: AtomicClock(5),
+        far: 0x1234,
+        near: 0x8_0000_0000,
+        word: 0x2000,
+    };
+    let bytes = stream(&value);
+    assert_eq!(get(&bytes), Ok(value.clone()));
+    let text = dump(&bytes).unwrap();
+    for line in [
+        "charge: i64 = -3\n",
+        "far: Offset = base + 0x234\n",
+        "near: Offset = base + 0x7fff00000\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let beyond = Namesakes {
+        near: 0x9_0000_0000,
+        ..value
+    };
+    let put = StreamWriter::new(&mut [0; 2000]).put(0, &beyond);
+    assert!(matches!(put, Err(Error::OffsetOutside { .. })));
+}

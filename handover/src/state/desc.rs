@@ -14,7 +14,7 @@ pub enum TypeDesc {
     Bool,
     /// An unsigned integer of so many bits, native-endian. (`usize` crosses as 64 bits.)
     Unsigned(u8),
-    /// A signed integer of so many bits, native-endian.
+    /// A signed integer of so many bits, native-endian. (`isize` crosses as 64 bits.)
     Signed(u8),
     /// Text: u32 length in bytes, then UTF-8.
     Text,

@@ -32,7 +32,7 @@
 //!
 //! | kind | declaration |
 //! | --- | --- |
-//! | base value | `bool`, `u8` to `u128`, `i8` to `i128`, `usize`, `String` |
+//! | base value | `bool`, `u8` to `u128`, `i8` to `i128`, `usize`, `isize`, `String` |
 //! | nested struct, enum with data | a type with `#[derive(KState)]`, generic too |
 //! | pointer, followed | `Box<T>`, `Option<Box<T>>` |
 //! | array; array of pointers with a count | `[T; N]`, `Vec<T>`; `Vec<Box<T>>` |

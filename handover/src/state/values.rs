@@ -48,6 +48,22 @@ impl KState for usize {
     }
 }
 
+/// Crosses as an i64.
+impl KState for isize {
+    const DESC: Desc = Desc::value("isize");
+    const TYPE: TypeDesc = TypeDesc::Signed(64);
+    const MIN_SIZE: usize = 8;
+
+    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        enc.u64(*self as i64 as u64)
+    }
+
+    fn restore(dec: &mut Decoder<'_>, _version: u32) -> Result<Self, Error> {
+        let n = dec.u64()?;
+        isize::try_from(n as i64).map_err(|_| dec.fault(ValueFault::Range(n)))
+    }
+}
+
 impl KState for bool {
     const DESC: Desc = Desc::value("bool");
     const TYPE: TypeDesc = TypeDesc::Bool;
