@@ -176,12 +176,15 @@ impl fmt::Display for Error {
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,
-                "scratch: {wanted} bytes are wanted, more than half of the {usable} that are usable; none is reserved"
+                "scratch: {} KiB are wanted, more than half of the {} KiB that are usable; none is reserved",
+                wanted >> 10,
+                usable >> 10
             ),
             ScratchNoSpace { wanted, missing } => write!(
                 f,
-                "scratch: {wanted} bytes are wanted, but for {missing} of them there is no place in {} regions; none is \
-                 reserved",
+                "scratch: {} KiB are wanted, but for {} of them there is no place in {} regions; none is reserved",
+                wanted >> 10,
+                missing >> 10,
                 scratch::MAX_REGIONS
             ),
             ScratchArrayRoom { needed, room } => write!(
