@@ -590,7 +590,7 @@ struct Namesakes {
     clock: AtomicClock,
     #[kstate(offset_from = 0x1000)]
     far: u64,
-    #[kstate(offset_from = (1 << 20)..0x9_0000_0000)]
+    #[kstate(offset_from = (1 << 20)..0x9000_0000)]
     near: u64,
     #[kstate(offset_from = 4096usize)]
     word: usize,
@@ -603,7 +603,7 @@ fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
         other: Cell { charge: isize::MAX },
         clock: AtomicClock(5),
         far: 0x1234,
-        near: 0x8_0000_0000,
+        near: 0x8000_0000,
         word: 0x2000,
     };
     let bytes = stream(&value);
@@ -612,12 +612,12 @@ fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
     for line in [
         "charge: i64 = -3\n",
         "far: Offset = base + 0x234\n",
-        "near: Offset = base + 0x7fff00000\n",
+        "near: Offset = base + 0x7ff00000\n",
     ] {
         assert!(text.contains(line), "{text}");
     }
     let beyond = Namesakes {
-        near: 0x9_0000_0000,
+        near: 0x9000_0000,
         ..value
     };
     let put = StreamWriter::new(&mut [0; 2000]).put(0, &beyond);

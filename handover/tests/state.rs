@@ -885,13 +885,13 @@ proptest! {
 enum Expr {
     Num(u64),
     Neg(Box<Expr>),
-    Sum(Vec<Box<Expr>>),
+    Sum([Box<Expr>; 2]),
     Named(BTreeMap<u8, Expr>),
 }
 
 #[test]
 fn a_type_may_hold_itself() {
-    let value = Expr::Sum(vec![
+    let value = Expr::Sum([
         Box::new(Expr::Neg(Box::new(Expr::Num(7)))),
         Box::new(Expr::Named(BTreeMap::from([(1, Expr::Num(8))]))),
     ]);
