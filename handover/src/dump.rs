@@ -69,14 +69,9 @@ pub fn dump(stream: &[u8]) -> Result<String, Error> {
 /// That of `out`.
 pub fn write_stream(stream: &StreamReader<'_>, out: &mut dyn Write) -> fmt::Result {
     for entry in stream.entries() {
-        let table = stream.table(entry.id);
-        let name = match &table {
-            Ok(Table {
-                root: TableType::Described(number),
-                types,
-            }) => types.get(usize::from(*number)).map_or("?", |d| d.name),
-            _ => "?",
-        };
+        let table = stream.table(&entry);
+        let root = table.as_ref().ok().and_then(Table::root_type);
+        let name = root.map_or("?", |described| described.name);
         writeln!(
             out,
             "{} (id {:#x}, instance {}), version {}, readable from version {} on, {} bytes",

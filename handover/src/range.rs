@@ -3,11 +3,13 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::error::Error;
 use crate::mem::PAGE_SIZE;
 
 /// A half-open range `[start, end)` of physical addresses, in bytes.
 ///
-/// A range whose `end` is not above its `start` is empty, wherever it lies; every function here treats it so.
+/// A range whose `end` is not above its `start` is empty, wherever it lies; every function here treats it so. What preserves,
+/// restores or describes a range refuses one whose `end` lies below its `start` ([`Error::RangeBackward`]).
 /// `end` is exclusive, so the last byte of the 64-bit address space cannot be named; no machine has one there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhysRange {
@@ -39,6 +41,15 @@ impl PhysRange {
     /// Whether there is no byte in the range.
     pub const fn is_empty(&self) -> bool {
         self.end <= self.start
+    }
+
+    /// That the range does not end before it starts: asked of what a caller means to be done with, who has mistaken the ends
+    /// or computed one wrong.
+    pub(crate) fn check_forward(&self) -> Result<(), Error> {
+        match self.end < self.start {
+            true => Err(Error::RangeBackward { range: *self }),
+            false => Ok(()),
+        }
     }
 
     /// Whether `pa` lies in the range.

@@ -124,6 +124,30 @@ fn ranges_of_the_wrong_length_are_not_restored() {
 }
 
 #[test]
+fn a_range_that_ends_before_it_starts_is_refused() {
+    let mut map = new_map(machine());
+    let range = r(121 * M, 121 * M + 6 * PAGE_SIZE);
+    map.preserve_range(range).unwrap();
+    let blocks = map.block_count();
+    let backward = r(range.end, range.start);
+    let refused = Error::RangeBackward { range: backward };
+    assert_eq!(map.preserve_range(backward), Err(refused));
+    assert_eq!(map.unpreserve_range(backward), Err(refused));
+    assert_eq!(map.restore_range(backward), Err(refused));
+    assert_eq!(map.preserve_blocks(backward, 0), Err(refused));
+    assert_eq!(map.restore_blocks(backward, 0), Err(refused));
+    assert_eq!(map.block_count(), blocks);
+    assert_eq!(
+        refused.to_string(),
+        "range [0x7906000, 0x7900000) ends before it starts; nothing was changed"
+    );
+    let empty = r(range.end, range.end);
+    assert_eq!(map.preserve_range(empty), Ok(()));
+    assert_eq!(map.restore_range(empty), Ok(empty));
+    assert_eq!(map.restore_blocks(empty, 0), Ok(empty));
+}
+
+#[test]
 fn blocks_of_one_order_fill_a_range_or_nothing() {
     let mem = machine();
     let range = r(126 * M, 131 * M);

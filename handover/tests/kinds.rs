@@ -188,6 +188,14 @@ fn reserved_memory_is_handed_over() {
             end: 0x4000
         }
     );
+    // Nor is it written.
+    let range = PhysRange::new(0x5000, 0x4000);
+    let backward = Places {
+        reserved: range,
+        ..value
+    };
+    let put = StreamWriter::new(&mut [0; 1000]).put(0, &backward);
+    assert_eq!(put, Err(Error::RangeBackward { range }));
 }
 
 #[test]
@@ -465,4 +473,153 @@ fn a_table_is_small() {
     let used = writer.finish().unwrap();
     let table = (4 * one + STREAM_OVERHEAD - used) / 3;
     assert!(table <= 200, "{table} bytes for three types of six fields");
+}
+
+mod same_id {
+    use handover::state::KState;
+
+    #[derive(KState, Debug, PartialEq)]
+    #[kstate(id = 5)]
+    pub struct Alpha {
+        pub a: u8,
+    }
+
+    #[derive(KState, Debug, PartialEq)]
+    #[kstate(id = 5)]
+    pub struct Beta {
+        pub a: u8,
+        pub b: u8,
+    }
+}
+
+const ALPHA: same_id::Alpha = same_id::Alpha { a: 1 };
+const BETA: same_id::Beta = same_id::Beta { a: 2, b: 3 };
+
+#[test]
+fn two_types_under_one_id_are_refused() {
+    let mut bytes = [0; 1000];
+    let mut writer = StreamWriter::new(&mut bytes);
+    writer.put(0, &ALPHA).unwrap();
+    for instance in [0, 1] {
+        let refused = writer.put(instance, &BETA).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "state `Beta`: its id 0x5 is that of another type in the stream, `Alpha`: give each its own id; the entry is not \
+             written"
+        );
+    }
+    writer.put(1, &ALPHA).unwrap();
+    let used = writer.finish().unwrap();
+    let good = StreamReader::new(&bytes[..used]).unwrap();
+    assert_eq!(good.entries().count(), 2);
+    assert_eq!(good.get(1), Ok(ALPHA));
+
+    // Also where only the description of the other is there, written ahead.
+    let mut bytes = [0; 1000];
+    let mut writer = StreamWriter::with_descriptions(&mut bytes, &good.descriptions());
+    assert!(matches!(
+        writer.put(0, &BETA),
+        Err(Error::IdTaken {
+            name: "Beta",
+            id: 5,
+            ..
+        })
+    ));
+    assert_eq!(writer.put(0, &ALPHA), Ok(()));
+}
+
+/// Says that it is a `Beta`, in a table that describes an `Alpha`.
+struct Mixed;
+
+impl KState for Mixed {
+    const DESC: Desc = same_id::Beta::DESC;
+    const TYPE: TypeDesc = same_id::Alpha::TYPE;
+    const MIN_SIZE: usize = 0;
+    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        BETA.save(enc)
+    }
+    fn restore(_: &mut Decoder<'_>, _: u32) -> Result<Self, Error> {
+        unreachable!("only written")
+    }
+}
+
+#[test]
+fn an_entry_is_not_read_by_the_description_of_another_type() {
+    // The entry of a Beta behind that of an Alpha, in one stream with right checksums.
+    let (alpha, beta) = (stream(&ALPHA), stream(&BETA));
+    const END: usize = 8;
+    let entry = (32 + 8 + content(&beta).len()).next_multiple_of(8);
+    let mut spliced = alpha[..alpha.len() - END].to_vec();
+    let at = spliced.len();
+    spliced.extend_from_slice(&beta[beta.len() - END - entry..]);
+    let total = spliced.len() as u64;
+    spliced[12..16].copy_from_slice(&3u32.to_ne_bytes());
+    spliced[16..24].copy_from_slice(&total.to_ne_bytes());
+    spliced[24..28].fill(0);
+    let crc32 = crc32fast::hash(&spliced[..32]);
+    spliced[24..28].copy_from_slice(&crc32.to_ne_bytes());
+    assert_eq!(spliced[at..at + 4], 5u32.to_ne_bytes());
+
+    let refused = "(id 0x5, instance 0), version 1, readable from version 1 on, 3 bytes\n  \
+                   (not readable: state stream: entry 0x5.0 has not the version and fingerprint of the type that is described \
+                   under its id, so it is another type's; it is not read by that description)\n";
+    let text = dump(&spliced).unwrap();
+    assert!(
+        text.starts_with("Alpha (id 0x5") && text.contains("  a: u8 = 1\n"),
+        "{text}"
+    );
+    assert!(text.ends_with(&format!("? {refused}")), "{text}");
+    // So where only the table is another's.
+    assert_eq!(dump(&stream(&Mixed)).unwrap(), format!("? {refused}"));
+}
+
+/// Types of one's own that are called as those of std which cannot cross.
+#[derive(KState, Debug, Clone, PartialEq)]
+struct Cell {
+    charge: isize,
+}
+
+#[derive(KState, Debug, Clone, PartialEq)]
+struct AtomicClock(u64);
+
+#[derive(KState, Debug, Clone, PartialEq)]
+#[kstate(id = 0x5a)]
+struct Namesakes {
+    cell: self::Cell,
+    other: crate::Cell,
+    clock: AtomicClock,
+    #[kstate(offset_from = 0x1000)]
+    far: u64,
+    #[kstate(offset_from = (1 << 20)..0x9000_0000)]
+    near: u64,
+    #[kstate(offset_from = 4096usize)]
+    word: usize,
+}
+
+#[test]
+fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
+    let value = Namesakes {
+        cell: Cell { charge: -3 },
+        other: Cell { charge: isize::MAX },
+        clock: AtomicClock(5),
+        far: 0x1234,
+        near: 0x8000_0000,
+        word: 0x2000,
+    };
+    let bytes = stream(&value);
+    assert_eq!(get(&bytes), Ok(value.clone()));
+    let text = dump(&bytes).unwrap();
+    for line in [
+        "charge: i64 = -3\n",
+        "far: Offset = base + 0x234\n",
+        "near: Offset = base + 0x7ff00000\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let beyond = Namesakes {
+        near: 0x9000_0000,
+        ..value
+    };
+    let put = StreamWriter::new(&mut [0; 2000]).put(0, &beyond);
+    assert!(matches!(put, Err(Error::OffsetOutside { .. })));
 }

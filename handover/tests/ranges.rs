@@ -215,6 +215,18 @@ fn scratch_plans() {
         })
     );
     assert!(plan("16M", &[], &[]).is_err());
+    // As all sizes of scratch are said: in KiB.
+    let sentences = [
+        plan("64M", &ram, &[]).unwrap_err().to_string(),
+        plan("128K", &crumbs, &[]).unwrap_err().to_string(),
+    ];
+    assert_eq!(
+        sentences,
+        [
+            "scratch: 65536 KiB are wanted, more than half of the 130048 KiB that are usable; none is reserved",
+            "scratch: 128 KiB are wanted, but for 64 of them there is no place in 16 regions; none is reserved"
+        ]
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Declared state: what crosses, between which versions, and what is refused.
 
+use std::collections::BTreeMap;
+
 use handover::error::{Name, Place, ValueFault};
 use handover::state::{
-    Body, Desc, DescRef, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, TypeDesc,
+    Body, Desc, DescRef, KState, MAX_DEPTH, STREAM_OVERHEAD, StreamReader, StreamWriter, TypeDesc,
     encoded_size, for_each_page, ids_unique,
 };
 use handover::{Error, PageRef};
@@ -782,11 +784,14 @@ fn a_chain_without_end_is_refused() {
             next: Some(Box::new(chain)),
         };
     }
-    get::<Chain>(&stream(&chain)).unwrap();
-    chain = Chain {
-        next: Some(Box::new(chain)),
-    };
-    let refused = get::<Chain>(&stream(&chain)).unwrap_err();
+    let bytes = stream(&chain);
+    get::<Chain>(&bytes).unwrap();
+    // One more is not written, so it is put in front: end of subsections, the head of the next, and `Some`.
+    let good = StreamReader::new(&bytes).unwrap();
+    let content = good.entries().next().unwrap().data;
+    let link = content.len() / 32;
+    let longer = [&content[..link], content].concat();
+    let refused = hostile::get_from::<Chain>(&longer).unwrap_err();
     assert!(
         matches!(
             refused,
@@ -872,4 +877,38 @@ proptest! {
         let one = One { value: ints };
         prop_assert_eq!(get(&stream(&one)), Ok(one));
     }
+}
+
+/// Holds itself, with nothing between but the box.
+#[derive(KState, Debug, PartialEq)]
+#[kstate(id = 0x4f)]
+enum Expr {
+    Num(u64),
+    Neg(Box<Expr>),
+    Sum([Box<Expr>; 2]),
+    Named(BTreeMap<u8, Expr>),
+}
+
+#[test]
+fn a_type_may_hold_itself() {
+    let value = Expr::Sum([
+        Box::new(Expr::Neg(Box::new(Expr::Num(7)))),
+        Box::new(Expr::Named(BTreeMap::from([(1, Expr::Num(8))]))),
+    ]);
+    let bytes = stream(&value);
+    assert_eq!(get(&bytes), Ok(value));
+    let text = handover::dump::dump(&bytes).unwrap();
+    assert!(text.contains("Neg") && text.contains("= 8\n"), "{text}");
+
+    let nested = |depth| (1..depth).fold(Expr::Num(1), |inner, _| Expr::Neg(Box::new(inner)));
+    assert_eq!(get(&stream(&nested(MAX_DEPTH))), Ok(nested(MAX_DEPTH)));
+    // What nobody would read is not written.
+    let mut bytes = vec![0; 2000];
+    let refused = StreamWriter::new(&mut bytes)
+        .put(0, &nested(MAX_DEPTH + 1))
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "state `Expr`: more than 32 described values stand inside each other; the entry is not written"
+    );
 }

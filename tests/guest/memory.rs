@@ -79,14 +79,17 @@ fn small_scratch_is_enough_for_hop_after_hop() {
     guest.poweroff();
 }
 
-/// Too little of it is said at the start, and `kexec -l` refuses what does not fit, with both sizes.
+/// Too little of it is said at the start, and `kexec -l` refuses what does not fit, with both sizes. A switch that is neither on nor
+/// off is said, too.
 #[test]
 fn too_small_scratch_is_said() {
-    let mut guest = Setup::new().append("kho_scratch=1M").boot();
-    assert!(
-        guest.first_output().contains("KiB that two kernels need"),
-        "no warning at the start"
-    );
+    let mut guest = Setup::new().append("kho_scratch=1M kho=maybe").boot();
+    for warning in [
+        "KiB that two kernels need",
+        "kho: `maybe` is neither on nor off; it stays on",
+    ] {
+        assert!(guest.first_output().contains(warning), "no {warning}");
+    }
     let said = guest.refused("kexec -l");
     assert!(
         said.contains("KiB") && said.contains("nothing was loaded"),
@@ -99,7 +102,15 @@ fn too_small_scratch_is_said() {
 /// Each kernel that refuses a handover takes less, and goes on: it can load, and hand over, again.
 #[test]
 fn refusal_after_refusal_is_survived() {
-    let mut guest = Setup::new().boot();
+    let mut guest = Setup::new().append("kho_scratch=32Q").boot();
+    // The default is named as it is taken.
+    assert!(
+        guest
+            .first_output()
+            .contains("; the default of 32768 KiB is tried"),
+        "{}",
+        guest.first_output()
+    );
     for _ in 0..3 {
         guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
         let output = guest.kexec();

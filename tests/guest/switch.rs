@@ -62,7 +62,7 @@ fn the_command_line_switches_it_off() {
     assert_eq!(guest.ok(&format!("cat {ACTIVE}")).trim(), "0");
     let output = guest.kexec();
     assert!(
-        output.contains("without a handover (kho=off on its command line)"),
+        output.contains("without a handover (switched off by kho= on its command line)"),
         "{output}"
     );
     guest.poweroff();

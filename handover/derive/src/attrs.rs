@@ -230,11 +230,11 @@ impl Rules {
                     .error("a field crosses in one form: write `with` or `offset_from`, and once"))
             }
             "with" => {
-                form = Form::With(meta.value()?.parse()?);
+                form = Form::With(module(meta)?);
                 Ok(())
             }
             "offset_from" => {
-                form = Form::OffsetFrom(meta.value()?.parse()?);
+                form = Form::OffsetFrom(as_addresses(meta.value()?.parse()?));
                 Ok(())
             }
             "default" if default.is_some() => Err(doubled(meta)),
@@ -295,6 +295,20 @@ impl Rules {
                     ),
                 ));
             }
+        }
+        if let Some(default) = &default
+            && skip.is_none()
+            && since.is_none()
+            && deprecated.is_none()
+            && section.is_none()
+        {
+            return Err(Error::new(
+                default.span(),
+                format!(
+                    "every stream has `{name}`, so no default is ever used: leave it out, or write beside it which versions lack \
+                     the field (`since`, `deprecated`), or that it does not cross (`skip`)"
+                ),
+            ));
         }
         if let Some((n, span)) = since {
             if n == 0 {
@@ -490,6 +504,56 @@ fn number(literal: &LitInt) -> Result<u32> {
             "write a number of at most 32 bits, without sign",
         )
     })
+}
+
+/// The module that makes another type of a field.
+fn module(meta: &ParseNestedMeta<'_>) -> Result<Path> {
+    let path = meta.value().and_then(|value| value.parse());
+    path.map_err(|e| {
+        Error::new(
+            e.span(),
+            "a module's path belongs here, as in `with = counter`; in it are `type Wire` (what crosses), `fn save(&Field) -> \
+             Wire` and `fn restore(Wire) -> Result<Field, &'static str>`",
+        )
+    })
+}
+
+/// Of plain numbers, addresses: as a base each would be an `i32`, for want of another hint.
+fn as_addresses(mut base: Expr) -> Expr {
+    fn plain(expr: &Expr) -> bool {
+        match expr {
+            Expr::Lit(ExprLit {
+                lit: Lit::Int(n), ..
+            }) => n.suffix().is_empty(),
+            Expr::Paren(inner) => plain(&inner.expr),
+            Expr::Binary(both) => plain(&both.left) && plain(&both.right),
+            Expr::Range(range) => [&range.start, &range.end]
+                .into_iter()
+                .all(|end| end.as_deref().is_some_and(plain)),
+            _ => false,
+        }
+    }
+    fn suffix(expr: &mut Expr) {
+        match expr {
+            Expr::Lit(ExprLit {
+                lit: Lit::Int(n), ..
+            }) => *n = LitInt::new(&format!("{n}u64"), n.span()),
+            Expr::Paren(inner) => suffix(&mut inner.expr),
+            Expr::Binary(both) => {
+                suffix(&mut both.left);
+                suffix(&mut both.right);
+            }
+            Expr::Range(range) => {
+                let ends = [&mut range.start, &mut range.end];
+                ends.into_iter().flatten().for_each(|end| suffix(end));
+            }
+            _ => {}
+        }
+    }
+    if plain(&base) {
+        suffix(&mut base);
+    }
+    base
 }
 
 fn set_flag(slot: &mut Option<Span>, meta: &ParseNestedMeta<'_>) -> Result<()> {

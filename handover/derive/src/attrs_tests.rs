@@ -101,6 +101,22 @@ fn refusals_say_what_to_write() {
         ("struct S { a: AtomicU64 }", "whose `save` loads it"),
         ("struct S { a: HashMap<u8, u8> }", "write BTreeMap"),
         (
+            "struct S { a: Cell<u8> }",
+            "a type of your own, write its path from self, super or crate on (self::Cell)",
+        ),
+        (
+            "struct S { #[kstate(with = \"nope\")] a: u64 }",
+            "as in `with = counter`; in it are `type Wire`",
+        ),
+        (
+            "struct S { #[kstate(with)] a: u64 }",
+            "a module's path belongs here",
+        ),
+        (
+            "struct S { #[kstate(default = 3)] a: u8 }",
+            "no default is ever used: leave it out",
+        ),
+        (
             "struct S { #[kstate(subsection, default)] a: Option<u8> }",
             "leave out all but `subsection`",
         ),

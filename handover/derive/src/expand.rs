@@ -61,7 +61,9 @@ pub fn implementation(d: &Described) -> TokenStream {
                 &self,
                 enc: &mut ::handover::state::Encoder<'_>,
             ) -> ::handover::state::derived::Result<(), ::handover::Error> {
+                enc.enter(#name)?;
                 #save
+                enc.leave();
                 ::handover::state::derived::Ok(())
             }
 

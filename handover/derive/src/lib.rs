@@ -31,7 +31,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `deprecated = 3, for_older` | from version 3 on it means nothing, and its default is written in its place, so that kernels before 3 can read the stream (`readable_by`); the default is not to allocate |
 /// | `pages` | the pages named in it (`PageRef`, or lists of them) are handed over with the value |
 /// | `subsection` | of an `Option`: in the stream where it is `Some`, and skipped by a kernel that does not know it; added and taken away without a new version |
-/// | `offset_from = EXPR` | of an address (u64, usize): it crosses as its distance from this base, which each kernel has its own of; a range as `EXPR` also says how far |
+/// | `offset_from = EXPR` | of an address (u64, usize): it crosses as its distance from this base, which each kernel has its own of: a u64 or usize, or a range of them, which also says how far (`0x1000..0x9000`) |
 /// | `with = MODULE` | it crosses as `MODULE::Wire`, made by `MODULE::save(&field) -> Wire`, and read by `MODULE::restore(Wire) -> Result<Field, &'static str>` |
 /// | `skip` | it does not cross; its `default` is restored |
 ///

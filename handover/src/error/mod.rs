@@ -43,6 +43,11 @@ pub enum Error {
         /// The range.
         range: PhysRange,
     },
+    /// A range that ends before it starts.
+    RangeBackward {
+        /// The range.
+        range: PhysRange,
+    },
 
     // The preserved map, on the side that writes.
     /// No page for a node of the tree.
@@ -338,6 +343,22 @@ pub enum Error {
         /// The instance.
         instance: u32,
     },
+    /// Another type has been put under the same state id.
+    IdTaken {
+        /// The struct.
+        name: &'static str,
+        /// The state id.
+        id: u32,
+        /// The other struct; empty where it has no name.
+        by: Name,
+    },
+    /// An entry of another type than the one that is described under its id.
+    EntryDescription {
+        /// Its state id.
+        id: u32,
+        /// Its instance.
+        instance: u32,
+    },
     /// An entry is missing.
     EntryMissing {
         /// The struct.
@@ -392,6 +413,13 @@ pub enum Error {
         name: &'static str,
         /// The most that a table holds.
         limit: usize,
+    },
+    /// Values inside each other that are more than a stream may have.
+    StateDepth {
+        /// The struct that is one too many.
+        name: &'static str,
+        /// The most that may be.
+        limit: u32,
     },
     /// An address that is to be stored as an offset, and lies outside of what it is an offset into.
     OffsetOutside {

@@ -44,6 +44,10 @@ impl fmt::Display for Error {
                 f,
                 "range {range} is not of whole pages ({PAGE_SIZE} bytes); nothing was changed"
             ),
+            RangeBackward { range } => write!(
+                f,
+                "range {range} ends before it starts; nothing was changed"
+            ),
 
             NoTreePage => f.write_str(
                 "preserved map: no free page for a node of the tree; nothing was changed",
@@ -172,12 +176,15 @@ impl fmt::Display for Error {
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,
-                "scratch: {wanted} bytes are wanted, more than half of the {usable} that are usable; none is reserved"
+                "scratch: {} KiB are wanted, more than half of the {} KiB that are usable; none is reserved",
+                wanted >> 10,
+                usable >> 10
             ),
             ScratchNoSpace { wanted, missing } => write!(
                 f,
-                "scratch: {wanted} bytes are wanted, but for {missing} of them there is no place in {} regions; none is \
-                 reserved",
+                "scratch: {} KiB are wanted, but for {} of them there is no place in {} regions; none is reserved",
+                wanted >> 10,
+                missing >> 10,
                 scratch::MAX_REGIONS
             ),
             ScratchArrayRoom { needed, room } => write!(
@@ -247,6 +254,17 @@ impl fmt::Display for Error {
                 f,
                 "state `{name}` (id {id:#x}, instance {instance}) stands twice in the stream; {NOT_RESTORED}"
             ),
+            IdTaken { name, id, by } => write!(
+                f,
+                "state `{name}`: its id {id:#x} is that of another type in the stream{}: give each its own id; the entry is not \
+                 written",
+                AtField(",", by)
+            ),
+            EntryDescription { id, instance } => write!(
+                f,
+                "state stream: entry {id:#x}.{instance} has not the version and fingerprint of the type that is described under \
+                 its id, so it is another type's; it is not read by that description"
+            ),
             EntryMissing { name, id, instance } => write!(
                 f,
                 "state `{name}` (id {id:#x}, instance {instance}) is missing in the stream; {NOT_RESTORED}"
@@ -290,6 +308,10 @@ impl fmt::Display for Error {
             DescriptionTypes { name, limit } => write!(
                 f,
                 "state `{name}`: it is made of more than {limit} described types; the entry is not written"
+            ),
+            StateDepth { name, limit } => write!(
+                f,
+                "state `{name}`: more than {limit} described values stand inside each other; the entry is not written"
             ),
             OffsetOutside {
                 place,

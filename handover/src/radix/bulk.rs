@@ -51,8 +51,8 @@ impl<M: Memory> PreservedMap<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::BlockOrder`], [`Error::BlockUnaligned`] (an end that is not at the end of a block), [`Error::BlockTooHigh`];
-    /// those of [`preserve`](PreservedMap::preserve).
+    /// [`Error::RangeBackward`]; [`Error::BlockOrder`], [`Error::BlockUnaligned`] (an end that is not at the end of a block),
+    /// [`Error::BlockTooHigh`]; those of [`preserve`](PreservedMap::preserve).
     pub fn preserve_blocks(&mut self, range: PhysRange, order: u8) -> Result<(), Error> {
         let Some((first, count)) = keys_of(range, order)? else {
             return Ok(());
@@ -111,8 +111,8 @@ impl<M: Memory> PreservedMap<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::RangeUnaligned`], [`Error::NotPreserved`] (a page that is not, so also a range that is too long),
-    /// [`Error::CutsBlock`] (so also one that is too short).
+    /// [`Error::RangeBackward`], [`Error::RangeUnaligned`], [`Error::NotPreserved`] (a page that is not, so also a range that
+    /// is too long), [`Error::CutsBlock`] (so also one that is too short).
     pub fn restore_range(&mut self, range: PhysRange) -> Result<PhysRange, Error> {
         self.unpreserve_range(range)?;
         Ok(range)
@@ -123,8 +123,8 @@ impl<M: Memory> PreservedMap<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::BlockOrder`], [`Error::BlockUnaligned`], [`Error::BlockTooHigh`]; [`Error::NotPreserved`];
-    /// [`Error::OtherBlock`].
+    /// [`Error::RangeBackward`]; [`Error::BlockOrder`], [`Error::BlockUnaligned`], [`Error::BlockTooHigh`];
+    /// [`Error::NotPreserved`]; [`Error::OtherBlock`].
     pub fn restore_blocks(&mut self, range: PhysRange, order: u8) -> Result<PhysRange, Error> {
         let Some((first, count)) = keys_of(range, order)? else {
             return Ok(range);
@@ -241,6 +241,7 @@ const fn size_of_order(order: u8) -> u64 {
 
 /// The first key of the blocks of one order that fill a range, and how many they are; `None` for none.
 fn keys_of(range: PhysRange, order: u8) -> Result<Option<(u64, u64)>, Error> {
+    range.check_forward()?;
     if range.is_empty() {
         return Ok(None);
     }

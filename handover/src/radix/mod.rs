@@ -224,8 +224,9 @@ impl<M: Memory> PreservedMap<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::RangeUnaligned`], and those of [`preserve`](PreservedMap::preserve).
+    /// [`Error::RangeBackward`], [`Error::RangeUnaligned`], and those of [`preserve`](PreservedMap::preserve).
     pub fn preserve_range(&mut self, range: PhysRange) -> Result<(), Error> {
+        range.check_forward()?;
         if !range.is_page_aligned() {
             return Err(Error::RangeUnaligned { range });
         }
@@ -273,9 +274,10 @@ impl<M: Memory> PreservedMap<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::RangeUnaligned`]; [`Error::NotPreserved`] for the first page that is not; [`Error::CutsBlock`] where the
-    /// range holds only a part of a block.
+    /// [`Error::RangeBackward`]; [`Error::RangeUnaligned`]; [`Error::NotPreserved`] for the first page that is not;
+    /// [`Error::CutsBlock`] where the range holds only a part of a block.
     pub fn unpreserve_range(&mut self, range: PhysRange) -> Result<(), Error> {
+        range.check_forward()?;
         if !range.is_page_aligned() {
             return Err(Error::RangeUnaligned { range });
         }

@@ -24,17 +24,47 @@ pub(super) const fn fold(fingerprint: u64) -> u32 {
 pub struct Encoder<'a> {
     out: Option<&'a mut [u8]>,
     at: usize,
+    depth: u32,
 }
 
 impl<'a> Encoder<'a> {
     /// Writes to `out` from `at` on.
     pub(super) fn new(out: &'a mut [u8], at: usize) -> Self {
-        Encoder { out: Some(out), at }
+        Encoder {
+            out: Some(out),
+            at,
+            depth: 0,
+        }
     }
 
     /// Only counts.
     pub(super) fn counting() -> Self {
-        Encoder { out: None, at: 0 }
+        Encoder {
+            out: None,
+            at: 0,
+            depth: 0,
+        }
+    }
+
+    /// Enters a described value; [`leave`](Encoder::leave) goes back out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateDepth`] where it is one too many inside each other, which no kernel would read.
+    pub fn enter(&mut self, name: &'static str) -> Result<(), Error> {
+        if self.depth == MAX_DEPTH {
+            return Err(Error::StateDepth {
+                name,
+                limit: MAX_DEPTH,
+            });
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Leaves a described value.
+    pub fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
     }
 
     /// Bytes up to here, from the start of the slice.
@@ -110,7 +140,10 @@ impl<'a> Encoder<'a> {
         let Some(value) = value else {
             return Ok(());
         };
-        let mut size = Encoder::counting();
+        let mut size = Encoder {
+            depth: self.depth,
+            ..Encoder::counting()
+        };
         T::save_head(&mut size)?;
         value.save(&mut size)?;
         self.bytes(&[SECTION])?;

@@ -14,7 +14,7 @@ pub enum TypeDesc {
     Bool,
     /// An unsigned integer of so many bits, native-endian. (`usize` crosses as 64 bits.)
     Unsigned(u8),
-    /// A signed integer of so many bits, native-endian.
+    /// A signed integer of so many bits, native-endian. (`isize` crosses as 64 bits.)
     Signed(u8),
     /// Text: u32 length in bytes, then UTF-8.
     Text,
@@ -87,8 +87,8 @@ impl fmt::Display for TypeDesc {
     }
 }
 
-/// A type's description, looked up when it is asked for: a type may hold itself (in a `Vec` or a `Box`), so that its
-/// description cannot hold itself as a value.
+/// A type's description, looked up when it is asked for: a type may hold itself (in a `Vec`, a `BTreeMap` or a `Box`, up to
+/// [`MAX_DEPTH`](super::MAX_DEPTH) values inside each other), so that its description cannot hold itself as a value.
 #[derive(Clone, Copy)]
 pub struct DescRef {
     /// Name of the struct or enum.

@@ -32,7 +32,7 @@
 //!
 //! | kind | declaration |
 //! | --- | --- |
-//! | base value | `bool`, `u8` to `u128`, `i8` to `i128`, `usize`, `String` |
+//! | base value | `bool`, `u8` to `u128`, `i8` to `i128`, `usize`, `isize`, `String` |
 //! | nested struct, enum with data | a type with `#[derive(KState)]`, generic too |
 //! | pointer, followed | `Box<T>`, `Option<Box<T>>` |
 //! | array; array of pointers with a count | `[T; N]`, `Vec<T>`; `Vec<Box<T>>` |
@@ -60,6 +60,7 @@
 //! | subsection that is not there | restored as `None` |
 //! | subsection that this kernel does not know | skipped |
 //! | missing; twice | refused: [`Error::EntryMissing`]; [`Error::EntryTwice`] |
+//! | of another type than the description under its id | restored, if it is what is asked for; a dump does not read it: [`Error::EntryDescription`] |
 //! | an id that nobody gets | left alone; [`StreamReader::entries`] lists it |
 //! | one that is damaged | the whole stream is refused: [`Error::EntryCrc`] |
 //!

@@ -17,6 +17,8 @@ impl KState for PhysRange {
     const MIN_SIZE: usize = 16;
 
     fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        // The successor would refuse it.
+        self.check_forward()?;
         enc.u64(self.start)?;
         enc.u64(self.end)
     }

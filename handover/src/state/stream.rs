@@ -3,10 +3,10 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::ahead::Descriptions;
-use super::codec::{Decoder, Encoder};
+use super::codec::{Decoder, Encoder, fold};
 use super::desc::{Desc, MAX_SPAN, TypeDesc};
 use super::parting::{explain, reading_version};
-use super::table::{Table, Types};
+use super::table::{Table, Types, root_name};
 use super::{KState, STREAM_FORMAT};
 use crate::error::Error;
 
@@ -155,20 +155,20 @@ impl<'a> StreamWriter<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::StreamRoom`]; [`Error::EntryTwice`] where that instance has been put.
+    /// [`Error::StreamRoom`]; [`Error::EntryTwice`] where that instance has been put; [`Error::IdTaken`] where another type
+    /// has been put under the same id.
     pub fn put<T: KState>(&mut self, instance: u32, value: &T) -> Result<(), Error> {
         const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
         let desc = &T::DESC;
-        if self.has(desc.id, instance) {
-            return Err(Error::EntryTwice {
-                name: desc.name,
-                id: desc.id,
-                instance,
-            });
-        }
-
         let (at, entries) = (self.at, self.entries);
         let put = self.put_description(desc, &T::TYPE).and_then(|()| {
+            if self.find(desc.id, instance).is_some() {
+                return Err(Error::EntryTwice {
+                    name: desc.name,
+                    id: desc.id,
+                    instance,
+                });
+            }
             let fingerprints =
                 (desc.readable_by..=desc.version).map(|version| desc.fingerprint_at(version));
             let header = EntryHeader::new(desc.id, instance, desc.version, desc.readable_by);
@@ -180,10 +180,18 @@ impl<'a> StreamWriter<'a> {
         put
     }
 
-    /// Appends the description of a state id, unless it is there.
+    /// Appends the description of a state id, unless it is there. One of another type under that id would make its readers
+    /// take the one for the other.
     fn put_description(&mut self, desc: &Desc, ty: &TypeDesc) -> Result<(), Error> {
-        if self.has(DESCRIPTION, desc.id) {
-            return Ok(());
+        if let Some(there) = self.find(DESCRIPTION, desc.id) {
+            return match there.written_as() == (desc.version, Some(desc.fingerprint)) {
+                true => Ok(()),
+                false => Err(Error::IdTaken {
+                    name: desc.name,
+                    id: desc.id,
+                    by: root_name(there.data),
+                }),
+            };
         }
         let types = Types::of(ty, desc.name)?;
         let header = EntryHeader::new(DESCRIPTION, desc.id, desc.version, desc.version);
@@ -217,11 +225,11 @@ impl<'a> StreamWriter<'a> {
         Ok(())
     }
 
-    fn has(&self, id: u32, instance: u32) -> bool {
+    fn find(&self, id: u32, instance: u32) -> Option<Entry<'_>> {
         let entries = self.out.get(STREAM_HEADER..self.at).unwrap_or_default();
         Entries { rest: entries }
             .with_descriptions()
-            .any(|e| e.id == id && e.instance == instance)
+            .find(|e| e.id == id && e.instance == instance)
     }
 
     /// Writes header and end mark; gives the bytes used.
@@ -275,6 +283,11 @@ impl Entry<'_> {
         let index = version.checked_sub(self.readable_by)? as usize;
         let bytes = self.fingerprints.chunks_exact(FINGERPRINT).nth(index)?;
         Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    }
+
+    /// The version that it was written in, and the fingerprint of that: what tells its type.
+    fn written_as(&self) -> (u32, Option<u64>) {
+        (self.version, self.fingerprint(self.version))
     }
 }
 
@@ -428,17 +441,35 @@ impl<'a> StreamReader<'a> {
         found
     }
 
-    /// The description table of a state id: what its entries are made of.
+    /// The description table of an entry's state id: what it is made of.
     ///
     /// # Errors
     ///
-    /// [`Error::StateValue`] where it cannot be read, or is not there.
-    pub(crate) fn table(&self, id: u32) -> Result<Table<'a>, Error> {
+    /// [`Error::StateValue`] where it cannot be read, or is not there; [`Error::EntryDescription`] where it describes another
+    /// type than the entry's.
+    pub(crate) fn table(&self, entry: &Entry<'_>) -> Result<Table<'a>, Error> {
         let found = self
             .entries()
             .with_descriptions()
-            .find(|e| e.id == DESCRIPTION && e.instance == id);
-        Table::read(found.map_or(&[], |entry| entry.data))
+            .find(|e| e.id == DESCRIPTION && e.instance == entry.id);
+        let another = Error::EntryDescription {
+            id: entry.id,
+            instance: entry.instance,
+        };
+        if found.is_some_and(|described| described.written_as() != entry.written_as()) {
+            return Err(another);
+        }
+        let table = Table::read(found.map_or(&[], |described| described.data))?;
+        // The table says it again, of each type.
+        let (version, fingerprint) = entry.written_as();
+        match table.root_type() {
+            Some(root)
+                if (root.version, Some(root.fingerprint)) != (version, fingerprint.map(fold)) =>
+            {
+                Err(another)
+            }
+            _ => Ok(table),
+        }
     }
 
     /// Restores a value, wholly or not at all.
@@ -462,7 +493,7 @@ impl<'a> StreamReader<'a> {
         }
 
         self.read(&entry)
-            .map_err(|error| explain(error, &T::TYPE, self.table(id).ok()))
+            .map_err(|error| explain(error, &T::TYPE, self.table(&entry).ok()))
     }
 
     fn read<T: KState>(&self, entry: &Entry<'_>) -> Result<T, Error> {

@@ -26,7 +26,7 @@ use core::fmt::{self, Write};
 
 use super::codec::{Decoder, Encoder, fold};
 use super::desc::{Body, Desc, DescRef, FieldDesc, TypeDesc};
-use crate::error::{Error, ValueFault};
+use crate::error::{Error, Name, ValueFault};
 
 /// Most described types in one table. Enough by far for one entry, and small enough for a kernel's stack: the table is
 /// written without a heap.
@@ -309,6 +309,14 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The described type that the entry itself is, where it is one.
+    pub(crate) fn root_type(&self) -> Option<&Described<'a>> {
+        match self.root {
+            TableType::Described(number) => self.described(number),
+            _ => None,
+        }
+    }
+
     /// The type of this number.
     pub(crate) fn described(&self, number: u16) -> Option<&Described<'a>> {
         self.types.get(usize::from(number))
@@ -363,6 +371,17 @@ impl fmt::Display for Word<'_> {
                 false => f.write_char(c),
             })
     }
+}
+
+/// The name of the type that a table was written for; empty where it has none. It is read without a heap.
+pub(super) fn root_name(table: &[u8]) -> Name {
+    let dec = &mut Decoder::new(table);
+    // A type is the first in its own table.
+    let name = match (dec.array(), dec.u16(), dec.u16()) {
+        (Ok([9]), Ok(0), Ok(_)) => read_text(dec).unwrap_or(""),
+        _ => "",
+    };
+    Name::new(name)
 }
 
 fn read_text<'a>(dec: &mut Decoder<'a>) -> Result<&'a str, Error> {

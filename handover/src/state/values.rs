@@ -48,6 +48,22 @@ impl KState for usize {
     }
 }
 
+/// Crosses as an i64.
+impl KState for isize {
+    const DESC: Desc = Desc::value("isize");
+    const TYPE: TypeDesc = TypeDesc::Signed(64);
+    const MIN_SIZE: usize = 8;
+
+    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        enc.u64(*self as i64 as u64)
+    }
+
+    fn restore(dec: &mut Decoder<'_>, _version: u32) -> Result<Self, Error> {
+        let n = dec.u64()?;
+        isize::try_from(n as i64).map_err(|_| dec.fault(ValueFault::Range(n)))
+    }
+}
+
 impl KState for bool {
     const DESC: Desc = Desc::value("bool");
     const TYPE: TypeDesc = TypeDesc::Bool;
@@ -234,7 +250,8 @@ impl<T: KState> KState for Option<T> {
 impl<T: KState> KState for Box<T> {
     const DESC: Desc = Desc::value("Box");
     const TYPE: TypeDesc = T::TYPE;
-    const MIN_SIZE: usize = T::MIN_SIZE;
+    /// Not that of `T`, which may hold this box: its own size would hang on itself.
+    const MIN_SIZE: usize = 1;
     const HEAD_SIZE: usize = T::HEAD_SIZE;
 
     fn save_head(enc: &mut Encoder<'_>) -> Result<(), Error> {
@@ -246,6 +263,12 @@ impl<T: KState> KState for Box<T> {
     }
 
     fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error> {
+        const {
+            assert!(
+                T::MIN_SIZE > 0,
+                "a Box of a value that takes no bytes cannot cross"
+            )
+        };
         T::save(self, enc)
     }
 

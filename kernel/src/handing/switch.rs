@@ -1,4 +1,5 @@
-//! Whether a kexec hands over: `kho=on|off` on the command line, `/sys/kernel/kho/active` at run time.
+//! Whether a kexec hands over: `kho=on|off` on the command line (or 1, 0 and what else [`cmdline::parse_switch`] takes),
+//! `/sys/kernel/kho/active` at run time.
 //!
 //! Off, a kexec is an ordinary one: nobody is frozen or described, nothing crosses, and the new kernel, which is told so by
 //! its boot parameters (an FDT of no size, and why), starts cold in all of memory. The switch is about what this kernel
@@ -37,7 +38,7 @@ impl OffBy {
 impl fmt::Display for OffBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            OffBy::CommandLine => "kho=off on its command line",
+            OffBy::CommandLine => "switched off by kho= on its command line",
             OffBy::RunTime => "0 in its /sys/kernel/kho/active",
         })
     }
@@ -45,13 +46,15 @@ impl fmt::Display for OffBy {
 
 /// Reads the command line. Called once, before the first prompt.
 pub fn init() {
-    match boot::cmdline().value("kho").map(cmdline::parse_switch) {
-        None => {}
-        Some(Some(on)) => {
+    let Some(value) = boot::cmdline().value("kho") else {
+        return;
+    };
+    match cmdline::parse_switch(value) {
+        Some(on) => {
             set(on);
             BY_CMDLINE.store(true, Relaxed);
         }
-        Some(None) => crate::warning!("kho: it is either on or off; it stays on"),
+        None => crate::warning!("kho: `{value}` is neither on nor off; it stays on"),
     }
 }
 

@@ -201,8 +201,9 @@ fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<Phys
     let total: u64 = ram.iter().map(|r| r.end - r.start).sum();
     let needed = needed_by_a_crossing(early);
     let default_bytes = (total / SCRATCH_PART).clamp(SCRATCH_LEAST, SCRATCH_MOST);
-    let default_kib = default_bytes >> 10;
     let default = ScratchSize::Bytes(default_bytes);
+    // As it is taken: in whole large pages.
+    let default_kib = default.bytes(needed) >> 10;
     let asked = boot::cmdline().value("kho_scratch").map(ScratchSize::parse);
     let asked = asked.map(|size| size.and_then(|size| size.plan(usable, needed, &[])));
     let is_default = !matches!(asked, Some(Ok(_)));
