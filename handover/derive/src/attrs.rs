@@ -537,7 +537,11 @@ fn as_addresses(mut base: Expr) -> Expr {
         match expr {
             Expr::Lit(ExprLit {
                 lit: Lit::Int(n), ..
-            }) => *n = LitInt::new(&format!("{n}u64"), n.span()),
+            }) => {
+                // Not what stands in the source, so it is not to be linted as that.
+                let span = n.span().resolved_at(Span::mixed_site());
+                *n = LitInt::new(&format!("{}u64", n.base10_digits()), span);
+            }
             Expr::Paren(inner) => suffix(&mut inner.expr),
             Expr::Binary(both) => {
                 suffix(&mut both.left);
