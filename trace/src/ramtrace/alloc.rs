@@ -20,6 +20,7 @@
 //!
 //! A page whose mark is damaged is nobody's. If a bitmap of a life that is kept says that it is that life's, and it holds something, it is given away after all
 //! others: as long as it is nobody's, it is told that the life has lost it. With the life's last event page it is free like any other.
+//! Pages of a log, and of a state that reads right, are named by the metadata, too: their marks are written anew.
 
 use super::layout::{RegionError, SLOTS};
 use super::life::{Buffer, Life};
@@ -215,7 +216,8 @@ fn in_order(pages: &mut [Victim]) {
 }
 
 impl<M: Memory> Region<M> {
-    /// Reads all slots and marks. Stores what is needed so that metadata copies agree and no bit is missing; gives back pages that belong
+    /// Reads all slots and marks. Stores what is needed so that metadata copies agree, and neither a bit nor the mark of a page that
+    /// metadata name is missing; gives back pages that belong
     /// to a readable life, but that its metadata do not name, or have as erased.
     pub(super) fn scan(&self) -> Result<Alloc, RegionError> {
         let count = self.geometry.data_pages;
@@ -238,6 +240,9 @@ impl<M: Memory> Region<M> {
                     alloc.slots[other] = Slot::default();
                 }
             }
+        }
+        for slot in &alloc.slots {
+            slot.life.iter().for_each(|life| self.mark_named(life));
         }
         self.find_orphans(&mut alloc);
         let mut free = 0;
@@ -291,6 +296,29 @@ impl<M: Memory> Region<M> {
             }
         }
         Ok(alloc)
+    }
+
+    /// Writes anew the marks of pages that a life's metadata name as its own, if they are damaged: metadata name only what is marked, so
+    /// that the page has not been anybody else's since. Of a state only if it is as it was written; else it is told that it was lost.
+    fn mark_named(&self, life: &Life) {
+        let state: &[u32] = match self.read_state(life) {
+            Some(_) => &life.state,
+            None => &[],
+        };
+        let state = state.iter().map(|&page| (page, Kind::State));
+        let log = life.log.iter().map(|&page| (page, Kind::Log));
+        for (index, kind) in state.chain(log).map(|(page, kind)| (u64::from(page), kind)) {
+            if index < self.geometry.data_pages && self.owner(index).is_none() {
+                let owner = Owner {
+                    life: life.number,
+                    buffer: 0,
+                    cpu: NO_CPU,
+                    order: 0,
+                    kind,
+                };
+                self.mark(index).give(owner.encode(index));
+            }
+        }
     }
 
     /// Calls `found` with the index of each data page that some bitmap of `slot` has.

@@ -332,6 +332,47 @@ fn a_page_whose_mark_is_damaged_is_nobodys_and_named() {
     all_is_asked(&open(memory));
 }
 
+/// What metadata name as a life's state and log stays its own: neither the next life's pages nor a kexec's log come upon them.
+#[test]
+fn a_mark_of_a_state_or_a_log_that_is_damaged_is_written_anew() {
+    let (memory, lives) = three_old();
+    let before = open(memory);
+    let (marks, free) = (owners(&before), before.pages_available());
+    let state = before.read_state(&lives[1]).unwrap();
+    let log = before.read_log(&lives[1]);
+    for &page in lives[1].state.iter().chain(&lives[1].log) {
+        flip(&memory, mark(page.into()) + 2, 5);
+        // Damaged twice: the bitmap does not tell of it either.
+        let bitmap = metadata(1, 2 + u64::from(CPUS));
+        flip(&memory, bitmap + u64::from(page) / 8, (page % 8) as u8);
+    }
+    let region = open(memory);
+    assert_eq!(owners(&region), marks);
+    assert_eq!(region.pages_available(), free);
+    assert_eq!(region.unmarked(2), []);
+    region.begin_life(&BEGINNING, 0).unwrap();
+    while region.pages_available() > 0 {
+        region.alloc_page(0).unwrap();
+    }
+    let region = open(memory);
+    assert_eq!(region.read_state(&lives[1]), Some(state));
+    assert_eq!(region.read_log(&lives[1]), log);
+    all_is_asked(&region);
+}
+
+/// A state that is not as it was written explains nothing: its page is named as lost.
+#[test]
+fn a_mark_of_a_state_that_is_damaged_itself_is_not_written_anew() {
+    let (memory, lives) = three_old();
+    let page = u64::from(lives[1].state[0]);
+    flip(&memory, open(memory).marks().address(page), 0);
+    flip(&memory, mark(page) + 2, 5);
+    let region = open(memory);
+    assert_eq!(owners(&region)[page as usize], None);
+    assert_eq!(region.unmarked(2), [(page, NO_CPU)]);
+    assert_eq!(region.read_state(&lives[1]), None);
+}
+
 /// The last life that tells of a damaged page goes, and the page is free.
 #[test]
 fn a_page_whose_mark_is_damaged_is_free_when_nobody_tells_of_it() {
