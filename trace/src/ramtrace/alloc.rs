@@ -371,18 +371,28 @@ impl<M: Memory> Region<M> {
         self.find(alloc, order)
     }
 
-    /// What the metadata pages of a slot say. The better one is written over the other.
+    /// What the metadata pages of a slot say. The better one is written over the other: of two lives that of which the slot's bitmaps tell.
     fn read_slot(&self, slot: usize, scratch: &mut [u8]) -> Slot {
         let pages = self.metadata(slot);
         let [a, b] = pages.map(|page| meta::read(page, scratch));
         let number = a.number.or(b.number).unwrap_or(0);
         let updates = |found: &meta::Found| found.life.as_ref().map(|life| life.1);
+        let agrees = |found: &meta::Found| self.agrees(slot, found.number.unwrap_or(0));
         let (good, from, to) = match (updates(&a), updates(&b)) {
             (None, None) => {
                 return Slot {
                     number,
                     ..Slot::default()
                 };
+            }
+            // A slot is empty before another life gets it: one of them has come from another slot, and is believed there.
+            (Some(_), Some(_)) if a.number != b.number => {
+                let (good, from) = match agrees(&a) >= agrees(&b) {
+                    true => (a, 0),
+                    false => (b, 1),
+                };
+                meta::set_taken(pages, meta::taken([pages[from]; 2]));
+                (good, from, true)
             }
             (of_a, of_b) if of_a >= of_b => (a, 0, of_a != of_b),
             _ => (b, 1, true),
@@ -402,20 +412,29 @@ impl<M: Memory> Region<M> {
         slot
     }
 
+    /// The pages of events that are somebody's by their marks, and whose.
+    fn event_pages(&self) -> impl Iterator<Item = (u64, Owner)> {
+        let owners = (0..self.geometry.data_pages).map(|index| (index, self.owner(index)));
+        owners.filter_map(|(index, owner)| match owner {
+            Some(owner) if owner.kind == Kind::Events && owner.life != 0 => Some((index, owner)),
+            _ => None,
+        })
+    }
+
+    /// Of how many pages of a life's events the bitmaps of `slot` say what the marks say.
+    fn agrees(&self, slot: usize, number: u64) -> u64 {
+        let of_it = |(_, owner): &(u64, Owner)| owner.life == number & LIFE_MASK;
+        let pages = self.event_pages().filter(of_it);
+        pages
+            .map(|(index, owner)| u64::from(self.bit(slot, owner.cpu, index)))
+            .sum()
+    }
+
     /// Lives that are known by their marks only get slots in which no other is: those with most pages, each the slot whose bitmaps say
     /// most of what the marks say.
     fn find_orphans(&self, alloc: &mut Alloc) {
         let mut orphans: [(u64, u64); MAX_ORPHANS] = [(0, 0); MAX_ORPHANS];
-        let events = || {
-            let owners = (0..self.geometry.data_pages).map(|index| (index, self.owner(index)));
-            owners.filter_map(|(index, owner)| match owner {
-                Some(owner) if owner.kind == Kind::Events && owner.life != 0 => {
-                    Some((index, owner))
-                }
-                _ => None,
-            })
-        };
-        for (_, owner) in events() {
+        for (_, owner) in self.event_pages() {
             if alloc.slot_of(owner.life).is_some() {
                 continue;
             }
@@ -426,14 +445,8 @@ impl<M: Memory> Region<M> {
         }
         orphans.sort_by_key(|&(number, pages)| (u64::MAX - pages, number));
         for (number, _) in orphans.into_iter().take_while(|orphan| orphan.1 != 0) {
-            let mut agree = [0u64; SLOTS as usize];
-            for (index, owner) in events().filter(|(_, owner)| owner.life == number) {
-                for (slot, agree) in agree.iter_mut().enumerate() {
-                    *agree += u64::from(self.bit(slot, owner.cpu, index));
-                }
-            }
-            let free = (0..agree.len()).filter(|&slot| alloc.slots[slot].number == 0);
-            match free.max_by_key(|&slot| agree[slot]) {
+            let free = (0..alloc.slots.len()).filter(|&slot| alloc.slots[slot].number == 0);
+            match free.max_by_key(|&slot| self.agrees(slot, number)) {
                 Some(slot) => alloc.slots[slot].number = number,
                 None => break,
             }

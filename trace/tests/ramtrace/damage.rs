@@ -267,6 +267,36 @@ fn one_copy_of_the_metadata_saves_the_other() {
     }
 }
 
+/// Whichever copies two lives have exchanged: each is found where its bitmaps are.
+#[test]
+fn metadata_that_were_exchanged_between_lives_are_told_apart() {
+    for copies in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (memory, _) = three_old();
+        // One of them has lost pages to a later life, and keeps its count.
+        let region = open(memory);
+        region.begin_life(&BEGINNING, 0).unwrap();
+        while region.old_lives().last().unwrap().taken_pages < 2 {
+            region.alloc_page(0).unwrap();
+        }
+        let mut lives = open(memory).old_lives();
+        lives.reverse();
+        assert_eq!(lives[0].taken_pages, 2);
+        let [a, b] = [metadata(0, copies.0), metadata(2, copies.1)];
+        let [of_a, of_b] = [a, b].map(|at| memory.read(at, 4096));
+        memory.write(a, &of_b);
+        memory.write(b, &of_a);
+        let region = open(memory);
+        let mut found = region.old_lives();
+        found.reverse();
+        assert_eq!(found, lives);
+        for life in &lives[..3] {
+            assert!(region.read_state(life).is_some());
+            assert_eq!(region.unmarked(life.number), []);
+        }
+        all_is_asked(&region);
+    }
+}
+
 #[test]
 fn a_life_without_metadata_is_known_by_its_marks() {
     // Changed in both pages, and nothing but zeroes in both.
