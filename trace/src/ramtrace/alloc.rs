@@ -19,7 +19,7 @@
 //! # What is set aside
 //!
 //! A page whose mark is damaged is nobody's. If a bitmap of a life that is kept says that it is that life's, and it holds something, it is given away after all
-//! others: as long as it is nobody's, it is told that the life has lost it. With the life's last event page it is free like any other.
+//! others: as long as it is nobody's, it is told that the life has lost it; when it is given away, it is counted as taken from it. With the life's last event page it is free like any other.
 //! Pages of a log, and of a state that reads right, are named by the metadata, too: their marks are written anew.
 
 use super::layout::{RegionError, SLOTS};
@@ -349,26 +349,43 @@ impl<M: Memory> Region<M> {
 
     /// What was set aside for the life in `slot` is free.
     pub(super) fn no_more_aside(&self, alloc: &mut Alloc, slot: usize) {
-        self.in_bitmaps(slot, |index| self.give_up(alloc, index));
+        self.in_bitmaps(slot, |index| {
+            self.give_up(alloc, index);
+            alloc.aside.set(index, false);
+        });
     }
 
-    /// A page is free, if it was set aside.
-    fn give_up(&self, alloc: &mut Alloc, index: u64) {
-        if alloc.aside.has(index) {
-            alloc.aside.set(index, false);
+    /// A page can be given away, if it is set aside and could not yet.
+    fn give_up(&self, alloc: &mut Alloc, index: u64) -> bool {
+        let could_not = alloc.aside.has(index) && !alloc.nobodys.has(index);
+        if could_not {
             alloc.nobodys.set(index, true);
             self.available.fetch_add(1, Ordering::Relaxed);
         }
+        could_not
     }
 
     /// A block of pages that are free, or would be if nothing was set aside.
     fn find_aside(&self, alloc: &mut Alloc, order: u8) -> Option<u64> {
-        let count = self.geometry.data_pages;
-        alloc.aside.next(0, count)?;
-        for index in 0..count {
-            self.give_up(alloc, index);
+        let mut any = false;
+        for index in 0..self.geometry.data_pages {
+            any |= self.give_up(alloc, index);
         }
-        self.find(alloc, order)
+        any.then(|| self.find(alloc, order))?
+    }
+
+    /// A page that was set aside is about to be given away: the old lives that have it by their bitmaps have lost it, which is counted.
+    fn lose_aside(&self, alloc: &mut Alloc, index: u64) {
+        if !alloc.aside.has(index) {
+            return;
+        }
+        alloc.aside.set(index, false);
+        for slot in alloc.old() {
+            for cpu in (0..self.geometry.cpus as u8).filter(|&cpu| self.bit(slot, cpu, index)) {
+                self.count_taken(alloc, slot);
+                self.set_bit(slot, cpu, index, false);
+            }
+        }
     }
 
     /// What the metadata pages of a slot say. The better one is written over the other: of two lives that of which the slot's bitmaps tell.
@@ -528,6 +545,7 @@ impl<M: Memory> Region<M> {
         };
         let pages = 1u64 << order;
         for index in first..first + pages {
+            self.lose_aside(alloc, index);
             fill_zero(self.data(index));
         }
         // The first page last: a block whose first page is marked is whole.
@@ -724,18 +742,23 @@ impl<M: Memory> Region<M> {
     /// Takes a block of an old life's events, which is counted if it holds any.
     fn take_block(&self, alloc: &mut Alloc, slot: usize, index: u64, owner: &Owner) {
         if owner.kind == Kind::Events && !self.is_blank(index) {
-            let life = alloc.slots[slot].life.as_mut();
-            let taken = life.map(|life| {
-                life.taken_pages = life.taken_pages.saturating_add(1);
-                life.taken_pages
-            });
-            let pages = self.metadata(slot);
-            meta::set_taken(pages, taken.unwrap_or_else(|| meta::taken(pages) + 1));
+            self.count_taken(alloc, slot);
         }
         self.release_block(alloc, slot, index, owner);
         if alloc.slots[slot].events == 0 {
             self.without_events(alloc, slot);
         }
+    }
+
+    /// Counts one more event page that the life in `slot` has lost to a later one.
+    fn count_taken(&self, alloc: &mut Alloc, slot: usize) {
+        let life = alloc.slots[slot].life.as_mut();
+        let taken = life.map(|life| {
+            life.taken_pages = life.taken_pages.saturating_add(1);
+            life.taken_pages
+        });
+        let pages = self.metadata(slot);
+        meta::set_taken(pages, taken.unwrap_or_else(|| meta::taken(pages) + 1));
     }
 
     /// A life has lost its last event page: its state goes, too, and the slot if nothing is left.

@@ -353,12 +353,18 @@ fn a_page_whose_mark_is_damaged_is_nobodys_and_named() {
     assert_eq!(region.pages_available(), free);
     region.begin_life(&BEGINNING, 0).unwrap();
     let index = |page: PageRef| region.marks().index(page.pa).unwrap();
-    let before = region.old_lives();
+    let mut expected = region.old_lives();
     for _ in 0..free {
         assert_ne!(index(region.alloc_page(0).unwrap()), pages[1]);
     }
+    assert_eq!(region.old_lives(), expected);
+    assert_eq!(region.unmarked(2), [(pages[1], cpu), (spare, 1)]);
+    // Then it is one that was taken, as any other.
     assert_eq!(index(region.alloc_page(0).unwrap()), pages[1]);
-    assert_eq!(region.old_lives(), before);
+    expected[1].taken_pages = 1;
+    assert_eq!(region.old_lives(), expected);
+    assert_eq!(open(memory).old_lives()[1..], expected);
+    assert_eq!(open(memory).unmarked(2), [(spare, 1)]);
     all_is_asked(&open(memory));
 }
 
