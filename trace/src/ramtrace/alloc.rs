@@ -796,6 +796,12 @@ impl<M: Memory> Region<M> {
     /// A life loses all that it has, and its slot: events as long as there is a state that explains them.
     pub(super) fn erase_slot(&self, alloc: &mut Alloc, slot: usize) {
         self.forget_prey(alloc);
+        if let Some(mut life) = alloc.slots[slot].life.clone() {
+            // First: what a reset leaves of it is not shown as damage, but goes at the next start.
+            life.buffers.iter_mut().for_each(|one| one.pages.clear());
+            // Metadata that are shorter than before fit.
+            let _ = self.write(alloc, slot, life);
+        }
         self.release_all(alloc, slot, |owner, _| {
             matches!(owner.kind, Kind::Events | Kind::Rest)
         });
