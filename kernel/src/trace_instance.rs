@@ -21,6 +21,8 @@ pub struct TraceInstance<'a> {
 pub enum TraceInstanceError<'a> {
     /// It has no name.
     NoName,
+    /// No directory can have its name.
+    Name(&'a str),
     /// What stands behind a `^` is no flag.
     Flag(&'a str),
     /// What stands behind the `@` is no region.
@@ -31,6 +33,10 @@ impl fmt::Display for TraceInstanceError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TraceInstanceError::NoName => f.write_str("the instance's name is missing"),
+            TraceInstanceError::Name(name) => write!(
+                f,
+                "an instance is a directory, which cannot be named \"{name}\""
+            ),
             TraceInstanceError::Flag(flag) => write!(
                 f,
                 "\"^{flag}\" is no flag, which are ^traceoff and ^traceprintk"
@@ -64,6 +70,9 @@ impl<'a> TraceInstance<'a> {
         };
         if instance.name.is_empty() {
             return Err(TraceInstanceError::NoName);
+        }
+        if matches!(instance.name, "." | "..") || instance.name.contains('/') {
+            return Err(TraceInstanceError::Name(instance.name));
         }
         for flag in parts {
             match flag {
@@ -128,6 +137,8 @@ mod tests {
         let error = |text| TraceInstance::parse(text).unwrap_err();
         assert_eq!(error(""), TraceInstanceError::NoName);
         assert_eq!(error("^traceoff@trace"), TraceInstanceError::NoName);
+        assert_eq!(error("a/b@trace"), TraceInstanceError::Name("a/b"));
+        assert_eq!(error(".."), TraceInstanceError::Name(".."));
         assert_eq!(error("a^loud"), TraceInstanceError::Flag("loud"));
         assert_eq!(error("a^"), TraceInstanceError::Flag(""));
         assert_eq!(
