@@ -1,17 +1,44 @@
-//! `cargo run -p tests --bin resets [-- [ROUNDS [STOPS [SEED [STARTS]]]]]` (50, 300, 1, 60): resets machines of 1 and 4 CPUs, BIOS and UEFI, under
-//! load, so many times in each way, and so many times at random moments; then so many times once or twice more while they start. Prints a
-//! table of what the next life found. Status 1 if anything was wrong.
+//! `cargo run -p tests --bin resets [-- [ROUNDS [STOPS [SEED [STARTS]]]] [BIOS|UEFI,CPUS]]` (50, 300, 1, 60): resets machines of 1 and 4 CPUs, BIOS
+//! and UEFI, under load, so many times in each way, and so many times at random moments; then so many times once or twice more while they
+//! start. Prints a table of what the next life found. Status 1 if anything was wrong. With `UEFI,4` at the end only that machine, a fourth
+//! of the stops and of the starts.
 
 use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tests::Setup;
 use tests::damaging::Random;
 use tests::resetting::{self, Reset};
 use tests::scarring::{self, Outcome, Scarred};
 
+/// A machine: firmware, and number of CPUs.
+type Machine = (&'static str, u32);
+
+const MACHINES: [Machine; 4] = [("BIOS", 1), ("BIOS", 4), ("UEFI", 1), ("UEFI", 4)];
+
+fn on(setup: Setup, firmware: &str) -> Setup {
+    match firmware {
+        "UEFI" => setup.uefi(),
+        _ => setup,
+    }
+}
+
 fn main() -> ExitCode {
-    let numbers: Result<Vec<u64>, _> = env::args().skip(1).map(|word| word.parse()).collect();
+    let mut words: Vec<String> = env::args().skip(1).collect();
+    let named = |word: &String| {
+        MACHINES
+            .iter()
+            .position(|(f, c)| *word == format!("{f},{c}"))
+    };
+    let machines = match words.last().and_then(named) {
+        Some(at) => {
+            words.pop();
+            &MACHINES[at..=at]
+        }
+        None => &MACHINES,
+    };
+    let numbers: Result<Vec<u64>, _> = words.iter().map(|word| word.parse()).collect();
     let (rounds, stops, seed, starts) = match numbers.as_deref() {
         Ok([]) => (50, 300, 1, 60),
         Ok([rounds]) => (*rounds, 0, 1, 0),
@@ -19,7 +46,9 @@ fn main() -> ExitCode {
         Ok([rounds, stops, seed]) => (*rounds, *stops, *seed, 0),
         Ok([rounds, stops, seed, starts]) => (*rounds, *stops, *seed, *starts),
         _ => {
-            eprintln!("usage: resets [ROUNDS [STOPS [SEED [STARTS]]]]");
+            eprintln!(
+                "usage: resets [ROUNDS [STOPS [SEED [STARTS]]]] [BIOS,1|BIOS,4|UEFI,1|UEFI,4]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -27,46 +56,39 @@ fn main() -> ExitCode {
     let mut good = true;
     println!("| firmware | CPUs | reset | times | events found | numbers found | wrong |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for uefi in [false, true] {
-        for cpus in [1, 4] {
-            for how in Reset::ALL {
-                // A fourth of the stops on each machine.
-                let times = match how {
-                    Reset::Stopped => stops / 4,
-                    _ => rounds,
-                };
-                if times == 0 {
-                    continue;
-                }
-                let setup = match uefi {
-                    true => resetting::setup(cpus).uefi(),
-                    false => resetting::setup(cpus),
-                };
-                let mut guest = setup.boot();
-                let (mut events, mut numbers, mut wrong) = (0, 0, Vec::new());
-                for _ in 0..times {
-                    let counted = 1 + random.below(40) as u32;
-                    let wait = Duration::from_micros(random.below(200_000));
-                    let last = resetting::reset(&mut guest, cpus, how, counted, wait);
-                    let left = resetting::look(&mut guest, last);
-                    events += left.events;
-                    numbers += left.numbers.len();
-                    wrong.extend(left.wrong);
-                }
-                let firmware = if uefi { "UEFI" } else { "BIOS" };
-                println!(
-                    "| {firmware} | {cpus} | {how} | {times} | {events} | {numbers} | {} |",
-                    wrong.len()
-                );
-                for why in wrong.iter().take(20) {
-                    println!("  {why}");
-                }
-                good &= wrong.is_empty();
+    for &(firmware, cpus) in machines {
+        for how in Reset::ALL {
+            // A fourth of the stops on each machine.
+            let times = match how {
+                Reset::Stopped => stops / 4,
+                _ => rounds,
+            };
+            if times == 0 {
+                continue;
             }
+            let mut guest = on(resetting::setup(cpus), firmware).boot();
+            let (mut events, mut numbers, mut wrong) = (0, 0, Vec::new());
+            for _ in 0..times {
+                let counted = 1 + random.below(40) as u32;
+                let wait = Duration::from_micros(random.below(200_000));
+                let last = resetting::reset(&mut guest, cpus, how, counted, wait);
+                let left = resetting::look(&mut guest, last);
+                events += left.events;
+                numbers += left.numbers.len();
+                wrong.extend(left.wrong);
+            }
+            println!(
+                "| {firmware} | {cpus} | {how} | {times} | {events} | {numbers} | {} |",
+                wrong.len()
+            );
+            for why in wrong.iter().take(20) {
+                println!("  {why}");
+            }
+            good &= wrong.is_empty();
         }
     }
     if starts > 0 {
-        good &= broken_starts(starts, &mut random);
+        good &= broken_starts(starts, machines, &mut random);
     }
     if good {
         ExitCode::SUCCESS
@@ -76,40 +98,33 @@ fn main() -> ExitCode {
 }
 
 /// Starts that a reset breaks off, a fourth of them on each machine. False if anything was wrong.
-fn broken_starts(times: u64, random: &mut Random) -> bool {
+fn broken_starts(times: u64, machines: &[Machine], random: &mut Random) -> bool {
     let mut good = true;
     println!("\n| firmware | CPUs | starts broken off | pages found | wrong |");
     println!("| --- | --- | --- | --- | --- |");
-    for uefi in [false, true] {
-        for cpus in [1, 4] {
-            let setup = match uefi {
-                true => scarring::setup(cpus).uefi(),
-                false => scarring::setup(cpus),
+    for &(firmware, cpus) in machines {
+        let setup = on(scarring::setup(cpus), firmware);
+        // With those that are broken off no more than are kept.
+        let mut scarred = Scarred::new(&setup, cpus, random.below(2), random);
+        let (mut all, mut broken) = (Outcome::default(), 0);
+        for _ in 0..times.div_ceil(4) {
+            let in_a_row = match scarred.lives() {
+                1 => 1 + random.below(2),
+                _ => 1,
             };
-            // With those that are broken off no more than are kept.
-            let mut scarred = Scarred::new(&setup, cpus, random.below(2), random);
-            let (mut all, mut broken) = (Outcome::default(), 0);
-            for _ in 0..times.div_ceil(4) {
-                let in_a_row = if scarred.lives() == 1 {
-                    1 + random.below(2)
-                } else {
-                    1
-                };
-                broken += in_a_row;
-                all.add(scarred.broken_starts(in_a_row, random));
-            }
-            scarred.poweroff();
-            let firmware = if uefi { "UEFI" } else { "BIOS" };
-            println!(
-                "| {firmware} | {cpus} | {broken} | {} | {} |",
-                all.kept,
-                all.wrong.len()
-            );
-            for why in all.wrong.iter().take(20) {
-                println!("  {why}");
-            }
-            good &= all.wrong.is_empty();
+            broken += in_a_row;
+            all.add(scarred.broken_starts(in_a_row, random));
         }
+        scarred.poweroff();
+        println!(
+            "| {firmware} | {cpus} | {broken} | {} | {} |",
+            all.kept,
+            all.wrong.len()
+        );
+        for why in all.wrong.iter().take(20) {
+            println!("  {why}");
+        }
+        good &= all.wrong.is_empty();
     }
     good
 }
