@@ -106,6 +106,31 @@
 //! }
 //! ```
 //!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
+//! mod nothing {}
+//! #[derive(KState)]
+//! struct Somebodys {
+//!     #[kstate(with = nothing)] // the module that `with` names has no `pub type Wire`, which says what the field crosses as
+//!     count: core::cell::Cell<u32>,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
+//! mod one_way {
+//!     pub type Wire = u32;
+//!     pub fn save(count: &core::cell::Cell<u32>) -> Wire {
+//!         count.get()
+//!     }
+//! }
+//! #[derive(KState)]
+//! struct Somebodys {
+//!     #[kstate(with = one_way)] // ... has no `pub fn restore(wire: Wire) -> Result<core::cell::Cell<u32>, &'static str>`
+//!     count: core::cell::Cell<u32>,
+//! }
+//! ```
+//!
 //! ```compile_fail
 //! # use handover::state::{KState, for_each_page};
 //! #[derive(KState)]
@@ -234,6 +259,63 @@ pub mod derived {
         type Inner = T;
         fn value(&self) -> Option<&T> {
             self.as_ref()
+        }
+    }
+
+    /// Carries the `Wire` of a module that `with` names.
+    pub trait CrossesAs {
+        /// What crosses.
+        type Wire: KState;
+    }
+
+    /// What is found where the module that `with` names does not have it: a sentence that says what to write.
+    pub mod missing {
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub type Wire`, which says what the field crosses as",
+            label = "has no `pub type Wire`",
+            note = "write in it `pub type Wire = TYPE;`, with a type that can cross, as u64 for an AtomicU64",
+            note = "beside it belong `pub fn save(field: &FIELD) -> Wire` and `pub fn restore(wire: Wire) -> Result<FIELD, &'static str>`"
+        )]
+        pub trait HasWire {
+            /// What crosses.
+            type Wire: super::KState;
+        }
+
+        /// What crosses, if there were a module that says it.
+        pub type Wire<Module = ()> = <Module as HasWire>::Wire;
+
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub fn save(field: &{Self}) -> Wire`",
+            label = "has no `pub fn save`",
+            note = "write in it a function that makes of the field what crosses: `pub fn save(field: &{Self}) -> Wire {{ ... }}`"
+        )]
+        pub trait HasSave {
+            /// What crosses.
+            fn save<Wire>(&self) -> Wire;
+        }
+
+        /// Makes of a field what crosses, if there were a module that says how.
+        pub fn save<Field: HasSave, Wire>(field: &Field) -> Wire {
+            field.save()
+        }
+
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub fn restore(wire: Wire) -> Result<{Self}, &'static str>`",
+            label = "has no `pub fn restore`",
+            note = "write in it a function that makes the field anew, or says why it cannot: `pub fn restore(wire: Wire) -> \
+                    Result<{Self}, &'static str> {{ ... }}`"
+        )]
+        pub trait HasRestore: Sized {
+            /// The field anew.
+            fn restore<Wire>(wire: Wire) -> Result<Self, &'static str>;
+        }
+
+        /// Makes a field anew of what crossed, if there were a module that says how.
+        pub fn restore<Field: HasRestore, Wire>(wire: Wire) -> Result<Field, &'static str> {
+            Field::restore(wire)
         }
     }
 
