@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Generics, Member, Path, parse_quote};
 
 use crate::attrs::{Body, Described, Field, Form, Variant, name_of};
+use crate::instead::{suspected, suspected_name};
 
 pub fn implementation(d: &Described) -> TokenStream {
     let ident = &d.ident;
@@ -25,8 +26,18 @@ pub fn implementation(d: &Described) -> TokenStream {
         pages,
     } = parts;
     let carriers = carriers(&d.body);
+    let by_name = suspected_name(ident).map(|name| {
+        let name = Ident::new(name, ident.span());
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics ::handover::state::derived::by_name::#name for #ident #ty_generics #where_clause {
+                type Itself = Self;
+            }
+        }
+    });
 
     let implementation = quote! {
+        #by_name
         #[automatically_derived]
         impl #impl_generics ::handover::state::KState for #ident #ty_generics #where_clause {
             const DESC: ::handover::state::Desc = ::handover::state::Desc {
@@ -198,7 +209,15 @@ fn wire_type(field: &Field) -> TokenStream {
         _ if field.section => {
             quote_spanned! { ty.span() => <#ty as ::handover::state::derived::Subsection>::Inner }
         }
-        Form::Itself => quote! { #ty },
+        Form::Itself => match suspected(ty) {
+            Some(name) => {
+                let by_name = Ident::new(name, ty.span());
+                quote_spanned! { ty.span() =>
+                    <#ty as ::handover::state::derived::by_name::#by_name>::Itself
+                }
+            }
+            None => quote! { #ty },
+        },
         Form::With(module) => {
             let carrier = carrier(module);
             quote_spanned! { module.span() =>

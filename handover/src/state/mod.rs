@@ -108,6 +108,16 @@
 //!
 //! ```compile_fail,E0277
 //! # use handover::state::KState;
+//! # use core::cell::Cell;
+//! #[derive(KState)]
+//! struct Local {
+//!     // hand over a copy of its value (#[kstate(with = MODULE)]); a type of your own of that name crosses with `#[derive(KState)]`
+//!     count: Cell<u32>,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
 //! mod nothing {}
 //! #[derive(KState)]
 //! struct Somebodys {
@@ -316,6 +326,37 @@ pub mod derived {
         /// Makes a field anew of what crossed, if there were a module that says how.
         pub fn restore<Field: HasRestore, Wire>(wire: Wire) -> Result<Field, &'static str> {
             Field::restore(wire)
+        }
+    }
+
+    /// Types with the names of such as cannot cross. The derive gives one's own of that name the trait; any other is told what to
+    /// write instead of it.
+    pub mod by_name {
+        use super::KState;
+
+        macro_rules! by_name {
+            ($($what:literal, $name:ident: $instead:literal;)*) => { $(
+                #[doc = $what]
+                #[diagnostic::on_unimplemented(
+                    message = "`{Self}` cannot cross a kexec",
+                    label = $instead,
+                    note = "a type of your own of that name crosses with `#[derive(KState)]` above it; where it is `KState` without \
+                            the derive, or another name of a type, write its path from self, super or crate on, as in `self::Cell`"
+                )]
+                pub trait $name {
+                    /// What crosses: itself.
+                    type Itself: KState;
+                }
+            )* };
+        }
+
+        by_name! {
+            "`HashMap`.", Map: "its order differs from life to life: write BTreeMap";
+            "`HashSet`.", Set: "its order differs from life to life: write Vec";
+            "What is shared or locked.", Shared: "what is shared or locked now is not so in the next life: hand over a copy of its \
+                value (#[kstate(with = MODULE)]), or write #[kstate(skip, default = EXPR)]";
+            "`Instant`.", Clock: "its clock starts anew: hand over a u64 in units that the next kernel knows, too";
+            "`AtomicU64` and the like.", Atomic: "hand over what it holds: #[kstate(with = MODULE)] whose `save` loads it";
         }
     }
 
