@@ -4,8 +4,9 @@
 //! space of which only the tree's pages are ever touched, so the bench takes some 300 MiB, not 48 GiB. The tree lies in large
 //! pages of the host, where it gives some, as it does in a kernel's direct map.
 //!
-//! The floor is a bare loop that sets a bit for each page of the same list in one bitmap of 1.5 MiB, and does nothing else:
-//! what memory alone costs.
+//! The floors are loops over one flat bitmap of 1.5 MiB: a bare one, that sets a bit for each page of the same list and does nothing
+//! else (what memory alone costs); and one that does with each bit what the map owes its callers whatever it is made of: it looks
+//! whether the bit was clear (or set), counts it, and adds it to the digest. What the map takes beyond that is the tree.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -86,26 +87,82 @@ fn advise_large_pages(start: *mut u8, len: usize) {
     };
 }
 
-/// The floor, ns a page.
-fn floor(pages: &[u32]) -> f64 {
+/// The best of some runs of `f` over an empty bitmap with a bit for each page, in large pages of the host.
+fn best_over_bitmap(f: impl Fn(&mut [u64]) -> (f64, f64)) -> (f64, f64) {
     let words = (PAGES / 64) as usize;
     let mut bits = vec![0_u64; words + (4 << 20) / 8];
     advise_large_pages(bits.as_mut_ptr().cast(), bits.len() * 8);
     // Where the large pages begin.
     let skip = bits.as_ptr().align_offset(2 << 20).min(bits.len() - words);
     let bits = &mut bits[skip..skip + words];
-    let run = |bits: &mut [u64]| {
+    let mut run = || {
         bits.fill(0);
-        let time = per_page(pages.len() as u64, || {
+        f(bits)
+    };
+    (0..RUNS)
+        .map(|_| run())
+        .fold((f64::MAX, f64::MAX), |a, b| (a.0.min(b.0), a.1.min(b.1)))
+}
+
+fn count_set(bits: &[u64]) -> u64 {
+    let bits = black_box(bits).iter();
+    bits.map(|word| u64::from(word.count_ones())).sum()
+}
+
+/// The floor: to set, to clear, ns a page.
+fn floor(pages: &[u32]) -> (f64, f64) {
+    let n = pages.len() as u64;
+    best_over_bitmap(|bits| {
+        let set = per_page(n, || {
             for &n in pages {
                 bits[n as usize / 64] |= 1 << (n % 64);
             }
         });
-        let set: u32 = black_box(&*bits).iter().map(|word| word.count_ones()).sum();
-        assert_eq!(set as usize, pages.len());
-        time
-    };
-    (0..RUNS).map(|_| run(bits)).fold(f64::MAX, f64::min)
+        assert_eq!(count_set(bits), n);
+        let clear = per_page(n, || {
+            for &n in pages {
+                bits[n as usize / 64] &= !(1 << (n % 64));
+            }
+        });
+        assert_eq!(count_set(bits), 0);
+        (set, clear)
+    })
+}
+
+/// What a digest adds for a bit: the map's own formula.
+fn weighted(page: u32) -> u128 {
+    let x = u64::from(page / 64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let weight = (x ^ (x >> 32)).wrapping_mul(0x94d0_49bb_1331_11eb) | 1;
+    u128::from(weight) * u128::from(1_u64.rotate_left(page % 64))
+}
+
+/// The same with what is owed for each bit.
+fn floor_with_checks(pages: &[u32]) -> (f64, f64) {
+    let n = pages.len() as u64;
+    best_over_bitmap(|bits| {
+        let (mut count, mut digest) = (0, 0_u128);
+        let set = per_page(n, || {
+            for &n in pages {
+                let (word, mask) = (&mut bits[n as usize / 64], 1_u64.rotate_left(n % 64));
+                assert_eq!(*word & mask, 0);
+                *word |= mask;
+                digest = digest.wrapping_add(weighted(n));
+                count += 1;
+            }
+        });
+        assert_eq!((count_set(bits), black_box(count)), (n, n));
+        let clear = per_page(n, || {
+            for &n in pages {
+                let (word, mask) = (&mut bits[n as usize / 64], 1_u64.rotate_left(n % 64));
+                assert_ne!(*word & mask, 0);
+                *word ^= mask;
+                digest = digest.wrapping_sub(weighted(n));
+                count -= 1;
+            }
+        });
+        assert_eq!((black_box(digest), black_box(count)), (0, 0));
+        (set, clear)
+    })
 }
 
 // SAFETY: the mapping is never removed; pages of the tree are given out once each until they come back.
@@ -357,10 +414,18 @@ fn main() {
         &|map| map.preserve_each(numbers(half).map(page)).unwrap(),
         &|map| each(map, &mut numbers(half), true),
     );
-    for (name, pages) in [("all", random), ("a random half", half)] {
-        let name = format!("the floor: {name}, in random order");
-        if is_wanted(&name) {
-            println!("| {name:<41} | {:>8.2} |", floor(pages));
+    type Floor = fn(&[u32]) -> (f64, f64);
+    let floors: [(&str, Floor); 2] = [
+        ("the floor", floor),
+        ("the floor, with what is owed", floor_with_checks),
+    ];
+    for (floor_name, floor) in floors {
+        for (order, pages) in [("all", random), ("half", half)] {
+            let name = format!("{floor_name}: {order}");
+            if is_wanted(&name) {
+                let (set, clear) = floor(pages);
+                println!("| {name:<41} | {set:>8.2} | {:>44.2} |", clear);
+            }
         }
     }
     if std::env::args().skip(1).any(|arg| !arg.starts_with('-')) {

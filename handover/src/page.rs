@@ -48,8 +48,7 @@ impl PageRef {
         if self.order > MAX_ORDER {
             return Err(Error::BlockOrder { block: *self });
         }
-        // A mask, for a division by a size that the compiler does not know would cost more than all the rest.
-        if self.pa & ((PAGE_SIZE << self.order) - 1) != 0 {
+        if !self.is_aligned() {
             return Err(Error::BlockUnaligned { block: *self });
         }
         // Aligned to its size and starting below the bound, which is a multiple of every size: it ends there at most.
@@ -57,6 +56,13 @@ impl PageRef {
             return Err(Error::BlockTooHigh { block: *self });
         }
         Ok(())
+    }
+
+    /// Whether the block's order is one that can be, and it is aligned to its size.
+    #[inline]
+    pub(crate) const fn is_aligned(&self) -> bool {
+        // A mask, for a division by a size that the compiler does not know would cost more than all the rest.
+        self.order <= MAX_ORDER && self.pa & ((PAGE_SIZE << self.order) - 1) == 0
     }
 
     /// Size in bytes; of the largest order where the order is out of range.

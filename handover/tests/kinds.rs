@@ -585,6 +585,7 @@ struct AtomicClock(u64);
 #[derive(KState, Debug, Clone, PartialEq)]
 #[kstate(id = 0x5a)]
 struct Namesakes {
+    bare: Cell,
     cell: self::Cell,
     other: crate::Cell,
     clock: AtomicClock,
@@ -599,6 +600,7 @@ struct Namesakes {
 #[test]
 fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
     let value = Namesakes {
+        bare: Cell { charge: 7 },
         cell: Cell { charge: -3 },
         other: Cell { charge: isize::MAX },
         clock: AtomicClock(5),
@@ -610,6 +612,7 @@ fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
     assert_eq!(get(&bytes), Ok(value.clone()));
     let text = dump(&bytes).unwrap();
     for line in [
+        "charge: i64 = 7\n",
         "charge: i64 = -3\n",
         "far: Offset = base + 0x234\n",
         "near: Offset = base + 0x7ff00000\n",

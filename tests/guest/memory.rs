@@ -103,11 +103,12 @@ fn too_small_scratch_is_said() {
 #[test]
 fn refusal_after_refusal_is_survived() {
     let mut guest = Setup::new().append("kho_scratch=32Q").boot();
-    // The default is named as it is taken.
+    // What is wrong with it is said once, and the default is named as it is taken.
     assert!(
-        guest
-            .first_output()
-            .contains("; the default of 32768 KiB is tried"),
+        guest.first_output().contains(
+            "kho_scratch: this is no size of scratch: its unit is none of K, M, G, %; write an amount (16M), a percentage of what \
+             boot needs (200%), or low, global and per-node amounts (8M,16M,0); the default of 32768 KiB is tried"
+        ),
         "{}",
         guest.first_output()
     );

@@ -97,13 +97,6 @@ fn refusals_say_what_to_write() {
         ("struct S { a: (u8, u8) }", "write a struct"),
         ("struct S { a: () }", "skip, default = ()"),
         ("struct S { a: f64 }", "hand over its bits"),
-        ("struct S { a: std::sync::Arc<u8> }", "hand over a copy"),
-        ("struct S { a: AtomicU64 }", "whose `save` loads it"),
-        ("struct S { a: HashMap<u8, u8> }", "write BTreeMap"),
-        (
-            "struct S { a: Cell<u8> }",
-            "a type of your own, write its path from self, super or crate on (self::Cell)",
-        ),
         (
             "struct S { #[kstate(with = \"nope\")] a: u64 }",
             "as in `with = counter`; in it are `type Wire`",
@@ -168,4 +161,24 @@ fn tags_go_on_from_the_one_before() {
     };
     let tags: Vec<u32> = variants.iter().map(|v| v.tag).collect();
     assert_eq!(tags, [0, 5, 6, 2, 3]);
+}
+
+#[test]
+fn a_type_is_suspected_by_its_name_until_its_path_begins_here() {
+    for (ty, by_name) in [
+        ("Cell<u8>", Some("Shared")),
+        ("core::cell::Cell<u8>", Some("Shared")),
+        ("std::sync::Arc<u8>", Some("Shared")),
+        ("HashMap<u8, u8>", Some("Map")),
+        ("HashSet<u8>", Some("Set")),
+        ("Instant", Some("Clock")),
+        ("AtomicU64", Some("Atomic")),
+        ("self::Cell", None),
+        ("crate::clock::Instant", None),
+        ("AtomicClock", None),
+        ("u64", None),
+    ] {
+        let read: Type = syn::parse_str(ty).unwrap();
+        assert_eq!(crate::instead::suspected(&read), by_name, "{ty}");
+    }
 }

@@ -1,11 +1,12 @@
 //! The implementation of `handover::state::KState`.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Generics, Member, parse_quote};
+use syn::{Generics, Member, Path, parse_quote};
 
 use crate::attrs::{Body, Described, Field, Form, Variant, name_of};
+use crate::instead::{suspected, suspected_name};
 
 pub fn implementation(d: &Described) -> TokenStream {
     let ident = &d.ident;
@@ -24,8 +25,19 @@ pub fn implementation(d: &Described) -> TokenStream {
         restore,
         pages,
     } = parts;
+    let carriers = carriers(&d.body);
+    let by_name = suspected_name(ident).map(|name| {
+        let name = Ident::new(name, ident.span());
+        quote! {
+            #[automatically_derived]
+            impl #impl_generics ::handover::state::derived::by_name::#name for #ident #ty_generics #where_clause {
+                type Itself = Self;
+            }
+        }
+    });
 
-    quote! {
+    let implementation = quote! {
+        #by_name
         #[automatically_derived]
         impl #impl_generics ::handover::state::KState for #ident #ty_generics #where_clause {
             const DESC: ::handover::state::Desc = ::handover::state::Desc {
@@ -83,7 +95,86 @@ pub fn implementation(d: &Described) -> TokenStream {
                 #pages
             }
         }
+    };
+    if carriers.is_empty() {
+        return implementation;
     }
+    quote! {
+        const _: () = {
+            #( #carriers )*
+            #implementation
+        };
+    }
+}
+
+/// The module of a field that crosses in another form: what it lacks is found by name in `derived::missing`, where a sentence
+/// stands for it. What a block has from its own `use` hides what is outside of it, and only what is public comes by a `*`.
+fn from_module(module: &Path, what: &str) -> TokenStream {
+    let what = Ident::new(what, module.span());
+    quote! { {
+        #[allow(unused_imports)]
+        use ::handover::state::derived::missing::#what;
+        {
+            #[allow(unused_imports)]
+            use #module::*;
+            #what
+        }
+    } }
+}
+
+/// The name of the type that carries a module's `Wire` out of the block in which it is looked up; another one for each path.
+fn carrier(module: &Path) -> Ident {
+    let segments = module.segments.iter().map(|segment| {
+        let name = segment.ident.to_string();
+        format!("_{}{name}", name.len())
+    });
+    let root = if module.leading_colon.is_some() {
+        "Root"
+    } else {
+        ""
+    };
+    format_ident!("__With{root}{}", segments.collect::<String>())
+}
+
+/// The types that carry the modules' `Wire`s, one for each module.
+fn carriers(body: &Body) -> Vec<TokenStream> {
+    let fields: Vec<&Field> = match body {
+        Body::Struct(fields) => fields.iter().collect(),
+        Body::Enum(variants) => variants.iter().flat_map(|v| &v.fields).collect(),
+    };
+    let mut seen = Vec::new();
+    let modules = fields.into_iter().filter_map(|f| match &f.form {
+        Form::With(module) => Some((module, carrier(module))),
+        _ => None,
+    });
+    modules
+        .filter(|(_, carrier)| {
+            let is_new = !seen.contains(carrier);
+            if is_new {
+                seen.push(carrier.clone());
+            }
+            is_new
+        })
+        .map(|(module, carrier)| {
+            let wire = Ident::new("Wire", module.span());
+            quote! {
+                #[allow(non_camel_case_types, dead_code)]
+                struct #carrier;
+                const _: () = {
+                    #[allow(unused_imports)]
+                    use ::handover::state::derived::missing::#wire;
+                    const _: () = {
+                        #[allow(unused_imports)]
+                        use #module::*;
+                        #[allow(non_local_definitions)]
+                        impl ::handover::state::derived::CrossesAs for #carrier {
+                            type Wire = #wire;
+                        }
+                    };
+                };
+            }
+        })
+        .collect()
 }
 
 /// What differs between structs and enums.
@@ -118,9 +209,30 @@ fn wire_type(field: &Field) -> TokenStream {
         _ if field.section => {
             quote_spanned! { ty.span() => <#ty as ::handover::state::derived::Subsection>::Inner }
         }
-        Form::Itself => quote! { #ty },
-        Form::With(module) => quote! { #module::Wire },
+        Form::Itself => match suspected(ty) {
+            Some(name) => {
+                let by_name = Ident::new(name, ty.span());
+                quote_spanned! { ty.span() =>
+                    <#ty as ::handover::state::derived::by_name::#by_name>::Itself
+                }
+            }
+            None => quote! { #ty },
+        },
+        Form::With(module) => {
+            let carrier = carrier(module);
+            quote_spanned! { module.span() =>
+                <#carrier as ::handover::state::derived::CrossesAs>::Wire
+            }
+        }
         Form::OffsetFrom(_) => quote! { ::handover::state::Offset },
+    }
+}
+
+/// Where it stands as what a field crosses: there is to be pointed at where that cannot cross.
+fn form_span(field: &Field) -> Span {
+    match &field.form {
+        Form::With(module) => module.span(),
+        _ => field.ty.span(),
     }
 }
 
@@ -129,7 +241,7 @@ fn describe(fields: &[&Field]) -> TokenStream {
         let name = name_of(&f.member);
         let (ty, since, pages, section) = (wire_type(f), f.since, f.pages, f.section);
         let deprecated = if in_layout(f) { 0 } else { f.deprecated };
-        quote_spanned! { f.ty.span() =>
+        quote_spanned! { form_span(f) =>
             ::handover::state::FieldDesc {
                 name: #name,
                 ty: <#ty as ::handover::state::KState>::TYPE,
@@ -153,11 +265,14 @@ fn least(fields: &[&Field], min_version: u32) -> TokenStream {
     let always = fields
         .iter()
         .filter(|f| f.since <= min_version && in_layout(f));
-    let types = always.map(|f| wire_type(f));
-    quote! {
-        0 #( + <#types as ::handover::state::KState>::HEAD_SIZE
-             + <#types as ::handover::state::KState>::MIN_SIZE )*
-    }
+    let sizes = always.map(|f| {
+        let ty = wire_type(f);
+        quote_spanned! { form_span(f) =>
+            + <#ty as ::handover::state::KState>::HEAD_SIZE
+            + <#ty as ::handover::state::KState>::MIN_SIZE
+        }
+    });
+    quote! { 0 #( #sizes )* }
 }
 
 /// Writes a field; `value` is a place expression of its type, behind a reference.
@@ -166,12 +281,12 @@ fn save_field(of: &str, field: &Field, value: &TokenStream) -> TokenStream {
     let name = name_of(&field.member);
     let wire = match &field.form {
         Form::Itself => quote! { #value },
-        Form::With(module) => quote! { &#module::save(#value) },
+        Form::With(module) => saved(module, value),
         Form::OffsetFrom(base) => {
             quote! { &::handover::state::Offset::from_address(*#value, #base, #of, #name)? }
         }
     };
-    quote_spanned! { field.ty.span() =>
+    quote_spanned! { form_span(field) =>
         <#ty as ::handover::state::KState>::save_head(enc)?;
         <#ty as ::handover::state::KState>::save(#wire, enc)?;
     }
@@ -183,24 +298,32 @@ fn restore_field(of: &str, field: &Field) -> TokenStream {
     let name = name_of(&field.member);
     let value = match &field.form {
         Form::Itself => quote! { wire },
-        Form::With(module) => quote! {
-            match #module::restore(wire) {
+        Form::With(module) => {
+            let restore = from_module(module, "restore");
+            quote_spanned! { module.span() =>
+            match (#restore)(wire) {
                 ::handover::state::derived::Ok(value) => value,
                 ::handover::state::derived::Err(why) => return ::handover::state::derived::Err({
                     dec.field(#of, #name);
                     dec.fault(::handover::error::ValueFault::Custom(why))
                 }),
-            }
-        },
+            } }
+        }
         Form::OffsetFrom(base) => quote! { wire.to_address(#base, dec)? },
     };
-    quote_spanned! { field.ty.span() => {
+    quote_spanned! { form_span(field) => {
         dec.field(#of, #name);
         let head = <#ty as ::handover::state::KState>::restore_head(dec)?;
         dec.field(#of, #name);
         let wire = <#ty as ::handover::state::KState>::restore(dec, head)?;
         #value
     } }
+}
+
+/// A field in the form that its module gives it, behind a reference.
+fn saved(module: &Path, value: &TokenStream) -> TokenStream {
+    let save = from_module(module, "save");
+    quote_spanned! { module.span() => &(#save)(#value) }
 }
 
 fn pages_of(field: &Field, value: &TokenStream) -> TokenStream {
@@ -228,7 +351,7 @@ fn pages_of(field: &Field, value: &TokenStream) -> TokenStream {
             };
         }
         Form::Itself => quote! { #value },
-        Form::With(module) => quote! { &#module::save(#value) },
+        Form::With(module) => saved(module, value),
         // An offset names no page.
         Form::OffsetFrom(_) => return quote! { #check },
     };

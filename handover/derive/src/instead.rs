@@ -1,6 +1,6 @@
 //! Types that cannot cross, and what to write instead.
 
-use syn::{Path, Type};
+use syn::{Ident, Path, Type};
 
 /// What to write instead of a type that no kernel can make sense of in another life.
 pub fn cannot_cross(ty: &Type) -> Option<String> {
@@ -29,37 +29,34 @@ pub fn cannot_cross(ty: &Type) -> Option<String> {
     Some(instead.to_owned())
 }
 
-/// Of a type that is known by its name. The macro sees no more than that, so one's own type of the same name is told by its
-/// path: `self::Cell` is left to the compiler, which knows whether it crosses.
+/// Of a type of the language itself that is known by its name.
 fn named(path: &Path) -> Option<String> {
-    let first = path.segments.first()?.ident.to_string();
+    let only = path.get_ident()?.to_string();
+    primitive(&only).map(str::to_owned)
+}
+
+/// The trait in `handover::state::derived::by_name` that a type of this name is asked for. Whether it is std's, which cannot cross, or
+/// one's own, which the derive has given that trait, is not to be seen here; the compiler knows. A path from self, super or crate on
+/// is not std's.
+pub fn suspected(ty: &Type) -> Option<&'static str> {
+    let Type::Path(path) = ty else { return None };
+    let first = path.path.segments.first()?.ident.to_string();
     if matches!(first.as_str(), "self" | "Self" | "crate" | "super") {
         return None;
     }
-    let last = path.segments.last()?.ident.to_string();
-    if path.segments.len() == 1
-        && let Some(instead) = primitive(&last)
-    {
-        return Some(instead.to_owned());
-    }
-    let instead = match last.as_str() {
-        "HashMap" => "its order differs from life to life: write BTreeMap",
-        "HashSet" => "its order differs from life to life: write Vec",
-        "Rc" | "Arc" | "RefCell" | "Cell" | "Mutex" | "RwLock" | "Once" => {
-            "what is shared or locked now is not so in the next life: hand over a copy of its value \
-             (#[kstate(with = MODULE)]), or write #[kstate(skip, default = EXPR)]"
-        }
-        "Instant" => {
-            "its clock starts anew: hand over a u64 in units that the next kernel knows, too"
-        }
-        name if is_atomic(name) => {
-            "hand over what it holds: #[kstate(with = MODULE)] whose `save` loads it"
-        }
+    suspected_name(&path.path.segments.last()?.ident)
+}
+
+/// The same of a name.
+pub fn suspected_name(name: &Ident) -> Option<&'static str> {
+    Some(match name.to_string().as_str() {
+        "HashMap" => "Map",
+        "HashSet" => "Set",
+        "Rc" | "Arc" | "RefCell" | "Cell" | "Mutex" | "RwLock" | "Once" => "Shared",
+        "Instant" => "Clock",
+        name if is_atomic(name) => "Atomic",
         _ => return None,
-    };
-    Some(format!(
-        "{instead}; if it is a type of your own, write its path from self, super or crate on (self::{last})"
-    ))
+    })
 }
 
 fn primitive(name: &str) -> Option<&'static str> {

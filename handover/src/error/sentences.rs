@@ -171,18 +171,18 @@ impl fmt::Display for Error {
 
             ScratchSyntax { why } => write!(
                 f,
-                "scratch size: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
+                "this is no size of scratch: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
                  per-node amounts (8M,16M,0)"
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,
-                "scratch: {} KiB are wanted, more than half of the {} KiB that are usable; none is reserved",
+                "{} KiB of scratch are wanted, more than half of the {} KiB that are usable; none is reserved",
                 wanted >> 10,
                 usable >> 10
             ),
             ScratchNoSpace { wanted, missing } => write!(
                 f,
-                "scratch: {} KiB are wanted, but for {} of them there is no place in {} regions; none is reserved",
+                "{} KiB of scratch are wanted, but for {} of them there is no place in {} regions; none is reserved",
                 wanted >> 10,
                 missing >> 10,
                 scratch::MAX_REGIONS

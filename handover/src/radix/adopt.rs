@@ -63,8 +63,6 @@ impl<M: Memory> PreservedMap<M> {
 
         let in_use = (0..).zip(&blocks).filter(|(_, n)| **n > 0);
         let in_use = in_use.fold(0, |all, (order, _)| all | 1 << order);
-        let mut cache = Cache::default();
-        cache.forget(nodes.len());
         let map = PreservedMap {
             mem,
             root,
@@ -73,7 +71,7 @@ impl<M: Memory> PreservedMap<M> {
             blocks,
             in_use,
             digest,
-            cache,
+            cache: Cache::default(),
         };
         for &node in &map.nodes {
             if let Some(by) = map.block_at(node) {
@@ -184,7 +182,7 @@ impl<M: Memory> Walk<'_, M> {
         // The order bit lies above the leaf's bits for every order that is allowed, so one block tells all.
         let order = decode(lowest).ok_or(Error::BadKey { key: lowest })?.order;
         self.blocks[usize::from(order)] += u64::from(bits.count_ones());
-        self.digest.add_word(key, bits);
+        self.digest.set(key, bits);
 
         // Nearly always, all 64 places are plain RAM.
         let first = decode(key).map(|b| b.pa);

@@ -1,128 +1,156 @@
-//! Leaves that were used lately, so that the next block beside the last one costs no walk from the root.
+//! Where the leaves are, so that a block costs no walk from the root, wherever the last one was.
 //!
-//! A table with one place for each leaf, or nearly: scattered blocks find their leaf in one step as well. It is the running
-//! kernel's own and is not handed over; where the heap has no room for it, the map works without.
+//! A flat table for each order, from the first leaf to the last, or nearly. It is the running kernel's own and is not handed over;
+//! what it does not know, or has no heap for, is found by the walk.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 
-use super::key::window;
+use super::ORDERS;
+use super::key::{encode, window};
 use super::node::Node;
+use crate::mem::PAGE_SIZE;
+use crate::page::PageRef;
 
-/// Most places in the table (of 32 bytes): one for each leaf of 512 GiB in blocks of one page.
-const MAX_PLACES: usize = 4096;
-/// Bits of a tag that are the window's: `key >> 15` of keys below 2^53.
-const WINDOW_BITS: u32 = 38;
-/// In a tag: a block of the leaf cannot be anywhere in what it covers. Below it, above the window, lies the table's stamp.
-const IS_SPECIAL: u64 = 1 << 63;
-/// The bits of the stamp.
-const STAMP_BITS: u32 = 63 - WINDOW_BITS;
+/// Most places in a table: the leaves of 2 TiB in blocks of one page.
+const MAX_PLACES: u64 = 1 << 14;
+/// Fewest: those of 1 GiB.
+const MIN_PLACES: u64 = 8;
 
-/// What is known of a leaf.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    /// The window, and the stamp of the table at that time; [`IS_SPECIAL`]. 0: nothing. All that has to be asked about most leaves
-    /// is whether it is this number.
-    tag: u64,
-    leaf: Option<Node>,
-    /// First of the tree's own pages in the memory that the leaf covers, as an index into the list of them.
-    nodes_from: u32,
-    /// One past the last of them.
-    nodes_to: u32,
-    /// Whether all memory that the leaf covers is RAM and off scratch.
-    plain: bool,
+/// What the memory that a leaf covers is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Around {
+    /// Some of it is no RAM, or scratch.
+    Mixed,
+    /// All of it is RAM and off scratch, but there are pages of the tree in it.
+    Plain,
+    /// Blocks can be anywhere in it.
+    Simple,
 }
 
-impl Seen {
-    const NOTHING: Seen = Seen {
-        tag: 0,
-        leaf: None,
-        nodes_from: 0,
-        nodes_to: 0,
-        plain: false,
-    };
+/// The leaves of one order, by their [`window`].
+#[derive(Debug, Default)]
+struct Table {
+    /// The window of the first place; a multiple of the number of places, which is a power of two or 0.
+    first: u64,
+    leaves: Vec<Option<Node>>,
+    /// Of these, those whose memory is [`Around::Simple`]. By themselves, so that all that most blocks ask is answered by one load
+    /// from few lines.
+    simple: Vec<Option<Node>>,
+    /// Of those, whether their memory is [`Around::Plain`], or more than that.
+    plain: Vec<bool>,
+}
 
-    /// A leaf; the tree's own pages in the memory that it covers, by their place in the list of them; whether all of that is RAM and
-    /// off scratch.
-    pub(super) fn new(leaf: Node, nodes: Range<usize>, plain: bool) -> Self {
-        let simple = plain && nodes.is_empty();
-        Seen {
-            tag: if simple { 0 } else { IS_SPECIAL },
-            leaf: Some(leaf),
-            nodes_from: nodes.start as u32,
-            nodes_to: nodes.end as u32,
-            plain,
+impl Table {
+    /// The place of a window; a large number for one that has none.
+    #[inline]
+    fn index(&self, window: u64) -> usize {
+        window.wrapping_sub(self.first) as usize
+    }
+
+    fn forget(&mut self, window: u64) {
+        let index = self.index(window);
+        if let Some(leaf) = self.leaves.get_mut(index) {
+            *leaf = None;
+        }
+        if let Some(leaf) = self.simple.get_mut(index) {
+            *leaf = None;
+        }
+    }
+
+    /// Makes the table one that has a place for this window, where there is heap for it; what it knew is forgotten then.
+    fn reach(&mut self, window: u64) {
+        let have = self.leaves.len() as u64;
+        if self.first ^ window < have {
+            return;
+        }
+        let apart = match have {
+            0 => 0,
+            _ => self.first ^ window,
+        };
+        let want = (apart + 1).next_power_of_two().max(MIN_PLACES);
+        if want > MAX_PLACES {
+            return;
+        }
+        self.leaves.clear();
+        self.simple.clear();
+        self.plain.clear();
+        let len = want as usize;
+        if self.leaves.try_reserve_exact(len).is_ok()
+            && self.simple.try_reserve_exact(len).is_ok()
+            && self.plain.try_reserve_exact(len).is_ok()
+        {
+            self.leaves.resize(len, None);
+            self.simple.resize(len, None);
+            self.plain.resize(len, false);
+            self.first = window & !(want - 1);
         }
     }
 }
 
-/// The table. Empty where there is no heap for it.
+/// The tables.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    /// A power of two of places, or none.
-    places: Vec<Seen>,
-    /// At its place in a tag.
-    stamp: u64,
+    orders: [Table; ORDERS],
 }
 
 impl Cache {
-    fn place(&self, key: u64) -> usize {
-        window(key) as usize & self.places.len().wrapping_sub(1)
-    }
-
-    fn tag(&self, key: u64) -> u64 {
-        window(key) | self.stamp
-    }
-
-    /// `key`'s leaf, where it is known that its blocks can be anywhere in what it covers.
+    /// The leaf of `key`, which is one of `order`, where it is known that its blocks can be anywhere in what it covers. None is known
+    /// for a key of no block.
     #[inline]
-    pub(super) fn simple(&self, key: u64) -> Option<Node> {
-        let seen = self.places.get(self.place(key))?;
-        match seen.tag == self.tag(key) {
-            true => seen.leaf,
-            false => None,
-        }
+    pub(super) fn simple(&self, order: u8, key: u64) -> Option<Node> {
+        let table = self.orders.get(usize::from(order))?;
+        *table.simple.get(table.index(window(key)))?
     }
 
-    /// `key`'s leaf, where it is known.
+    /// The leaf of `key`, which is one of `order`, where it is known. None is for a key of no block.
     #[inline]
-    pub(super) fn leaf(&self, key: u64) -> Option<Node> {
-        let seen = self.places.get(self.place(key))?;
-        match seen.tag & !IS_SPECIAL == self.tag(key) {
-            true => seen.leaf,
-            false => None,
+    pub(super) fn leaf(&self, order: u8, key: u64) -> Option<Node> {
+        let table = self.orders.get(usize::from(order))?;
+        *table.leaves.get(table.index(window(key)))?
+    }
+
+    /// The same, where it is known as well that all memory that the leaf covers is RAM and off scratch.
+    pub(super) fn plain(&self, order: u8, key: u64) -> Option<Node> {
+        let table = self.orders.get(usize::from(order))?;
+        let is_plain = *table.plain.get(table.index(window(key)))?;
+        self.leaf(order, key).filter(|_| is_plain)
+    }
+
+    /// Keeps what is known of the leaf of `key`, which is one of a block of `order`.
+    pub(super) fn put(&mut self, order: u8, key: u64, leaf: Node, around: Around) {
+        let Some(table) = self.orders.get_mut(usize::from(order)) else {
+            return;
+        };
+        table.reach(window(key));
+        let index = table.index(window(key));
+        if let (Some(known), Some(simple), Some(plain)) = (
+            table.leaves.get_mut(index),
+            table.simple.get_mut(index),
+            table.plain.get_mut(index),
+        ) {
+            *known = Some(leaf);
+            *simple = (around == Around::Simple).then_some(leaf);
+            *plain = around >= Around::Plain;
         }
     }
 
-    /// `key`'s leaf, where it is known that all memory that it covers is RAM and off scratch; and which of the tree's own pages lie
-    /// there.
-    pub(super) fn plain(&self, key: u64) -> Option<(Node, Range<usize>)> {
-        let seen = self.places.get(self.place(key))?;
-        let is_it = seen.plain && seen.tag & !IS_SPECIAL == self.tag(key);
-        let nodes = seen.nodes_from as usize..seen.nodes_to as usize;
-        seen.leaf.filter(|_| is_it).map(|leaf| (leaf, nodes))
-    }
-
-    /// Keeps what is known of `key`'s leaf.
-    pub(super) fn put(&mut self, key: u64, mut seen: Seen) {
-        seen.tag |= self.tag(key);
-        let index = self.place(key);
-        if let Some(place) = self.places.get_mut(index) {
-            *place = seen;
+    /// The leaf of `key` is about to leave the tree.
+    pub(super) fn forget_leaf(&mut self, key: u64) {
+        for table in &mut self.orders {
+            table.forget(window(key));
         }
     }
 
-    /// Forgets everything: a page joined the tree or left it. Makes room for `nodes` of them where that is too little.
-    pub(super) fn forget(&mut self, nodes: usize) {
-        self.stamp += 1 << WINDOW_BITS;
-        let wanted = (nodes * 2).next_power_of_two().min(MAX_PLACES);
-        let more = wanted.saturating_sub(self.places.len());
-        if more > 0 && self.places.try_reserve_exact(more).is_ok() {
-            self.places.resize(wanted, Seen::NOTHING);
+    /// The page at `pa` joined the tree, or left it: whether blocks can be anywhere around it is to be found out anew.
+    pub(super) fn forget_around(&mut self, pa: u64) {
+        for (order, table) in (0..).zip(&mut self.orders) {
+            let pa = pa & !((PAGE_SIZE << order) - 1);
+            table.forget(window(encode(PageRef { pa, order })));
         }
-        if self.stamp >> (WINDOW_BITS + STAMP_BITS) != 0 {
-            self.places.fill(Seen::NOTHING);
-            self.stamp = 0;
-        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_all(&mut self) {
+        *self = Cache::default();
     }
 }

@@ -1,7 +1,7 @@
 //! Setting and clearing bits, and the pages that come and go with that.
 
 use super::PreservedMap;
-use super::cache::Seen;
+use super::cache::Around;
 use super::key::{LEAF_BITS, ROOT_LEVEL, bit, covered, decode, encode, slot, window};
 use super::node::Node;
 use crate::error::{Claim, Error};
@@ -13,20 +13,17 @@ impl<M: Memory> PreservedMap<M> {
     /// The leaf of a key, where it is known that no block of it can be anywhere that is forbidden, but for those that hold
     /// a page of the tree: these are looked for here.
     pub(super) fn known_leaf(&self, key: u64, block: PageRef) -> Option<Node> {
-        let (leaf, nodes) = self.cache.plain(key)?;
-        let inside = self.nodes.get(nodes)?;
-        let bytes = block.range();
-        let after = inside.partition_point(|&node| node < bytes.start);
-        match inside.get(after).is_some_and(|&node| bytes.contains(node)) {
-            true => None,
-            false => Some(leaf),
+        let leaf = self.cache.plain(block.order, key)?;
+        match self.tree_page_in(&block.range()) {
+            Some(_) => None,
+            None => Some(leaf),
         }
     }
 
     /// Sets the bit of a block that [`may_preserve`](Self::may_preserve) has passed; on failure all is as before.
     pub(super) fn insert(&mut self, block: PageRef) -> Result<(), Error> {
         let key = encode(block);
-        let leaf = match self.cache.leaf(key) {
+        let leaf = match self.cache.leaf(block.order, key) {
             Some(leaf) => leaf,
             None => self.make_leaf(key)?,
         };
@@ -57,33 +54,41 @@ impl<M: Memory> PreservedMap<M> {
 
     /// Notes what there is to know about the leaf of `key`.
     fn remember(&mut self, key: u64, leaf: Node) {
-        let Some(bytes) = covered(window(key)) else {
+        let Some((order, bytes)) = covered(window(key)) else {
             return;
         };
-        let from = self.nodes.partition_point(|&node| node < bytes.start);
-        let to = self.nodes.partition_point(|&node| node < bytes.end);
-        let plain = self.mem.ptr(bytes.start, bytes.len() as usize).is_some()
-            && range::find_overlap(&self.forbidden, &bytes).is_none();
-        self.cache.put(key, Seen::new(leaf, from..to, plain));
+        let around = if self.mem.ptr(bytes.start, bytes.len() as usize).is_none()
+            || range::find_overlap(&self.forbidden, &bytes).is_some()
+        {
+            Around::Mixed
+        } else if self.tree_page_in(&bytes).is_some() {
+            Around::Plain
+        } else {
+            Around::Simple
+        };
+        self.cache.put(order, key, leaf, around);
     }
 
-    /// Sets the bit of a block that may be where it is, if there are blocks of no other order, and it is clear. Whether it did.
+    /// Sets the bit of a block that may be where it is, if there are blocks of this order and no other, and it is clear. Whether it
+    /// did.
     #[inline]
     pub(super) fn try_set(&mut self, leaf: Node, key: u64, order: u8) -> bool {
         let (word, mask) = bit(key);
-        let may = self.in_use & !(1 << order) == 0 && leaf.get(word) & mask == 0;
+        let there = leaf.get(word);
+        let may = self.in_use == 1 << order && there & mask == 0;
         if may {
-            self.set(leaf, key, order);
+            leaf.set(word, there | mask);
+            self.digest.set(key, mask);
+            self.blocks[usize::from(order)] += 1;
         }
         may
     }
 
     /// Sets a bit that is clear.
-    #[inline]
     pub(super) fn set(&mut self, leaf: Node, key: u64, order: u8) {
         let (word, mask) = bit(key);
         leaf.set(word, leaf.get(word) | mask);
-        self.digest.set(key);
+        self.digest.set(key, mask);
         self.blocks[usize::from(order)] += 1;
         self.in_use |= 1 << order;
     }
@@ -92,7 +97,8 @@ impl<M: Memory> PreservedMap<M> {
     #[inline]
     pub(super) fn remove(&mut self, block: PageRef) -> bool {
         let key = encode(block);
-        let Some(leaf) = self.leaf_remembered(key) else {
+        let known = self.cache.leaf(block.order, key);
+        let Some(leaf) = known.or_else(|| self.look_up(key)) else {
             return false;
         };
         let (word, mask) = bit(key);
@@ -100,9 +106,9 @@ impl<M: Memory> PreservedMap<M> {
         if there & mask == 0 {
             return false;
         }
-        let left = there & !mask;
+        let left = there ^ mask;
         leaf.set(word, left);
-        self.digest.clear(key);
+        self.digest.clear(key, mask);
         self.count_out(block.order, 1);
         if left == 0 {
             self.prune_if_empty(leaf, key);
@@ -111,14 +117,6 @@ impl<M: Memory> PreservedMap<M> {
     }
 
     /// The leaf of a key; after it, it is known.
-    #[inline]
-    fn leaf_remembered(&mut self, key: u64) -> Option<Node> {
-        match self.cache.leaf(key) {
-            Some(leaf) => Some(leaf),
-            None => self.look_up(key),
-        }
-    }
-
     #[cold]
     fn look_up(&mut self, key: u64) -> Option<Node> {
         let leaf = self.leaf(key)?;
@@ -168,20 +166,26 @@ impl<M: Memory> PreservedMap<M> {
             }
             path[(ROOT_LEVEL - level) as usize] = Some((node, slot, pa));
         }
-        for (parent, slot, child) in path.into_iter().rev().flatten() {
+        for (level, step) in (0..).zip(path.into_iter().rev()) {
+            let Some((parent, slot, child)) = step else {
+                continue;
+            };
             if !self.node(child).is_some_and(|node| node.is_empty_from(0)) {
                 break;
             }
             parent.set(slot, 0);
+            if level == 0 {
+                self.cache.forget_leaf(key);
+            }
             self.free_node(child);
         }
     }
 
-    /// Frees a node that has left the tree.
+    /// Frees a node that has left the tree, and of which, where it was a leaf, the cache knows no more.
     fn free_node(&mut self, pa: u64) {
         if let Ok(index) = self.nodes.binary_search(&pa) {
             self.nodes.remove(index);
-            self.cache.forget(self.nodes.len());
+            self.cache.forget_around(pa);
             self.digest.remove_node(pa);
             // SAFETY: the node has left the tree and `nodes`; nobody else knew of it, and the cache has forgotten it.
             unsafe { self.mem.free_pages(pa, 0) };
@@ -211,7 +215,7 @@ impl<M: Memory> PreservedMap<M> {
         node.clear();
         let place = self.nodes.partition_point(|&n| n < pa);
         self.nodes.insert(place, pa);
-        self.cache.forget(self.nodes.len());
+        self.cache.forget_around(pa);
         self.digest.add_node(pa);
         Ok(pa)
     }
@@ -224,7 +228,7 @@ impl<M: Memory> PreservedMap<M> {
             root.clear();
         }
         let root = self.root;
-        self.cache.forget(1);
+        self.cache.forget_all();
         self.blocks = Default::default();
         self.in_use = 0;
         self.digest = Default::default();
@@ -252,12 +256,12 @@ impl<M: Memory> PreservedMap<M> {
             let word = bit(key).0;
             if preserve {
                 leaf.set(word, leaf.get(word) | bits);
-                self.digest.add_word(key, bits);
+                self.digest.set(key, bits);
                 self.blocks[usize::from(order)] += u64::from(bits.count_ones());
                 self.in_use |= 1 << order;
             } else {
                 leaf.set(word, leaf.get(word) & !bits);
-                self.digest.remove_word(key, bits);
+                self.digest.clear(key, bits);
                 self.count_out(order, u64::from(bits.count_ones()));
             }
         });

@@ -2,7 +2,7 @@
 
 use super::node::SLOTS;
 use crate::mem::PAGE_SHIFT;
-use crate::page::{MAX_ORDER, PageRef};
+use crate::page::{MAX_ORDER, MAX_PHYS, PageRef};
 use crate::range::PhysRange;
 
 /// The place of the order bit of a block of order 0 (`KHO_ORDER_0_LOG2`).
@@ -21,24 +21,18 @@ pub(super) const fn encode(block: PageRef) -> u64 {
 }
 
 /// The block of a key; `None` where no block that may be preserved has that key.
-pub(super) const fn decode(key: u64) -> Option<PageRef> {
-    let Some(order_bit) = key.checked_ilog2() else {
-        return None;
-    };
-    if order_bit > ORDER_0_BIT || ORDER_0_BIT - order_bit > MAX_ORDER as u32 {
-        return None;
-    }
-    let order = ORDER_0_BIT - order_bit;
-    // At most 52 - order bits are left, so nothing is shifted out.
-    let pa = (key ^ (1 << order_bit)) << (PAGE_SHIFT + order);
-    let block = PageRef {
-        pa,
-        order: order as u8,
-    };
-    match block.check() {
-        Ok(()) => Some(block),
-        Err(_) => None,
-    }
+pub(super) fn decode(key: u64) -> Option<PageRef> {
+    let order = order_of(key)?;
+    let order_bit = ORDER_0_BIT - u32::from(order);
+    // At most 52 - order bits are left, so nothing is shifted out, and the block is aligned; but it may lie too high.
+    let pa = (key ^ (1 << order_bit)) << (PAGE_SHIFT + u32::from(order));
+    (pa < MAX_PHYS).then_some(PageRef { pa, order })
+}
+
+/// The order of the blocks whose keys are like this one; `None` for a key that no block can have.
+pub(super) fn order_of(key: u64) -> Option<u8> {
+    let order = ORDER_0_BIT.wrapping_sub(key.checked_ilog2()?);
+    (order <= u32::from(MAX_ORDER)).then_some(order as u8)
 }
 
 /// Which slot of a node at `level` (1..=5) leads to `key`.
@@ -49,7 +43,8 @@ pub(super) const fn slot(key: u64, level: u32) -> usize {
 /// Word and mask of `key` in its leaf.
 pub(super) const fn bit(key: u64) -> (usize, u64) {
     let bit = key % (1 << LEAF_BITS);
-    ((bit / 64) as usize, 1 << (bit % 64))
+    // Rotated, not shifted: so the digest's product stays one multiplication, and is not taken apart into eight instructions.
+    ((bit / 64) as usize, 1_u64.rotate_left(bit as u32))
 }
 
 /// The number of a key's leaf among all that can be; never 0, since a block's key has its order bit far above the leaf's.
@@ -58,16 +53,17 @@ pub(super) const fn window(key: u64) -> u64 {
 }
 
 /// The order of the blocks of a window and the memory that they cover; `None` for a window that no block can be in.
-pub(super) fn covered(window: u64) -> Option<PhysRange> {
+pub(super) fn covered(window: u64) -> Option<(u8, PhysRange)> {
     let first = decode(window << LEAF_BITS)?;
-    PhysRange::with_len(first.pa, first.size() << LEAF_BITS)
+    let bytes = PhysRange::with_len(first.pa, first.size() << LEAF_BITS)?;
+    Some((first.order, bytes))
 }
 
 /// The digest of a tree: of the pages that it is made of, and of the bits that are set in its leaves.
 ///
 /// Each word of a leaf has a weight, an odd number that its place decides; the digest is the sum over all words of
-/// weight times word, in 128 bits, so that no bit of it is lost. Setting a bit adds the weight, shifted: the digest is kept
-/// up to date with one addition a block, and computed anew with one multiplication a word.
+/// weight times word, in 128 bits, so that no bit of it is lost. It is kept up to date with one multiplication a block, and
+/// computed anew with one a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Digest(u128);
 
@@ -82,26 +78,18 @@ impl Digest {
         self.0 = self.0.wrapping_sub(u128::from(mix(!pa)));
     }
 
-    /// The word that begins with `key` has these bits; it had none.
-    pub(super) fn add_word(&mut self, key: u64, bits: u64) {
+    /// These bits of the word that holds `key`'s are set; they were not.
+    #[inline]
+    pub(super) fn set(&mut self, key: u64, bits: u64) {
         let sum = u128::from(weight(key)) * u128::from(bits);
         self.0 = self.0.wrapping_add(sum);
     }
 
-    /// These bits of the word that begins with `key` are cleared.
-    pub(super) fn remove_word(&mut self, key: u64, bits: u64) {
+    /// These bits of the word that holds `key`'s are cleared; they were set.
+    #[inline]
+    pub(super) fn clear(&mut self, key: u64, bits: u64) {
         let sum = u128::from(weight(key)) * u128::from(bits);
         self.0 = self.0.wrapping_sub(sum);
-    }
-
-    /// The bit of `key` is set; it was not.
-    pub(super) fn set(&mut self, key: u64) {
-        self.0 = self.0.wrapping_add(u128::from(weight(key)) << (key % 64));
-    }
-
-    /// The bit of `key` is cleared; it was set.
-    pub(super) fn clear(&mut self, key: u64) {
-        self.0 = self.0.wrapping_sub(u128::from(weight(key)) << (key % 64));
     }
 
     /// The digest in 64 bits; never 0.
@@ -110,9 +98,12 @@ impl Digest {
     }
 }
 
-/// The weight of the word that holds `key`'s bit; odd.
+/// The weight of the word that holds `key`'s bit; odd. One-to-one but for that, and no sum of keys gives a sum of weights: two words
+/// or two leaves that change places are found. As short as that can be, for it is a good part of what a block costs.
+#[inline]
 const fn weight(key: u64) -> u64 {
-    mix(key | 63) | 1
+    let x = (key / 64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (x ^ (x >> 32)).wrapping_mul(0x94d0_49bb_1331_11eb) | 1
 }
 
 /// Spreads every bit over the whole number, and is one-to-one (the finalizer of SplitMix64).

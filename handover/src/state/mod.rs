@@ -106,6 +106,41 @@
 //! }
 //! ```
 //!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
+//! # use core::cell::Cell;
+//! #[derive(KState)]
+//! struct Local {
+//!     // hand over a copy of its value (#[kstate(with = MODULE)]); a type of your own of that name crosses with `#[derive(KState)]`
+//!     count: Cell<u32>,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
+//! mod nothing {}
+//! #[derive(KState)]
+//! struct Somebodys {
+//!     #[kstate(with = nothing)] // the module that `with` names has no `pub type Wire`, which says what the field crosses as
+//!     count: core::cell::Cell<u32>,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use handover::state::KState;
+//! mod one_way {
+//!     pub type Wire = u32;
+//!     pub fn save(count: &core::cell::Cell<u32>) -> Wire {
+//!         count.get()
+//!     }
+//! }
+//! #[derive(KState)]
+//! struct Somebodys {
+//!     #[kstate(with = one_way)] // ... has no `pub fn restore(wire: Wire) -> Result<core::cell::Cell<u32>, &'static str>`
+//!     count: core::cell::Cell<u32>,
+//! }
+//! ```
+//!
 //! ```compile_fail
 //! # use handover::state::{KState, for_each_page};
 //! #[derive(KState)]
@@ -234,6 +269,94 @@ pub mod derived {
         type Inner = T;
         fn value(&self) -> Option<&T> {
             self.as_ref()
+        }
+    }
+
+    /// Carries the `Wire` of a module that `with` names.
+    pub trait CrossesAs {
+        /// What crosses.
+        type Wire: KState;
+    }
+
+    /// What is found where the module that `with` names does not have it: a sentence that says what to write.
+    pub mod missing {
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub type Wire`, which says what the field crosses as",
+            label = "has no `pub type Wire`",
+            note = "write in it `pub type Wire = TYPE;`, with a type that can cross, as u64 for an AtomicU64",
+            note = "beside it belong `pub fn save(field: &FIELD) -> Wire` and `pub fn restore(wire: Wire) -> Result<FIELD, &'static str>`"
+        )]
+        pub trait HasWire {
+            /// What crosses.
+            type Wire: super::KState;
+        }
+
+        /// What crosses, if there were a module that says it.
+        pub type Wire<Module = ()> = <Module as HasWire>::Wire;
+
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub fn save(field: &{Self}) -> Wire`",
+            label = "has no `pub fn save`",
+            note = "write in it a function that makes of the field what crosses: `pub fn save(field: &{Self}) -> Wire {{ ... }}`"
+        )]
+        pub trait HasSave {
+            /// What crosses.
+            fn save<Wire>(&self) -> Wire;
+        }
+
+        /// Makes of a field what crosses, if there were a module that says how.
+        pub fn save<Field: HasSave, Wire>(field: &Field) -> Wire {
+            field.save()
+        }
+
+        /// Is of no type.
+        #[diagnostic::on_unimplemented(
+            message = "the module that `with` names has no `pub fn restore(wire: Wire) -> Result<{Self}, &'static str>`",
+            label = "has no `pub fn restore`",
+            note = "write in it a function that makes the field anew, or says why it cannot: `pub fn restore(wire: Wire) -> \
+                    Result<{Self}, &'static str> {{ ... }}`"
+        )]
+        pub trait HasRestore: Sized {
+            /// The field anew.
+            fn restore<Wire>(wire: Wire) -> Result<Self, &'static str>;
+        }
+
+        /// Makes a field anew of what crossed, if there were a module that says how.
+        pub fn restore<Field: HasRestore, Wire>(wire: Wire) -> Result<Field, &'static str> {
+            Field::restore(wire)
+        }
+    }
+
+    /// Types with the names of such as cannot cross. The derive gives one's own of that name the trait; any other is told what to
+    /// write instead of it.
+    pub mod by_name {
+        use super::KState;
+
+        macro_rules! by_name {
+            ($($what:literal, $name:ident: $instead:literal;)*) => { $(
+                #[doc = $what]
+                #[diagnostic::on_unimplemented(
+                    message = "`{Self}` cannot cross a kexec",
+                    label = $instead,
+                    note = "a type of your own of that name crosses with `#[derive(KState)]` above it; where it is `KState` without \
+                            the derive, or another name of a type, write its path from self, super or crate on, as in `self::Cell`"
+                )]
+                pub trait $name {
+                    /// What crosses: itself.
+                    type Itself: KState;
+                }
+            )* };
+        }
+
+        by_name! {
+            "`HashMap`.", Map: "its order differs from life to life: write BTreeMap";
+            "`HashSet`.", Set: "its order differs from life to life: write Vec";
+            "What is shared or locked.", Shared: "what is shared or locked now is not so in the next life: hand over a copy of its \
+                value (#[kstate(with = MODULE)]), or write #[kstate(skip, default = EXPR)]";
+            "`Instant`.", Clock: "its clock starts anew: hand over a u64 in units that the next kernel knows, too";
+            "`AtomicU64` and the like.", Atomic: "hand over what it holds: #[kstate(with = MODULE)] whose `save` loads it";
         }
     }
 
