@@ -16,7 +16,8 @@ pub const PAGE_SHIFT: u32 = 12;
 ///
 /// - Where [`ptr`](Memory::ptr) returns `Some(p)`, the `len` bytes at `p` are mapped, readable and writable,
 ///   and stay so as long as the program runs; equal physical addresses give equal pointers.
-/// - [`alloc_pages`](Memory::alloc_pages) returns memory that nobody else uses until it is freed.
+/// - [`alloc_pages`](Memory::alloc_pages) returns memory that nobody else uses until it is freed; so does
+///   [`alloc_zeroed_pages`](Memory::alloc_zeroed_pages), and all of it is zero.
 pub unsafe trait Memory: Clone {
     /// The address at which `len` bytes from physical address `pa` on can be reached, or `None` where that range
     /// is not wholly RAM.
@@ -25,6 +26,23 @@ pub unsafe trait Memory: Clone {
     /// Allocates a block of `1 << order` pages, aligned to its size; its content is undefined.
     /// Never returns memory inside a scratch region. `None` if there is none left.
     fn alloc_pages(&self, order: u32) -> Option<u64>;
+
+    /// The same with a content of zeroes. `None` also where the block cannot be reached.
+    fn alloc_zeroed_pages(&self, order: u32) -> Option<u64> {
+        let pa = self.alloc_pages(order)?;
+        match self.ptr(pa, (PAGE_SIZE as usize) << order) {
+            Some(block) => {
+                // SAFETY: all of the block is writable, and nobody else uses it.
+                unsafe { block.write_bytes(0, (PAGE_SIZE as usize) << order) };
+                Some(pa)
+            }
+            None => {
+                // SAFETY: the block was allocated just now, with this order, and nobody knows of it.
+                unsafe { self.free_pages(pa, order) };
+                None
+            }
+        }
+    }
 
     /// Gives back a block of [`alloc_pages`](Memory::alloc_pages), or one taken over from a predecessor.
     ///

@@ -185,7 +185,7 @@ kernel_events! {
     /// The heap gives out a block.
     event kmem:kmalloc(call_site: ulong, ptr: const_ptr, bytes_req: size_t, bytes_alloc: size_t, gfp_flags: ulong, node: i32) {
         print("call_site=%pS ptr=%p bytes_req=%zu bytes_alloc=%zu gfp_flags=%s node=%d accounted=%s",
-            call_site, ptr, bytes_req, bytes_alloc, gfp_flags { 0xcc0 => "GFP_KERNEL", 0x820 => "GFP_ATOMIC" }, node, gfp_flags & 0x400000 ? "true" : "false")
+            call_site, ptr, bytes_req, bytes_alloc, gfp_flags | { 0x100cc0 => "GFP_USER", 0xcc0 => "GFP_KERNEL", 0x820 => "GFP_ATOMIC", 0x100 => "__GFP_ZERO" } else "none", node, gfp_flags & 0x400000 ? "true" : "false")
     }
 
     /// It comes back.
@@ -227,15 +227,16 @@ kernel_events! {
         print("state=%lu cpu_id=%lu", state, cpu_id)
     }
 
-    /// The frame allocator gives out `1 << order` pages, which nobody can move (`migratetype` 0), at once or not at all (no `gfp_flags`).
-    /// Linux: `include/trace/events/kmem.h`.
+    /// The frame allocator gives out `1 << order` pages, which nobody can move (`migratetype` 0). There is no `struct page`: `page` is
+    /// where the kernel sees the page itself, in its direct map. Linux: `include/trace/events/kmem.h`.
     event kmem:mm_page_alloc(pfn: ulong, order: u32, gfp_flags: ulong, migratetype: i32) {
-        print("pfn=0x%lx order=%d migratetype=%d gfp_flags=0x%lx", pfn, order, migratetype, gfp_flags)
+        print("page=%p pfn=0x%lx order=%d migratetype=%d gfp_flags=%s", pfn << 12 | 0xffff800000000000, pfn, order, migratetype,
+            gfp_flags | { 0x100cc0 => "GFP_USER", 0xcc0 => "GFP_KERNEL", 0x820 => "GFP_ATOMIC", 0x100 => "__GFP_ZERO" } else "none")
     }
 
     /// They come back.
     event kmem:mm_page_free(pfn: ulong, order: u32) {
-        print("pfn=0x%lx order=%d", pfn, order)
+        print("page=%p pfn=0x%lx order=%d", pfn << 12 | 0xffff800000000000, pfn, order)
     }
 
     // exceptions: `arch/x86/include/asm/trace/exceptions.h`.
@@ -456,6 +457,10 @@ kernel_events! {
         print("generation=%u phase=%s", generation, phase)
     }
 }
+
+// The `page` of the page events.
+const _: () =
+    assert!(kernel::layout::DIRECT_MAP == 0xffff_8000_0000_0000 && kernel::layout::PAGE == 1 << 12);
 
 /// The events that are on from the start, unless `trace_event=` says otherwise: rare ones that tell a life's story.
 pub const DEFAULT: &str = "baton:*\nprintk:*";

@@ -413,10 +413,33 @@ pub fn write_function(address: u64, out: &mut dyn Write) -> fmt::Result {
 
 /// Writes the name of the function in which `found` lies; where there is none, `address`.
 pub fn write_function_at(found: u64, address: u64, out: &mut dyn Write) -> fmt::Result {
-    let (text, text_end) = text_range();
-    match symbol(found).filter(|_| (text..text_end).contains(&found)) {
-        Some((name, _)) => write!(out, "{:#}", rustc_demangle::demangle(name)),
+    match function_of(found) {
+        Some(symbol) => write!(out, "{:#}", rustc_demangle::demangle(symbol.name)),
         None => write!(out, "{address:#x}"),
+    }
+}
+
+/// Writes the name of the function in which `address` lies, how far it is in it, and its length; where there is none, `address`.
+///
+/// # Errors
+///
+/// That of `out`.
+pub fn write_place(address: u64, out: &mut dyn Write) -> fmt::Result {
+    match function_of(address) {
+        Some(Symbol { name, start, size }) => {
+            let name = rustc_demangle::demangle(name);
+            write!(out, "{name:#}+{:#x}/{size:#x}", address - start)
+        }
+        None => write!(out, "{address:#x}"),
+    }
+}
+
+/// The function of the kernel's text that an address is in.
+fn function_of(address: u64) -> Option<Symbol> {
+    let (text, text_end) = text_range();
+    match (text..text_end).contains(&address) {
+        true => symbol(address),
+        false => None,
     }
 }
 
@@ -439,12 +462,12 @@ fn frame_line(report: &mut Report, n: usize, address: u64, is_return: bool) {
         report.write_str("(not kernel text)\n")
     } else {
         match symbol(looked_up) {
-            Some((name, start)) => {
+            Some(symbol) => {
                 writeln!(
                     report,
                     "{:#}+{:#x}",
-                    rustc_demangle::demangle(name),
-                    address - start
+                    rustc_demangle::demangle(symbol.name),
+                    address - symbol.start
                 )
             }
             None => report.write_str("(no symbol)\n"),
@@ -462,8 +485,16 @@ pub fn build() -> u64 {
     unsafe { __build_id }
 }
 
-/// The function that an address is in: name and start. From the image's ELF symbol table (System V ABI, "Symbol Table").
-fn symbol(address: u64) -> Option<(&'static str, u64)> {
+/// A function of the kernel's.
+struct Symbol {
+    name: &'static str,
+    start: u64,
+    /// Its bytes.
+    size: u64,
+}
+
+/// The function that an address is in. From the image's ELF symbol table (System V ABI, "Symbol Table").
+fn symbol(address: u64) -> Option<Symbol> {
     if !boot::begun() {
         return None;
     }
@@ -480,5 +511,9 @@ fn symbol(address: u64) -> Option<(&'static str, u64)> {
     let name_at = u32::from_le_bytes(best[..4].try_into().ok()?) as usize;
     let name = info.strtab.get(name_at..)?;
     let name = &name[..name.iter().position(|b| *b == 0)?];
-    Some((core::str::from_utf8(name).ok()?, word(best, 8)))
+    Some(Symbol {
+        name: core::str::from_utf8(name).ok()?,
+        start: word(best, 8),
+        size: word(best, 16),
+    })
 }

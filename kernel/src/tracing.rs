@@ -146,6 +146,10 @@ impl Platform for Phys {
         crate::report::write_function_at(address, address, out)
     }
 
+    fn place(&self, address: u64, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        crate::report::write_place(address, out)
+    }
+
     fn priority(&self) -> i32 {
         task::current().map_or(120, |task| i32::from(task.prio()))
     }

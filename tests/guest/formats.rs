@@ -63,10 +63,9 @@ const EVENTS: &[Format] = &[
     ("exceptions/page_fault_kernel", FAULT.0, FAULT.1),
     ("raw_syscalls/sys_enter", "long id; unsigned long args[6]", "NR %ld (%lx, %lx, %lx, %lx, %lx, %lx)"),
     ("raw_syscalls/sys_exit", "long id; long ret", "NR %ld = %ld"),
-    // The prints of these have Linux's `page=%p`, the address of its `struct page`, left out; and the flags are no names.
     ("kmem/mm_page_alloc", "unsigned long pfn; unsigned int order; unsigned long gfp_flags; int migratetype",
-        "pfn=0x%lx order=%d migratetype=%d gfp_flags=0x%lx"),
-    ("kmem/mm_page_free", "unsigned long pfn; unsigned int order", "pfn=0x%lx order=%d"),
+        "page=%p pfn=0x%lx order=%d migratetype=%d gfp_flags=%s"),
+    ("kmem/mm_page_free", "unsigned long pfn; unsigned int order", "page=%p pfn=0x%lx order=%d"),
     ("kmem/kmalloc", "unsigned long call_site; const void * ptr; size_t bytes_req; size_t bytes_alloc; unsigned long gfp_flags; int node",
         "call_site=%pS ptr=%p bytes_req=%zu bytes_alloc=%zu gfp_flags=%s node=%d accounted=%s"),
     ("kmem/kfree", "unsigned long call_site; const void * ptr", "call_site=%pS ptr=%p"),

@@ -18,6 +18,28 @@ fn a_ring_is_mapped_by_programs() {
 /// All events, on two CPUs under load, read at once, and over a kexec what nobody has read before it: each event decodes, no time goes
 /// back, switches chain, handlers that are entered are left, and what is not shown is counted as lost (`tests::readers`; `soak` does it
 /// for longer).
+/// What cannot be understood is named.
+#[test]
+fn a_reader_says_which_argument_is_wrong() {
+    let mut guest = Setup::new().boot();
+    for (args, why) in [
+        ("", "which CPU's buffer?"),
+        ("x", "x: no CPU's number"),
+        ("-1", "-1: no such option"),
+        ("0 --nonsense", "--nonsense: no such option"),
+        ("0 --time", "--time: it needs a number"),
+        ("0 --on two", "--on two: a number is wanted"),
+        ("0 1", "1: one CPU is enough"),
+    ] {
+        let said = guest.refused(&format!("run trace-reader {args}"));
+        let begin = format!("trace-reader: {why}; usage: trace-reader CPU ");
+        assert!(said.starts_with(&begin), "{args}: {said}");
+    }
+    let said = guest.ok("run trace-reader --help");
+    assert!(said.starts_with("usage: trace-reader CPU "), "{said}");
+    guest.poweroff();
+}
+
 #[test]
 fn readers_follow_two_cpus_under_load() {
     const CPUS: u32 = 2;

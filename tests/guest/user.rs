@@ -166,6 +166,14 @@ fn who_wants_all_memory_or_all_processes_gets_an_error() {
         137 => assert!(output.contains("no memory left for processes"), "{output}"),
         status => guest.fail(&format!("eat-memory: status {status}")),
     }
+    // What there is for processes, as the kernel tells it, is what they get: no less, and no more.
+    assert_eq!(guest.ok("run misbehave available"), "good\n");
+    let text = guest.ok("head -n 3 /proc/meminfo");
+    let names: Vec<_> = text
+        .lines()
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
+    assert_eq!(names, ["MemTotal", "MemFree", "MemAvailable"]);
     let output = guest.ok("run misbehave fork-bomb");
     let refused = ["EAGAIN", "ENOMEM"];
     if !refused.iter().any(|name| output.contains(name)) {
@@ -187,6 +195,23 @@ fn who_wants_all_memory_or_all_processes_gets_an_error() {
     );
     guest.kexec_to(1);
     hello(&mut guest);
+    guest.poweroff();
+}
+
+/// Where there is no place for a process more, who asks for one costs no memory: not even for a moment.
+#[test]
+fn a_process_too_many_is_refused_before_anything_is_made_for_it() {
+    let mut guest = Setup::new().boot();
+    guest.ok("run misbehave crowd &");
+    while guest.run("ps | grep -c misbehave").trim() != "256" {}
+    guest.ok(&format!(
+        "echo 1 > {TRACING}/events/kmem/mm_page_alloc/enable"
+    ));
+    let said = guest.refused("run hello");
+    assert!(said.contains("256 processes"), "{said}");
+    guest.ok(&format!("echo 0 > {TRACING}/tracing_on"));
+    let pages = guest.run(&format!("grep -c gfp_flags=GFP_USER {TRACING}/trace"));
+    assert_eq!(pages, "0\n");
     guest.poweroff();
 }
 
@@ -342,16 +367,17 @@ fn a_process_is_traced_from_exec_to_exit() {
     for part in [
         format!("sched_process_exec: filename=/boot/bin/hello pid={pid} old_pid={pid}"),
         // The first instruction, which is not there yet: a fetch by user mode.
-        "page_fault_user: address=00000000004".into(),
+        "page_fault_user: address=0x40".into(),
         " error_code=0x14\n".into(),
         "sys_enter: NR 39 (".into(),
-        "sys_enter_getpid: ".into(),
-        format!("sys_exit_getpid: {pid:#x}"),
+        "sys_getpid()\n".into(),
+        format!("sys_getpid -> {pid:#x}\n"),
         format!("sys_exit: NR 39 = {pid}"),
-        "sys_enter_write: fd: 0x00000001, buf: 0x".into(),
-        format!("sys_exit_write: {:#x}", output.len()),
+        "sys_write(fd: 1, buf: 0x7fff".into(),
+        format!(", count: {:#x})\n", output.len()),
+        format!("sys_write -> {:#x}\n", output.len()),
         "sys_enter: NR 60 (0, ".into(),
-        "sys_enter_exit: error_code: 0x00000000".into(),
+        "sys_exit(error_code: 0)\n".into(),
         format!("sched_process_exit: comm=hello pid={pid}"),
     ] {
         match rest.find(&part) {
@@ -359,6 +385,79 @@ fn a_process_is_traced_from_exec_to_exit() {
             None => guest.fail(&format!("{part:?} is not where it belongs in\n{trace}")),
         }
     }
+    guest.poweroff();
+}
+
+/// What memory is taken for stands in its flags, by the names that Linux has for them; and places in the kernel have names.
+#[test]
+fn allocations_tell_what_they_are_for_and_functions_have_names() {
+    let mut guest = Setup::new().boot();
+    for system in ["kmem", "timer", "workqueue"] {
+        guest.ok(&format!("echo 1 > {TRACING}/events/{system}/enable"));
+    }
+    guest.ok("run hello");
+    guest.ok("sleep 0.05");
+    // Its sub-buffers are zeroed, and come under the tracer's lock.
+    guest.ok(&format!("mkdir {TRACING}/instances/zeroed"));
+    guest.ok(&format!("echo 0 > {TRACING}/tracing_on"));
+    let trace = guest.ok(&format!("cat {TRACING}/trace"));
+    let lines = |event: &str, part: &str| {
+        let event = format!(": {event}: ");
+        let found = trace.lines().filter(|line| line.contains(&event));
+        found.filter(|line| line.contains(part)).count()
+    };
+    for (event, part) in [
+        // The process's pages and tables; its kernel stack.
+        ("mm_page_alloc", " gfp_flags=GFP_USER|__GFP_ZERO"),
+        ("mm_page_alloc", " gfp_flags=GFP_KERNEL"),
+        ("mm_page_alloc", " gfp_flags=GFP_ATOMIC|__GFP_ZERO"),
+        ("kmalloc", " gfp_flags=GFP_KERNEL node=-1 accounted=false"),
+        ("timer_start", " function=baton::task::"),
+        ("timer_expire_entry", " function=baton::task::"),
+        (
+            "workqueue_queue_work",
+            " function=baton::task::table::clear_away workqueue=events ",
+        ),
+        (
+            "workqueue_execute_start",
+            ": function baton::task::table::clear_away",
+        ),
+    ] {
+        if lines(event, part) == 0 {
+            guest.fail(&format!("no {event} with {part:?}"));
+        }
+    }
+    for (event, part) in [
+        ("mm_page_alloc", " gfp_flags=0x"),
+        ("kmalloc", " gfp_flags=0x"),
+        ("timer_start", " function=0x"),
+        ("kmalloc", "call_site=0x"),
+    ] {
+        assert_eq!(lines(event, part), 0, "{event} with {part}");
+    }
+    // Where interrupts or preemption are off, or in an interrupt, one must not sleep; elsewhere one may.
+    for line in trace
+        .lines()
+        .filter(|line| line.contains(" gfp_flags=GFP_"))
+    {
+        let flags = line.split("] ").nth(1).map(|rest| rest.as_bytes());
+        let may_sleep = flags.is_some_and(|flags| [0, 2, 3].iter().all(|at| flags[*at] == b'.'));
+        assert_eq!(may_sleep, !line.contains("=GFP_ATOMIC"), "{line}");
+    }
+    // `page` is where the kernel has the page: the direct map begins at 0xffff800000000000.
+    let line = trace.lines().find(|line| line.contains(": mm_page_free: "));
+    let line = line.unwrap_or_else(|| guest.fail("no page came back"));
+    let hex = |name: &str| {
+        let (_, rest) = line.split_once(name)?;
+        u64::from_str_radix(rest.split(' ').next()?, 16).ok()
+    };
+    let (page, pfn) = (hex(" page="), hex(" pfn=0x"));
+    assert_eq!(
+        page,
+        pfn.map(|pfn| 0xffff_8000_0000_0000 + pfn * 4096),
+        "{line}"
+    );
+    assert!(page.is_some(), "{line}");
     guest.poweroff();
 }
 

@@ -177,6 +177,11 @@ pub trait Platform: Memory + Send + Sync + 'static {
         write!(out, "0x{address:x}")
     }
 
+    /// The same, always with the place in the function and its length, as `%pS` shows it in Linux: `name+0x12/0x34`.
+    fn place(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.function(address, out)
+    }
+
     /// The running task's priority in Linux's numbers: 0 to 139, less is more urgent; 120 is nice 0.
     fn priority(&self) -> i32 {
         120

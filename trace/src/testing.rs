@@ -306,6 +306,21 @@ impl Platform for TestPlatform {
         }
     }
 
+    fn function(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.symbol(address, out)
+    }
+
+    /// Each function begins where its last digit is 0, and has 16 bytes.
+    fn place(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.build() {
+            0 => write!(out, "{address:#x}"),
+            _ => {
+                self.function(address & !0xf, out)?;
+                write!(out, "+{:#x}/0x10", address & 0xf)
+            }
+        }
+    }
+
     fn cpu(&self) -> usize {
         CPU.get()
     }

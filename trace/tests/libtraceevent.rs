@@ -43,7 +43,7 @@ mod events {
 
         /// Expressions: differences, parts, choices.
         event test:parts(expires: ulong, now: ulong, flags: u32, state: long) {
-            print("timeout=%ld cpu=%u idx=%u state=%s%s", expires - now, flags & 0x3ffff, flags >> 22, state & 0xff | { 1 => "S", 2 => "D" } else "R", state & 0x100 ? "+" : "")
+            print("timeout=%ld at=%lx cpu=%u idx=%u state=%s%s", expires - now, now << 12 | 0xffff800000000000, flags & 0x3ffff, flags >> 22, state & 0xff | { 1 => "S", 2 => "D" } else "R", state & 0x100 ? "+" : "")
         }
     }
 }
@@ -172,10 +172,10 @@ fn prints_the_same() {
     assert_eq!(
         tail,
         [
-            "parts: timeout=6 cpu=3 idx=5 state=R+",
-            "parts: timeout=-6 cpu=262143 idx=1023 state=R",
-            "parts: timeout=0 cpu=0 idx=0 state=S",
-            "parts: timeout=0 cpu=0 idx=0 state=S|D+",
+            "parts: timeout=6 at=ffff800000004000 cpu=3 idx=5 state=R+",
+            "parts: timeout=-6 at=ffff80000000a000 cpu=262143 idx=1023 state=R",
+            "parts: timeout=0 at=ffff800000000000 cpu=0 idx=0 state=S",
+            "parts: timeout=0 at=ffff800000000000 cpu=0 idx=0 state=S|D+",
         ]
     );
 }

@@ -30,6 +30,16 @@ mod events {
                 flags & 0xf | { 1 => "S", 2 => "D" } else "R", flags & 0x10 ? "+" : "", flags { 1 => "ONE" }, flags >> 4, args[1])
         }
 
+        /// A system call starts.
+        event test:sys_enter_write(__syscall_nr: i32, fd: (arg UInt), buf: (arg ConstChars), count: (arg Size)) {
+            print("fd: 0x%08lx, buf: 0x%08lx, count: 0x%08lx", fd, buf, count)
+        }
+
+        /// It ends.
+        event test:sys_exit_write(__syscall_nr: i32, ret: long) {
+            print("0x%lx", ret)
+        }
+
         /// With a negative number.
         event test:small(a: i16, b: i32) {
             print("a=%d b=%d", a, b)
@@ -326,6 +336,8 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
         pid: 1,
         ..Context::default()
     });
+    events::sys_enter_write(1, 2, 0x1000, 10);
+    events::sys_exit_write(1, -14);
     for flags in [0, 1, 0x13] {
         events::made(u64::MAX, 0x1234, 9, 4, flags, [1, 0xabc]);
     }
@@ -387,7 +399,7 @@ fn events_are_decoded_where_they_lie_by_their_format_files() {
     );
     assert_eq!(
         text,
-        " made: ptr=ffffffffffffffff site=0000000000001234 took=-5 S|D+ 0x13 cpu=1 (abc)"
+        " made: ptr=ffffffffffffffff site=0x1234 took=-5 S|D+ 0x13 cpu=1 (abc)"
     );
 }
 

@@ -75,6 +75,7 @@ fn meminfo(out: &mut dyn Sink) -> Result<(), FsError> {
     for (name, kib) in [
         ("MemTotal:", total / 1024),
         ("MemFree:", memory::free_pages() * 4),
+        ("MemAvailable:", space::obtainable_pages() * 4),
         ("KhoScratch:", scratch / 1024),
         ("KhoPreserved:", memory::preserved_pages() * 4),
         ("HeapTotal:", heap as u64 / 1024),

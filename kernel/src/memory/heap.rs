@@ -3,7 +3,7 @@
 //! Interrupts are off for a bounded time only: a large block is grown for step by step, its bytes are zeroed or copied by who asks for
 //! it, and the bookkeeping looks at no more than a few blocks.
 
-use super::{IrqMutex, map_pages, table_page};
+use super::{Gfp, IrqMutex, map_pages, table_page};
 use crate::boot::early;
 use crate::boot::paging::Rights;
 use crate::events;
@@ -122,15 +122,17 @@ fn call_site() -> u64 {
 
 #[cold]
 #[inline(never)]
-fn tell_allocated(block: u64, layout: Layout) {
+fn tell_allocated(block: u64, layout: Layout, gfp: Gfp) {
     let taken = Heap::block_size(layout).unwrap_or(0) as u64;
-    // Linux's flags of an allocation that may sleep, and of one that may not (`GFP_KERNEL`, `GFP_ATOMIC`).
-    let flags = match x86_64::instructions::interrupts::are_enabled() {
-        true => 0xcc0,
-        false => 0x820,
-    };
     // No memory nodes: -1, as in Linux where none was asked for.
-    events::kmalloc(call_site(), block, layout.size() as u64, taken, flags, -1);
+    events::kmalloc(
+        call_site(),
+        block,
+        layout.size() as u64,
+        taken,
+        gfp.bits(),
+        -1,
+    );
 }
 
 #[cold]
@@ -139,16 +141,16 @@ fn tell_freed(block: u64) {
     events::kfree(call_site(), block);
 }
 
-// SAFETY: the heap's blocks are disjoint and aligned as asked; the lock serialises.
-unsafe impl GlobalAlloc for Global {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+impl Global {
+    /// A block, or null.
+    fn take(&self, layout: Layout) -> *mut u8 {
         // The size up to which it is being grown for this block.
         let mut goal = 0;
-        let block = loop {
+        loop {
             // Free in between: others may take of what the heap has grown by, and then it grows further.
             let mut global = self.0.lock();
             if let Some(block) = global.heap.allocate(layout) {
-                break block;
+                return block.as_ptr();
             }
             if goal <= global.heap.size() as u64 {
                 match global.goal(layout) {
@@ -160,10 +162,28 @@ unsafe impl GlobalAlloc for Global {
                 early::miss(goal.saturating_sub(global.mapped).div_ceil(PAGE));
                 return core::ptr::null_mut();
             }
-        };
-        let block = block.as_ptr();
-        if events::kmalloc::enabled() {
-            tell_allocated(block as u64, layout);
+        }
+    }
+}
+
+// SAFETY: the heap's blocks are disjoint and aligned as asked; the lock serialises.
+unsafe impl GlobalAlloc for Global {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.take(layout);
+        if events::kmalloc::enabled() && !block.is_null() {
+            tell_allocated(block as u64, layout, Gfp::KERNEL);
+        }
+        block
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let block = self.take(layout);
+        if !block.is_null() {
+            // SAFETY: the block is of that size, and nobody else's.
+            unsafe { block.write_bytes(0, layout.size()) };
+            if events::kmalloc::enabled() {
+                tell_allocated(block as u64, layout, Gfp::KERNEL.zeroed());
+            }
         }
         block
     }

@@ -5,10 +5,12 @@
 //! frame of this life, which the next life finds free.
 
 mod division;
+mod gfp;
 mod heap;
 mod lock;
 pub mod persistent;
 
+pub use gfp::Gfp;
 pub use heap::{FIRST as FIRST_HEAP, heap_use, init as init_heap};
 pub use lock::{IrqMutex, without_interrupts};
 
@@ -65,9 +67,11 @@ unsafe impl Memory for Phys {
     }
 
     fn alloc_pages(&self, order: u32) -> Option<u64> {
-        let pfn = FRAMES.lock().as_mut()?.alloc(order)?;
-        events::mm_page_alloc(pfn, order, 0, 0);
-        Some(pfn * PAGE)
+        alloc(order, Gfp::KERNEL)
+    }
+
+    fn alloc_zeroed_pages(&self, order: u32) -> Option<u64> {
+        alloc(order, Gfp::KERNEL.zeroed())
     }
 
     unsafe fn free_pages(&self, pa: u64, order: u32) {
@@ -83,6 +87,23 @@ unsafe impl Memory for Phys {
         }
     }
 }
+
+/// Allocates `1 << order` page frames, zeroed where `gfp` says so; their physical address.
+pub fn alloc(order: u32, gfp: Gfp) -> Option<u64> {
+    let pfn = FRAMES.lock().as_mut()?.alloc(order)?;
+    let pa = pfn * PAGE;
+    if gfp.is_zeroed() {
+        // SAFETY: the frames are nobody else's, and all RAM is in the direct map.
+        unsafe {
+            core::ptr::write_bytes((DIRECT_MAP + pa) as *mut u8, 0, (PAGE << order) as usize)
+        };
+    }
+    trace::event!(events::mm_page_alloc(pfn, order, gfp.bits(), UNMOVABLE));
+    Some(pa)
+}
+
+/// Linux's `MIGRATE_UNMOVABLE`: nobody moves a page here.
+const UNMOVABLE: i32 = 0;
 
 /// RAM of the memory map, as ranges.
 pub fn ram() -> Vec<PhysRange> {

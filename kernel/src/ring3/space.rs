@@ -304,7 +304,7 @@ impl<M: Memory> Space<M> {
         if self.tables.lookup(addr).is_some() {
             return Ok(());
         }
-        let page = self.memory.alloc_pages(0).ok_or(Refused::NoMemory)?;
+        let page = self.memory.alloc_zeroed_pages(0).ok_or(Refused::NoMemory)?;
         self.fill(page, addr, area);
         let rights = area.rights;
         self.tables.map(addr, page, rights, true).map_err(|_| {
@@ -331,20 +331,20 @@ impl<M: Memory> Space<M> {
         work(unsafe { core::slice::from_raw_parts_mut(place.as_ptr(), PAGE_BYTES as usize) });
     }
 
-    /// Gives a fresh page the content that an area has at `addr`.
+    /// Gives a page of zeroes the content that an area has at `addr`.
     fn fill(&self, page: u64, addr: u64, area: &Area) {
-        self.with_page(page, |content| {
-            content.fill(0);
-            if let Backing::File { bytes, at, part } = &area.backing {
-                let file = &bytes.get()[part.clone()];
-                let from = addr.max(*at);
-                let to = (addr + PAGE_BYTES).min(at + file.len() as u64);
-                if from < to {
-                    content[(from - addr) as usize..(to - addr) as usize]
-                        .copy_from_slice(&file[(from - at) as usize..(to - at) as usize]);
-                }
-            }
-        });
+        let Backing::File { bytes, at, part } = &area.backing else {
+            return;
+        };
+        let file = &bytes.get()[part.clone()];
+        let from = addr.max(*at);
+        let to = (addr + PAGE_BYTES).min(at + file.len() as u64);
+        if from < to {
+            self.with_page(page, |content| {
+                content[(from - addr) as usize..(to - addr) as usize]
+                    .copy_from_slice(&file[(from - at) as usize..(to - at) as usize]);
+            });
+        }
     }
 
     /// Writes into the space from outside, as to a stack before the process runs.

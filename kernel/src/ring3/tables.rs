@@ -54,17 +54,16 @@ pub struct UserTables<M: Memory> {
 impl<M: Memory> UserTables<M> {
     /// An empty user half under the top-level entries 256 to 511 of the kernel's.
     pub fn new(memory: M, kernel_half: &[u64; 256]) -> Result<Self, NoMemory> {
-        let root = memory.alloc_pages(0).ok_or(NoMemory)?;
+        let root = memory.alloc_zeroed_pages(0).ok_or(NoMemory)?;
         let tables = UserTables {
             memory,
             root,
             tables: 1,
             owned: 0,
         };
-        let (user, kernel) = tables.table(root).split_at(kernel_half.len());
-        for (n, entry) in kernel_half.iter().enumerate() {
-            user[n].store(0, Release);
-            kernel[n].store(*entry, Release);
+        let (_, kernel) = tables.table(root).split_at(kernel_half.len());
+        for (entry, kernel_entry) in kernel.iter().zip(kernel_half) {
+            entry.store(*kernel_entry, Release);
         }
         Ok(tables)
     }
@@ -123,11 +122,8 @@ impl<M: Memory> UserTables<M> {
             table = if entry & PRESENT != 0 {
                 entry & ADDRESS
             } else {
-                let new = self.memory.alloc_pages(0).ok_or(NoMemory)?;
+                let new = self.memory.alloc_zeroed_pages(0).ok_or(NoMemory)?;
                 self.tables += 1;
-                for entry in self.table(new) {
-                    entry.store(0, Release);
-                }
                 self.set(table, addr >> shift, new | PRESENT | WRITABLE | USER);
                 new
             };

@@ -45,8 +45,8 @@ pub use queue::{init, pin, yield_now};
 pub use record::{Kind, ProcessHooks, Task, current, current_name, current_pid};
 pub use stack::{guard_of, holds};
 pub use table::{
-    CONSOLE_PID, Error, Options, all, find, give_back_stacks, spawn, spawn_process, spawn_with,
-    write_name,
+    CONSOLE_PID, Error, Options, all, find, give_back_stacks, kept_stack_pages, spawn,
+    spawn_process, spawn_with, write_name,
 };
 pub use timer::{Timer, jiffies, jiffies_after, sleep, sleep_interruptible};
 pub use wait::{Interrupted, WaitQueue};

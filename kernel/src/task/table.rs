@@ -17,6 +17,7 @@ use core::sync::atomic::{
     AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
+use kernel::layout::PAGE;
 use kernel::sched::{Slot, pids, prio};
 
 /// Slots for tasks; the first ones are the idle tasks'.
@@ -320,6 +321,12 @@ pub fn give_back_stacks() -> bool {
     }
     free(kept.into_iter().collect());
     true
+}
+
+/// Pages of the stacks that are kept: [`give_back_stacks`] would free them.
+pub fn kept_stack_pages() -> u64 {
+    let table = TABLE.lock();
+    table.kept.iter().map(|stack| stack.size() / PAGE).sum()
 }
 
 /// Frees stacks, and their slots.

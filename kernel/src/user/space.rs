@@ -4,7 +4,7 @@ use crate::boot::paging::upper_half;
 use crate::events;
 use crate::machine::ipi::Flush;
 use crate::machine::{cpu, ipi};
-use crate::memory::{self, Phys};
+use crate::memory::{self, Gfp, Phys};
 use crate::task;
 use core::ptr::NonNull;
 use core::sync::atomic::{
@@ -55,9 +55,23 @@ fn available() -> u64 {
     memory::free_pages().saturating_sub(reserve())
 }
 
+/// Pages that processes could have: those that are free and those that the kernel would give back, less what it keeps for itself.
+pub fn obtainable_pages() -> u64 {
+    (memory::free_pages() + task::kept_stack_pages()).saturating_sub(reserve())
+}
+
 /// Whether memory is short.
 pub fn is_short() -> bool {
     available() < SHORT
+}
+
+fn alloc(order: u32, gfp: Gfp) -> Option<u64> {
+    if available_pages() < 1 << order {
+        return None;
+    }
+    let page = memory::alloc(order, gfp)?;
+    TAKEN.fetch_add(1 << order, Relaxed);
+    Some(page)
 }
 
 // SAFETY: the kernel's own memory, of which it gives out less.
@@ -67,12 +81,11 @@ unsafe impl Memory for UserPages {
     }
 
     fn alloc_pages(&self, order: u32) -> Option<u64> {
-        if available_pages() < 1 << order {
-            return None;
-        }
-        let page = Phys.alloc_pages(order)?;
-        TAKEN.fetch_add(1 << order, Relaxed);
-        Some(page)
+        alloc(order, Gfp::USER)
+    }
+
+    fn alloc_zeroed_pages(&self, order: u32) -> Option<u64> {
+        alloc(order, Gfp::USER.zeroed())
     }
 
     unsafe fn free_pages(&self, pa: u64, order: u32) {

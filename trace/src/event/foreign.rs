@@ -5,8 +5,8 @@
 //! records are shown field by field.
 
 use super::format::View;
-use super::printed::{Payload, Shown, write_printed};
-use super::{SavedEvent, write_unknown};
+use super::printed::{Payload, Shown, Symbols, write_printed};
+use super::{SavedEvent, write_call, write_unknown};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -42,6 +42,8 @@ struct Value {
     minus: Option<usize>,
     mask: Option<u64>,
     shift: Option<u32>,
+    left: Option<u32>,
+    with: Option<u64>,
 }
 
 impl Value {
@@ -52,6 +54,8 @@ impl Value {
             minus: None,
             mask: None,
             shift: None,
+            left: None,
+            with: None,
         }
     }
 }
@@ -76,6 +80,8 @@ impl ReadArg {
             minus: value.minus.and_then(view),
             mask: value.mask,
             shift: value.shift,
+            left: value.left,
+            with: value.with,
             choice: choice.map(|(yes, no)| (yes.as_str(), no.as_str())),
             none: self.none.as_deref(),
             symbols: &self.symbols,
@@ -88,16 +94,20 @@ impl ReadArg {
 pub(crate) fn write_foreign(
     event: &SavedEvent,
     payload: &[u8],
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    write!(out, "{}:", event.name)?;
     let views = || event.fields.iter().map(|field| field.view());
+    if let Some(written) = write_call(&event.name, views(), payload, out) {
+        return written;
+    }
+    write!(out, "{}:", event.name)?;
     let Some(print) = ReadPrint::read(&event.print, &views().collect::<Vec<_>>()) else {
         return write_unknown(views(), payload, out);
     };
     out.write_char(' ')?;
     let view = |at: usize| event.fields.get(at).map(|field| field.view());
-    print.write(&view, payload, out)
+    print.write(&view, payload, symbols, out)
 }
 
 impl ReadPrint {
@@ -121,11 +131,12 @@ impl ReadPrint {
         &'a self,
         view: &dyn Fn(usize) -> Option<View<'a>>,
         payload: &B,
+        symbols: &mut dyn Symbols,
         out: &mut dyn Write,
     ) -> fmt::Result {
         let mut args = self.args.iter();
         let mut next = || args.next()?.shown(view);
-        write_printed(&self.format, &mut next, payload, out)
+        write_printed(&self.format, &mut next, payload, symbols, out)
     }
 }
 
@@ -191,7 +202,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// `REC->a`, `REC->a[1]`, `REC->a - REC->b & 0xf >> 2` and parts of it.
+    /// `REC->a`, `REC->a[1]`, `REC->a - REC->b & 0xf >> 2 << 1 | 0x80` and parts of it.
     fn value(&mut self) -> Option<Value> {
         self.take("REC->")?;
         let mut value = Value::plain(self.field()?);
@@ -212,6 +223,12 @@ impl<'a> Text<'a> {
         }
         if self.take(" >> ").is_some() {
             value.shift = Some(u32::try_from(self.number()?).ok()?);
+        }
+        if self.take(" << ").is_some() {
+            value.left = Some(u32::try_from(self.number()?).ok()?);
+        }
+        if self.take(" | ").is_some() {
+            value.with = Some(self.number()?);
         }
         Some(value)
     }
@@ -291,7 +308,7 @@ impl<'a> Text<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SavedField;
+    use super::super::{NoSymbols, SavedField};
     use super::*;
     use alloc::format;
 
@@ -336,7 +353,7 @@ mod tests {
         payload[32] = 5;
         payload[34] = 6;
         let mut out = String::new();
-        write_foreign(&event(print), &payload, &mut out).unwrap();
+        write_foreign(&event(print), &payload, &mut NoSymbols, &mut out).unwrap();
         out
     }
 
@@ -350,9 +367,9 @@ mod tests {
         );
         assert_eq!(
             shown(
-                r#""%d %d %x %s %s %s %s", REC->pair[1], REC->mode - REC->status, REC->mode & 0x3 >> 1, REC->status ? "yes" : "no", REC->status & 0x2 ? "yes" : "no", REC->status & 0x2 ? __print_flags(REC->status & 0x2, "|", { 2, "B" }) : "none", REC->status ? __print_flags(REC->status, "|", { 1, "A" }) : "none""#
+                r#""%d %d %x %x %s %s %s %s", REC->pair[1], REC->mode - REC->status, REC->mode & 0x3 >> 1, REC->mode << 4 | 0x1000, REC->status ? "yes" : "no", REC->status & 0x2 ? "yes" : "no", REC->status & 0x2 ? __print_flags(REC->status & 0x2, "|", { 2, "B" }) : "none", REC->status ? __print_flags(REC->status, "|", { 1, "A" }) : "none""#
             ),
-            "event: 4 5 1 yes no none A"
+            "event: 4 5 1 1060 yes no none A"
         );
         assert_eq!(shown(r#""no argument""#), "event: no argument");
         assert_eq!(shown(r#""%s""#), "event: ");
@@ -382,6 +399,8 @@ mod tests {
             "\"%d\", REC->status[0]",
             "\"%d\", REC->status - 1",
             "\"%d\", REC->status & x",
+            "\"%d\", REC->status << x",
+            "\"%d\", REC->status | x",
             "\"%s\", REC->status ? \"a\"",
             "\"%s\", REC->status ? __print_flags(REC->status, \"|\", { 1, \"a\" })",
         ] {

@@ -255,8 +255,14 @@ fn write_value(out: &mut dyn Write, arg: &Arg) -> fmt::Result {
     if let Some(mask) = arg.mask {
         write!(out, " & {mask:#x}")?;
     }
-    match arg.shift {
-        Some(shift) => write!(out, " >> {shift}"),
+    if let Some(shift) = arg.shift {
+        write!(out, " >> {shift}")?;
+    }
+    if let Some(left) = arg.left {
+        write!(out, " << {left}")?;
+    }
+    match arg.with {
+        Some(with) => write!(out, " | {with:#x}"),
         None => Ok(()),
     }
 }

@@ -16,7 +16,7 @@
 /// A name for a value is printed instead of it where the argument carries a table: `status { 0 => "good" }`; names for its
 /// bits, joined by `|`, where it carries one of those: `mode | { 1 => "READ", 2 => "WRITE" }`, with what to print for none of them
 /// behind it: `else "R"`. An argument can be an element of an array, `args[0]`; a difference, `expires - now`; a part of the bits,
-/// `flags & 0xff` or `flags >> 22`; and a choice, `state & 0x100 ? "+" : ""`. An `i8` is printed by `%hhd` and an
+/// `flags & 0xff` or `flags >> 22`; an address made of a number, `pfn << 12 | 0x1000`; and a choice, `state & 0x100 ? "+" : ""`. An `i8` is printed by `%hhd` and an
 /// `i16` by `%hd`: libtraceevent shows them unsigned with `%d`.
 ///
 /// ```
@@ -46,7 +46,7 @@ macro_rules! define_events {
         $(
             $(#[$meta:meta])*
             event $system:ident : $name:ident ( $($field:ident : $ty:tt),* $(,)? ) {
-                print($format:literal $(, $arg:ident $([$index:literal])? $(- $minus:ident)? $(& $mask:literal)? $(>> $shift:literal)? $(? $yes:literal : $no:literal)? $({ $($value:literal => $symbol:literal),* $(,)? })? $(| { $($bit:literal => $flag:literal),* $(,)? } $(else $none:literal)?)?)* $(,)?)
+                print($format:literal $(, $arg:ident $([$index:literal])? $(- $minus:ident)? $(& $mask:literal)? $(>> $shift:literal)? $(<< $left:literal)? $(| $with:literal)? $(? $yes:literal : $no:literal)? $({ $($value:literal => $symbol:literal),* $(,)? })? $(| { $($bit:literal => $flag:literal),* $(,)? } $(else $none:literal)?)?)* $(,)?)
             }
         )*
     ) => {
@@ -71,6 +71,8 @@ macro_rules! define_events {
                             $(minus: Some(stringify!($minus)),)?
                             $(mask: Some($mask),)?
                             $(shift: Some($shift),)?
+                            $(left: Some($left),)?
+                            $(with: Some($with),)?
                             $(choice: Some(($yes, $no)),)?
                             $($(none: Some($none),)?)?
                             symbols: &[$($(($value, $symbol)),*)?],

@@ -10,6 +10,7 @@
 //! A string field is a `__data_loc char[]`: a u32 with the string's offset in the record (low 16 bits) and its
 //! length with the final NUL (high 16 bits); the strings stand after the last field.
 
+mod call;
 pub mod complaint;
 mod field;
 pub mod filter;
@@ -24,6 +25,7 @@ mod record;
 mod table;
 pub mod trigger;
 
+pub(crate) use call::{write_call, write_declared_call};
 pub use field::{
     Chars, ConstPointer, Field, FieldDesc, FieldProto, Kind, List, Long, Pid, Pointer, Size, Str,
     U32, ULong, ULongs, arg,
@@ -36,7 +38,7 @@ pub(crate) use format::{
 pub use format::{write_format, write_print_format};
 pub(crate) use own::{STACK_AT, write_own};
 pub(crate) use plain::{write_fields, write_hwlat, write_unknown};
-pub(crate) use printed::{Payload, write_bytes, write_known};
+pub(crate) use printed::{NoSymbols, Payload, Symbols, write_bytes, write_known};
 pub use record::Record;
 pub(crate) use record::level_of;
 pub use table::{FIRST_ID, SavedEvent, SavedField};
@@ -152,6 +154,10 @@ pub struct Arg {
     pub mask: Option<u64>,
     /// Bits by which it is shifted right.
     pub shift: Option<u32>,
+    /// Bits by which it is shifted left.
+    pub left: Option<u32>,
+    /// The bits that are set in it.
+    pub with: Option<u64>,
     /// What is printed where the value is not 0, and where it is.
     pub choice: Option<(&'static str, &'static str)>,
     /// What is printed in place of names of bits where there is no bit.
@@ -171,6 +177,8 @@ impl Arg {
             minus: None,
             mask: None,
             shift: None,
+            left: None,
+            with: None,
             choice: None,
             none: None,
             symbols: &[],

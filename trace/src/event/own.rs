@@ -1,6 +1,6 @@
 //! Records of the events that no kernel declares: markers, stacks, and what tracers record of their own.
 
-use super::printed::Payload;
+use super::printed::{Payload, Symbols};
 use super::{
     COMMON_SIZE, FUNCTION_ID, HWLAT_ID, PRINT_ID, RAW_DATA_ID, STACK_ID, write_bytes, write_hwlat,
 };
@@ -9,18 +9,18 @@ use core::fmt::{self, Write};
 /// Where the callers stand in a record of `ftrace:kernel_stack`: after the common fields and their number, aligned.
 pub(crate) const STACK_AT: usize = COMMON_SIZE + 8;
 
-/// Writes a record of event `id`, where that is one of these, without the newline of a line; `name` writes an address.
+/// Writes a record of event `id`, where that is one of these, without the newline of a line; `symbols` names functions.
 pub(crate) fn write_own<B: Payload + ?Sized>(
     id: u16,
     payload: &B,
-    name: &mut dyn FnMut(u64, &mut dyn Write) -> fmt::Result,
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> Option<fmt::Result> {
     Some(match id {
         PRINT_ID => write_marker(payload, out),
         RAW_DATA_ID => write_raw_marker(payload, out),
-        STACK_ID => write_stack(payload, name, out),
-        FUNCTION_ID => write_function(payload, name, out),
+        STACK_ID => write_stack(payload, symbols, out),
+        FUNCTION_ID => write_function(payload, symbols, out),
         HWLAT_ID => write_hwlat(payload, out),
         _ => return None,
     })
@@ -53,25 +53,25 @@ fn addresses<B: Payload + ?Sized>(payload: &B, at: usize) -> impl Iterator<Item 
 
 fn write_stack<B: Payload + ?Sized>(
     payload: &B,
-    name: &mut dyn FnMut(u64, &mut dyn Write) -> fmt::Result,
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> fmt::Result {
     out.write_str("<stack trace>")?;
     for caller in addresses(payload, STACK_AT) {
         out.write_str("\n => ")?;
-        name(caller, out)?;
+        symbols.caller(caller, out)?;
     }
     Ok(())
 }
 
 fn write_function<B: Payload + ?Sized>(
     payload: &B,
-    name: &mut dyn FnMut(u64, &mut dyn Write) -> fmt::Result,
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> fmt::Result {
     for (i, place) in addresses(payload, COMMON_SIZE).take(2).enumerate() {
         out.write_str(if i > 0 { " <-" } else { "" })?;
-        name(place, out)?;
+        symbols.caller(place, out)?;
     }
     Ok(())
 }

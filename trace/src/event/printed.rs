@@ -100,6 +100,45 @@ pub(crate) fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
+/// Who knows the names of functions.
+pub(crate) trait Symbols {
+    /// Writes the name of the function that a return address leads back to.
+    fn caller(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result;
+
+    /// Writes the name of the function in which an address lies: `%ps`.
+    fn function(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result;
+
+    /// The same with the place in it, and its length: `%pS`.
+    fn place(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result;
+}
+
+/// Nobody does: addresses stay what they are, as Linux shows those that are in no function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoSymbols;
+
+impl Symbols for NoSymbols {
+    fn caller(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "{address:#x}")
+    }
+
+    fn function(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "{address:#x}")
+    }
+
+    fn place(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "{address:#x}")
+    }
+}
+
+/// What of a function an address is shown by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// `%ps`.
+    Function,
+    /// `%pS`.
+    Place,
+}
+
 /// A conversion of a format string.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spec {
@@ -111,6 +150,7 @@ struct Spec {
     width: usize,
     precision: Option<usize>,
     conversion: u8,
+    extension: Option<Extension>,
 }
 
 impl Spec {
@@ -149,7 +189,12 @@ impl Spec {
         spec.conversion = bytes.get(i).copied().unwrap_or(b'%');
         i = (i + 1).min(bytes.len());
         if spec.conversion == b'p' {
-            // Linux's extensions (%ps, %px) need a kernel to ask; the address says enough.
+            spec.extension = match bytes.get(i) {
+                Some(b's') => Some(Extension::Function),
+                Some(b'S') => Some(Extension::Place),
+                _ => None,
+            };
+            // Of Linux's other ones (%px, %pK) the address says enough.
             while bytes.get(i).is_some_and(|b| b"sSxKfFB".contains(b)) {
                 i += 1;
             }
@@ -254,7 +299,12 @@ impl Write for Short {
 }
 
 /// Writes a record of a declared event, after its `name: `.
-pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write) -> fmt::Result {
+pub(crate) fn write_known(
+    desc: &EventDesc,
+    payload: &[u8],
+    symbols: &mut dyn Symbols,
+    out: &mut dyn Write,
+) -> fmt::Result {
     let mut args = desc.print.args.iter();
     let mut next = || {
         let arg = args.next()?;
@@ -263,13 +313,15 @@ pub(crate) fn write_known(desc: &EventDesc, payload: &[u8], out: &mut dyn Write)
             minus: arg.minus.and_then(|name| find(desc, name)),
             mask: arg.mask,
             shift: arg.shift,
+            left: arg.left,
+            with: arg.with,
             choice: arg.choice,
             none: arg.none,
             symbols: arg.symbols,
             flags: arg.flags,
         })
     };
-    write_printed(desc.print.format, &mut next, payload, out)
+    write_printed(desc.print.format, &mut next, payload, symbols, out)
 }
 
 /// An argument of a print format as printing sees it, of a declared event or of a saved one: an [`Arg`](super::Arg) with its fields looked up.
@@ -278,6 +330,8 @@ pub(super) struct Shown<'a, S> {
     pub minus: Option<View<'a>>,
     pub mask: Option<u64>,
     pub shift: Option<u32>,
+    pub left: Option<u32>,
+    pub with: Option<u64>,
     pub choice: Option<(&'a str, &'a str)>,
     pub none: Option<&'a str>,
     pub symbols: &'a [(u64, S)],
@@ -304,6 +358,7 @@ pub(super) fn write_printed<'a, S: AsRef<str> + 'a, B: Payload + ?Sized>(
     format: &str,
     next: &mut dyn FnMut() -> Option<Shown<'a, S>>,
     payload: &B,
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let mut rest = format;
@@ -316,7 +371,7 @@ pub(super) fn write_printed<'a, S: AsRef<str> + 'a, B: Payload + ?Sized>(
             continue;
         }
         if let Some(arg) = next() {
-            write_arg(out, &spec, &arg, payload)?;
+            write_arg(out, &spec, &arg, payload, symbols)?;
         }
     }
     out.write_str(rest)
@@ -327,6 +382,7 @@ fn write_arg<S: AsRef<str>, B: Payload + ?Sized>(
     spec: &Spec,
     arg: &Shown<'_, S>,
     payload: &B,
+    symbols: &mut dyn Symbols,
 ) -> fmt::Result {
     let overflow = |out: &mut dyn Write| out.write_str("<OVERFLOW>");
     let field = &arg.field;
@@ -342,6 +398,7 @@ fn write_arg<S: AsRef<str>, B: Payload + ?Sized>(
             if let Some(shift) = arg.shift {
                 value = mask(value, field).unbounded_shr(shift);
             }
+            value = value.unbounded_shl(arg.left.unwrap_or(0)) | arg.with.unwrap_or(0);
             if let Some((yes, no)) = arg.choice {
                 return spec.text(out, if value != 0 { yes } else { no }.as_bytes());
             }
@@ -359,8 +416,8 @@ fn write_arg<S: AsRef<str>, B: Payload + ?Sized>(
             if !arg.flags.is_empty() {
                 return write_bits(out, mask(value, field), arg.flags);
             }
-            match spec.conversion {
-                b'c' => {
+            match (spec.conversion, spec.extension) {
+                (b'c', _) => {
                     let c = char::from(value as u8);
                     out.write_char(if c.is_ascii_graphic() || c == ' ' {
                         c
@@ -368,6 +425,8 @@ fn write_arg<S: AsRef<str>, B: Payload + ?Sized>(
                         '.'
                     })
                 }
+                (_, Some(Extension::Function)) => symbols.function(value, out),
+                (_, Some(Extension::Place)) => symbols.place(value, out),
                 _ => spec.int(out, value, field),
             }
         }

@@ -4,7 +4,7 @@
 //! format ([`Format::print`]), or as `name=value` for each of its fields ([`Format::write`]).
 
 use super::Record;
-use crate::event::{Kind, ReadPrint, View, write_own, write_unknown};
+use crate::event::{Kind, NoSymbols, ReadPrint, View, write_call, write_own, write_unknown};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -148,20 +148,21 @@ impl Format {
     ///
     /// That of `out`.
     pub fn print(&self, record: Record<'_>, out: &mut dyn Write) -> fmt::Result {
-        let mut name = |address, out: &mut dyn Write| write!(out, "{address:#x}");
-        if let Some(written) = write_own(self.id, &record, &mut name, out) {
+        if let Some(written) = write_own(self.id, &record, &mut NoSymbols, out) {
+            return written;
+        }
+        let own = || self.fields.iter().filter(|field| !field.is_common());
+        if let Some(written) = write_call(&self.name, own().map(Field::view), &record, out) {
             return written;
         }
         write!(out, "{}:", self.name)?;
         match &self.print {
             Some(print) => {
                 out.write_char(' ')?;
-                print.write(&|at| self.fields.get(at).map(Field::view), &record, out)
+                let view = |at: usize| self.fields.get(at).map(Field::view);
+                print.write(&view, &record, &mut NoSymbols, out)
             }
-            None => {
-                let own = self.fields.iter().filter(|field| !field.is_common());
-                write_unknown(own.map(Field::view), &record, out)
-            }
+            None => write_unknown(own().map(Field::view), &record, out),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::meta::Meta;
 use crate::platform::Platform;
-use crate::sync::fixed::{AtomicU64, Ordering};
+use crate::sync::fixed::AtomicU64;
 use core::ptr::NonNull;
 use handover::mem::PAGE_SIZE;
 
@@ -24,17 +24,13 @@ impl MetaPage {
     /// Zeroed pages for a ring with sub-buffers of `subbuf_order`; `None` where memory has run out.
     pub(super) fn alloc<P: Platform>(p: &P, subbuf_order: u8) -> Option<Self> {
         let order = u8::from(subbuf_order > 0);
-        let pa = p.alloc_pages(u32::from(order))?;
+        let pa = p.alloc_zeroed_pages(u32::from(order))?;
         let Some(base) = p.ptr(pa, (PAGE_SIZE as usize) << order) else {
             // SAFETY: the block was allocated just now, with this order, and nobody else knows of it.
             unsafe { p.free_pages(pa, u32::from(order)) };
             return None;
         };
-        let page = MetaPage { base, pa, order };
-        for word in page.words(WORDS << order) {
-            word.store(0, Ordering::Relaxed);
-        }
-        Some(page)
+        Some(MetaPage { base, pa, order })
     }
 
     /// The first `len` words of the block, which has that many.

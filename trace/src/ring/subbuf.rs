@@ -82,16 +82,14 @@ impl SubBuf {
             }
             return buf;
         }
-        let pa = p.alloc_pages(u32::from(order))?;
+        // Readers in user space see all of the page (see `map`): nothing that was in it before may stay.
+        let pa = p.alloc_zeroed_pages(u32::from(order))?;
         let page = PageRef { pa, order };
         let Some(buf) = Self::at(p, page) else {
             // SAFETY: the block was allocated just now, with this order, and nobody else knows of it.
             unsafe { p.free_pages(pa, u32::from(order)) };
             return None;
         };
-        // Readers in user space see all of the page (see `map`): nothing that was in it before may stay.
-        // SAFETY: `at` has had the block's whole length checked; nobody else knows of it yet.
-        unsafe { buf.base.write_bytes(0, bytes(order)) };
         p.page_owned(page);
         Some(buf)
     }

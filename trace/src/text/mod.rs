@@ -10,7 +10,8 @@ mod line;
 pub(crate) use line::{Times as LineTimes, in_usecs, write_place, write_time};
 
 use crate::event::{
-    EventDesc, Known, PRINT, PRINT_ID, write_fields, write_foreign, write_known, write_own,
+    EventDesc, Known, NoSymbols, PRINT, PRINT_ID, Symbols, write_declared_call, write_fields,
+    write_foreign, write_known, write_own,
 };
 use crate::options::TraceOption;
 use crate::page::Missed;
@@ -373,6 +374,23 @@ fn without_newline(payload: &[u8]) -> &[u8] {
     text.strip_suffix(b"\n").unwrap_or(text)
 }
 
+/// This kernel's functions.
+struct Own<'a, P>(&'a P);
+
+impl<P: Platform> Symbols for Own<'_, P> {
+    fn caller(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        self.0.symbol(address, out)
+    }
+
+    fn function(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        self.0.function(address, out)
+    }
+
+    fn place(&mut self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        self.0.place(address, out)
+    }
+}
+
 /// Writes the line of one event.
 ///
 /// # Errors
@@ -404,11 +422,14 @@ fn write_line<P: Platform>(
         write_context(tracer, instance, cpu, times, &common, out)?;
     }
     let fields = instance.option(TraceOption::Fields);
-    // In another build, something else lies there.
-    let ours = times.ts >= instance.build_since();
-    let mut name = |address: u64, out: &mut dyn Write| match ours {
-        true => tracer.platform().symbol(address, out),
-        false => write!(out, "{address:#x}"),
+    let mut own;
+    let symbols: &mut dyn Symbols = match times.ts >= instance.build_since() {
+        true => {
+            own = Own(tracer.platform());
+            &mut own
+        }
+        // In another build, something else lies there.
+        false => &mut NoSymbols,
     };
     let by_fields = |desc: &EventDesc, payload: &[u8], out: &mut dyn Write| {
         write!(out, "{}:", desc.name)?;
@@ -417,14 +438,17 @@ fn write_line<P: Platform>(
     match tracer.event_by_id(common.id) {
         Some(Known::Declared(desc)) if fields => by_fields(desc, payload, out)?,
         _ if fields && common.id == PRINT_ID => by_fields(&PRINT, without_newline(payload), out)?,
-        known => match write_own(common.id, payload, &mut name, out) {
+        known => match write_own(common.id, payload, symbols, out) {
             Some(written) => written?,
             None => match known {
-                Some(Known::Declared(desc)) => {
-                    write!(out, "{}: ", desc.name)?;
-                    write_known(desc, payload, out)?;
-                }
-                Some(Known::Foreign(event)) => write_foreign(event, payload, out)?,
+                Some(Known::Declared(desc)) => match write_declared_call(desc, payload, out) {
+                    Some(written) => written?,
+                    None => {
+                        write!(out, "{}: ", desc.name)?;
+                        write_known(desc, payload, symbols, out)?;
+                    }
+                },
+                Some(Known::Foreign(event)) => write_foreign(event, payload, symbols, out)?,
                 None => {
                     write!(out, "Unknown type {}", common.id)?;
                     if bytes {

@@ -1,6 +1,7 @@
 //! What tests of a kexec share: a machine, leaving one life of it, and arriving in the next.
 
 use handover::state::{STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size, for_each_page};
+use std::borrow::Borrow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use trace::event::EventDesc;
 use trace::testing::TestPlatform;
@@ -24,12 +25,13 @@ pub fn machine(mib: u64) -> TestPlatform {
 /// Describes the old life, and again by `refresh`, when the room for the description is fixed. Returns what crosses, as bytes; and the
 /// machine on the other side.
 pub fn leave(
-    old: Tracer<TestPlatform>,
+    whose: impl Borrow<Tracer<TestPlatform>>,
     refresh: impl FnOnce(&Tracer<TestPlatform>, &mut TracerState),
 ) -> (Vec<u8>, TestPlatform) {
+    let old = whose.borrow();
     let mut state = old.state().unwrap();
     let size = encoded_size(&state);
-    refresh(&old, &mut state);
+    refresh(old, &mut state);
     assert_eq!(encoded_size(&state), size, "the room was measured before");
     let mut stream = vec![0; size + STREAM_OVERHEAD];
     let mut writer = StreamWriter::new(&mut stream);
@@ -46,7 +48,7 @@ pub fn leave(
     let next = old.platform().kexec(&pages);
     next.set_step(1000);
     // The old life does not clean up.
-    std::mem::forget(old);
+    std::mem::forget(whose);
     (stream, next)
 }
 

@@ -12,8 +12,8 @@ mod floods;
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
 use floods::{
-    close_output, eat_memory, file_flood, fork_bomb, map_flood, orphan, share_input, spawn_many,
-    tmp_files, tmp_flood,
+    available, close_output, crowd, eat_memory, file_flood, fork_bomb, map_flood, orphan,
+    share_input, spawn_many, tmp_files, tmp_flood,
 };
 use user::abi::*;
 use user::{Args, eprintln, println, sys};
@@ -118,8 +118,10 @@ const DEEDS: &[Deed] = &[
     ("bad-calls", |_| bad_calls()),
     ("fuzz", fuzz),
     ("fork-bomb", fork_bomb),
+    ("crowd", crowd),
     ("map-flood", |_| map_flood()),
     ("eat-memory", |_| eat_memory()),
+    ("available", |_| available()),
     ("file-flood", |_| file_flood()),
     ("tmp-flood", |_| tmp_flood()),
     ("tmp-files", tmp_files),
@@ -131,6 +133,11 @@ const DEEDS: &[Deed] = &[
     ("spawn", spawn_many),
 ];
 
+/// Whoever is refused ends once its children have, and its place is taken by a child of somebody who was not refused yet: as many are
+/// born as die, until by chance nobody is left.
+const FORK_BOMB: &str =
+    "  (ends by chance, after some thousand processes, 256 at a time; ctrl-c ends it)";
+
 fn main(args: Args) -> i32 {
     let Some(wanted) = args.get(1) else {
         eprintln!("usage: misbehave MISDEED; `misbehave list` lists them");
@@ -138,7 +145,10 @@ fn main(args: Args) -> i32 {
     };
     if wanted == "list" {
         for (name, _) in DEEDS {
-            println!("{name}");
+            match *name {
+                "fork-bomb" => println!("{name}{FORK_BOMB}"),
+                name => println!("{name}"),
+            }
         }
         return 0;
     }

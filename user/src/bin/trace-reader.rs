@@ -58,7 +58,13 @@ struct Asked {
     on: Option<u32>,
 }
 
-fn asked(args: Args) -> Option<Asked> {
+/// What is asked for; where that cannot be understood, why.
+fn asked(args: Args) -> Result<Asked, String> {
+    fn number<T: core::str::FromStr>(option: &str, word: Option<&str>) -> Result<T, String> {
+        let word = word.ok_or_else(|| format!("{option}: it needs a number"))?;
+        word.parse()
+            .map_err(|_| format!("{option} {word}: a number is wanted"))
+    }
     let mut asked = Asked::default();
     let mut words = args.rest();
     let mut cpu = None;
@@ -69,16 +75,20 @@ fn asked(args: Args) -> Option<Asked> {
             "--quiet" => asked.quiet = true,
             "--check" => asked.check = true,
             "--time" => {
-                asked.time = Some(words.next()?.parse().ok()?);
+                asked.time = Some(number(word, words.next())?);
                 asked.follow = true;
             }
-            "--on" => asked.on = Some(words.next()?.parse().ok()?),
-            number if cpu.is_none() => cpu = Some(number.parse().ok()?),
-            _ => return None,
+            "--on" => asked.on = Some(number(word, words.next())?),
+            option if option.starts_with('-') => return Err(format!("{option}: no such option")),
+            word if cpu.is_none() => {
+                let parsed = word.parse();
+                cpu = Some(parsed.map_err(|_| format!("{word}: no CPU's number"))?);
+            }
+            word => return Err(format!("{word}: one CPU is enough")),
         }
     }
-    asked.cpu = cpu?;
-    Some(asked)
+    asked.cpu = cpu.ok_or("which CPU's buffer?")?;
+    Ok(asked)
 }
 
 /// The formats of all events that the buffers may hold, by their numbers.
@@ -348,9 +358,16 @@ fn follow(asked: &Asked) -> Result<bool, String> {
 }
 
 fn main(args: Args) -> i32 {
-    let Some(asked) = asked(args) else {
-        eprintln!("{USAGE}");
-        return 2;
+    if args.rest().any(|word| word == "--help") {
+        println!("{USAGE}");
+        return 0;
+    }
+    let asked = match asked(args) {
+        Ok(asked) => asked,
+        Err(why) => {
+            eprintln!("trace-reader: {why}; {USAGE}");
+            return 2;
+        }
     };
     match follow(&asked) {
         Ok(good) => i32::from(!good),

@@ -99,6 +99,10 @@ pub fn spawn(
     args: &[&[u8]],
     files: Vec<Option<OpenFile>>,
 ) -> Result<(Arc<Process>, Arc<Task>), SpawnError> {
+    // Who comes when all places are taken is not to cost a whole address space first. It is asked again below.
+    if ALL.lock().len() >= MAX_PROCESSES {
+        return Err(SpawnError::TooMany);
+    }
     let bytes = open::program(path).map_err(SpawnError::File)?;
     let program = Program::parse(bytes.get()).map_err(SpawnError::Program)?;
     let (stack, rsp) = stack::initial(args).ok_or(SpawnError::Arguments)?;

@@ -68,6 +68,10 @@ impl<P: Platform> Platform for OldPlatform<P> {
         self.0.function(address, out)
     }
 
+    fn place(&self, address: u64, out: &mut dyn Write) -> fmt::Result {
+        self.0.place(address, out)
+    }
+
     fn no_preempt<R>(&self, f: impl FnOnce() -> R) -> R {
         self.0.no_preempt(f)
     }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
+use trace::errno::Errno;
 use user::abi::*;
 use user::{Args, Error, files, println, sys};
 
@@ -22,6 +23,19 @@ pub fn fork_bomb(args: Args) -> i32 {
         println!("after {children} children of this one: {refused}");
     }
     0
+}
+
+/// Children that sleep, as many as there can be; then it sleeps itself.
+pub fn crowd(args: Args) -> i32 {
+    /// In nanoseconds.
+    const HOUR: u64 = 3_600_000_000_000;
+    if args.get(2).is_none() {
+        while sys::spawn("/boot/bin/misbehave", &["misbehave", "crowd", "child"]).is_ok() {}
+    }
+    loop {
+        // Whoever wakes it does so to end it.
+        let _ = sys::sleep_nanos(HOUR);
+    }
 }
 
 pub fn map_flood() -> i32 {
@@ -57,6 +71,45 @@ pub fn eat_memory() -> i32 {
     }
 }
 
+/// Takes what `MemAvailable` of `/proc/meminfo` says that there is, all but some for page tables; then there is to be no more.
+pub fn available() -> i32 {
+    /// Tables (one page of 512, and a few), and what else may come up, in KiB.
+    const SLACK: usize = 2048;
+    let told = || -> Option<usize> {
+        let text = files::read_text("/proc/meminfo").ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let take = |kib: usize| {
+        sys::mmap_anonymous(kib << 10, PROT_READ | PROT_WRITE).map(|at| {
+            for page in 0..kib / 4 {
+                // SAFETY: mapped just now; where the kernel has promised too much, it ends the process.
+                unsafe { at.add(page * 4096).write_volatile(1) };
+            }
+        })
+    };
+    let Some(before) = told() else {
+        println!("/proc/meminfo has no MemAvailable");
+        return 1;
+    };
+    let tables = before / 512;
+    let taken = take((before - tables).saturating_sub(SLACK));
+    let after = told();
+    let more = take(2 * SLACK);
+    match (taken, after, more) {
+        (Ok(()), Some(0..=SLACK), Err(error)) if error.errno() == Some(Errno::ENOMEM) => {
+            println!("good");
+            0
+        }
+        other => {
+            println!("{before} KiB, then {other:?}");
+            1
+        }
+    }
+}
+
 pub fn file_flood() -> i32 {
     let mut files = 0;
     loop {
@@ -73,6 +126,7 @@ pub fn file_flood() -> i32 {
 /// Takes all memory but what the kernel keeps for itself, and then has the kernel hold more: files of `/tmp`, and their bytes.
 pub fn tmp_flood() -> i32 {
     const PIECE: usize = 1 << 20;
+    const SPARE: usize = 64 << 10;
     // Room for all names, while there is some.
     let mut name = String::with_capacity(256);
     let first = match sys::open("/tmp/flood", O_WRONLY | O_CREAT) {
@@ -82,6 +136,20 @@ pub fn tmp_flood() -> i32 {
             return 1;
         }
     };
+    let make = |name: &mut String, number: u32| {
+        name.clear();
+        let _ = write!(name, "/tmp/flood-{number:0200}");
+        sys::open(name, O_WRONLY | O_CREAT).and_then(sys::close)
+    };
+    // The code of what comes is there from here on, and room for that of the report.
+    let _ = make(&mut name, 0).and_then(|()| sys::write(first, &[1; 4096]));
+    let spare = sys::mmap_anonymous(SPARE, PROT_READ | PROT_WRITE);
+    if let Ok(at) = spare {
+        for page in 0..SPARE / 4096 {
+            // SAFETY: mapped just now.
+            unsafe { at.add(page * 4096).write_volatile(1) };
+        }
+    }
     // Half of what it is given is touched, so that each page comes.
     while let Ok(at) = sys::mmap_anonymous(2 * PIECE, PROT_READ | PROT_WRITE) {
         for page in 0..PIECE / 4096 {
@@ -89,11 +157,9 @@ pub fn tmp_flood() -> i32 {
             unsafe { at.add(page * 4096).write_volatile(1) };
         }
     }
-    let mut number = 0;
+    let mut number = 1;
     let no_file = loop {
-        name.clear();
-        let _ = write!(name, "/tmp/flood-{number:0200}");
-        match sys::open(&name, O_WRONLY | O_CREAT).and_then(sys::close) {
+        match make(&mut name, number) {
             Ok(()) => number += 1,
             Err(error) => break error,
         }
@@ -103,6 +169,10 @@ pub fn tmp_flood() -> i32 {
             break error;
         }
     };
+    if let Ok(at) = spare {
+        // SAFETY: nobody uses it.
+        let _ = unsafe { sys::munmap(at, SPARE) };
+    }
     println!("no file more: {no_file}; no byte more: {no_byte}");
     0
 }
