@@ -5,7 +5,7 @@
 //!     compatible = "kho-v4", "baton,handover-v1";
 //!     baton,tree-crc32 = <u32>;            # of the whole blob, with these four bytes as zero
 //!     preserved-memory-map = <u64>;        # root page of the radix tree
-//!     baton,map-digest = <u64>;            # PreservedMap::digest; 0 = not given
+//!     baton,map-digest-2 = <u64>;          # PreservedMap::digest; 0 = not given
 //!     SUBSYSTEM {                          # one per subsystem
 //!         preserved-data = <u64>;          # physical address of its blob
 //!         blob-size = <u64>;               # bytes
@@ -50,7 +50,8 @@ pub const BATON_COMPATIBLE: &str = "baton,handover-v1";
 const COMPATIBLE: &str = "compatible";
 const TREE_CRC: &str = "baton,tree-crc32";
 const MEMORY_MAP: &str = "preserved-memory-map";
-const MAP_DIGEST: &str = "baton,map-digest";
+// The number goes up with the way in which the digest is computed: whoever knows another one takes the map without.
+const MAP_DIGEST: &str = "baton,map-digest-2";
 const DATA: &str = "preserved-data";
 const SIZE: &str = "blob-size";
 const CRC: &str = "baton,crc32";
