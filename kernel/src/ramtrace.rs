@@ -12,7 +12,7 @@ use crate::{boot, report};
 use alloc::string::{String, ToString};
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use handover::error::Error;
@@ -245,6 +245,8 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 static FULL: AtomicBool = AtomicBool::new(false);
 /// Buffers were in the region when it was last brought up to date.
 static IN_USE: AtomicBool = AtomicBool::new(false);
+/// How many lives it was said that they were given up.
+static TAKEN: AtomicU32 = AtomicU32::new(0);
 /// Brings it up to date.
 static SAVE: Work = Work::new(save);
 
@@ -280,6 +282,14 @@ fn save_now() {
     let (Some(tracer), Some(region)) = (tracer(), region()) else {
         return;
     };
+    let taken = region.lives_taken();
+    let told = TAKEN.swap(taken, Relaxed);
+    if taken > told {
+        crate::warning!(
+            "ramtrace: the region is full: all events of the oldest lives were given up for this one's, lives: {}",
+            taken - told
+        );
+    }
     let named = tracer.instances();
     let any = tracer.top().is_persistent() || named.iter().any(|named| named.is_persistent());
     IN_USE.store(any, Relaxed);
@@ -316,7 +326,7 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 /// At each tick, and when a CPU goes idle: one CPU looks whether there are new names of tasks, without which what these tasks have recorded
 /// could not name them after a reset. Interrupts are off.
 pub fn tick() {
-    let (Some(tracer), Some(_)) = (tracer(), region()) else {
+    let (Some(tracer), Some(region)) = (tracer(), region()) else {
         return;
     };
     let (now, next) = (task::jiffies(), NEXT_LOOK.load(Relaxed));
@@ -329,8 +339,9 @@ pub fn tick() {
     }
     let began = clock::nanos();
     let again = CHANGED.load(Relaxed);
-    let changed =
-        again || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed);
+    let changed = again
+        || region.lives_taken() != TAKEN.load(Relaxed)
+        || IN_USE.load(Relaxed) && tracer.names_fingerprint() != NAMES.load(Relaxed);
     let took = clock::nanos().saturating_sub(began);
     NEXT_LOOK.fetch_max(
         task::jiffies_after(took.saturating_mul(LOOK_PAUSE)),

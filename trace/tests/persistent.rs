@@ -368,6 +368,45 @@ fn what_cannot_move_says_why_and_stays() {
     assert_eq!(t.set_persistent(t.top(), true), Err(TraceError::NoRegion));
 }
 
+/// What there is no room for takes nothing from those before; what there is room for takes the oldest, which is counted.
+#[test]
+fn what_is_refused_costs_no_old_life() {
+    let (platform, _) = machine();
+    let t = tracer(platform, 64);
+    t.set_persistent(t.top(), true).unwrap();
+    write(t.buffer(0).unwrap(), platform, Level::Task, 1, 100);
+    let left = platform.memory.read(REGION.start, REGION.len() as usize);
+    let platform = TestPlatform::new(32);
+    platform.memory.reserve(REGION);
+    platform.memory.write(REGION.start, &left);
+    let region = platform.open_region(REGION, |region| region.begin_life(&beginning(), 4).unwrap());
+    let old = region.old_lives();
+    let kept = || {
+        format!(
+            "{:?}",
+            OldLife::read(region, old[0].number).unwrap().buffers
+        )
+    };
+    let pages = kept();
+    let t = tracer(platform, 4096);
+    assert_eq!(t.set_persistent(t.top(), true), Err(TraceError::RegionFull));
+    t.resize(None, 64).unwrap();
+    t.set_persistent(t.top(), true).unwrap();
+    assert_eq!(t.resize(None, 4096), Err(TraceError::RegionFull));
+    assert_eq!(t.resize(Some(1), 4096), Err(TraceError::RegionFull));
+    assert_eq!(region.old_lives(), old);
+    assert_eq!(kept(), pages);
+    assert_eq!(region.lives_taken(), 0);
+    let mut kb = 64;
+    while region.lives_taken() == 0 {
+        kb += 16;
+        t.resize(None, kb).unwrap();
+    }
+    assert_eq!(region.lives_taken(), 1);
+    assert_eq!(region.info().unwrap().erased_lives, 1);
+    assert!(region.old_lives().iter().all(|life| life.state.is_empty()));
+}
+
 #[test]
 fn a_buffer_in_the_region_crosses_a_kexec_and_keeps_its_numbers() {
     let (platform, region) = machine();

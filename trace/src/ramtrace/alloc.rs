@@ -14,7 +14,7 @@
 //!
 //! How many a life has lost is counted before each is taken, by one store to each of its metadata pages: a reset between may leave the
 //! count one too high, never too low. With its last event page a life loses its state, which nothing needs any more; its log stays until
-//! it is erased. Logs are never taken.
+//! it is erased. The running life counts it as one that was erased. Logs are never taken.
 //!
 //! # What is set aside
 //!
@@ -513,6 +513,24 @@ impl<M: Memory> Region<M> {
         self.available.load(Ordering::Relaxed)
     }
 
+    /// Data pages that can be had, those of old lives' events with them: what is more is refused before any of them is taken.
+    pub fn pages_obtainable(&self) -> u64 {
+        let alloc = self.alloc.lock();
+        let free = (0..self.geometry.data_pages)
+            .filter(|&index| alloc.nobodys.has(index) || alloc.aside.has(index))
+            .count() as u64;
+        let old = match self.held.load(Ordering::Acquire) {
+            0 => alloc.old().map(|slot| alloc.slots[slot].events).sum(),
+            _ => 0,
+        };
+        free + old
+    }
+
+    /// Old lives that have lost all of their events since the region was opened, for it was full.
+    pub fn lives_taken(&self) -> u32 {
+        self.lives_taken.load(Ordering::Relaxed)
+    }
+
     /// As [`alloc`](Self::alloc), by index.
     pub(super) fn alloc_in(
         &self,
@@ -744,6 +762,9 @@ impl<M: Memory> Region<M> {
         if owner.kind == Kind::Events && !self.is_blank(index) {
             self.count_taken(alloc, slot);
         }
+        if alloc.slots[slot].events <= self.block(index, owner) {
+            self.count_life_taken(alloc);
+        }
         self.release_block(alloc, slot, index, owner);
         if alloc.slots[slot].events == 0 {
             self.without_events(alloc, slot);
@@ -759,6 +780,18 @@ impl<M: Memory> Region<M> {
         });
         let pages = self.metadata(slot);
         meta::set_taken(pages, taken.unwrap_or_else(|| meta::taken(pages) + 1));
+    }
+
+    /// Counts one more life that is erased for the running one: in the metadata of that, which outlive the other's.
+    fn count_life_taken(&self, alloc: &mut Alloc) {
+        self.lives_taken.fetch_add(1, Ordering::Relaxed);
+        if let Some((slot, _)) = alloc.running()
+            && let Some(mut life) = alloc.slots[slot].life.clone()
+        {
+            life.erased_lives = life.erased_lives.saturating_add(1);
+            // Metadata of the same length fit.
+            let _ = self.write(alloc, slot, life);
+        }
     }
 
     /// A life has lost its last event page: its state goes, too, and the slot if nothing is left.

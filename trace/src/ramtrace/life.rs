@@ -36,7 +36,7 @@ pub struct Life {
     pub state_crc: u32,
     /// Event pages that a later life has taken, the oldest first, since the region was full.
     pub taken_pages: u64,
-    /// Lives before this one that were erased to make room for it.
+    /// Lives before this one that were erased to make room for it, or have lost their last event page to it.
     pub erased_lives: u32,
 }
 

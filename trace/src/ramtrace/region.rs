@@ -39,6 +39,8 @@ pub struct Region<M: Memory> {
     pub(super) available: AtomicU64,
     /// How many hold the old lives as they are.
     pub(super) held: AtomicU32,
+    /// See [`lives_taken`](Self::lives_taken).
+    pub(super) lives_taken: AtomicU32,
 }
 
 /// What a life says of itself when it begins.
@@ -189,6 +191,7 @@ impl<M: Memory> Region<M> {
             not_logged: AtomicU64::new(0),
             life: AtomicU64::new(0),
             available: AtomicU64::new(0),
+            lives_taken: AtomicU32::new(0),
             held: AtomicU32::new(0),
         };
         let found = region.scan()?;

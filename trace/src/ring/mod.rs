@@ -139,6 +139,7 @@ pub(crate) use home::{Home, lodging};
 pub use iter::{CpuIter, Entry};
 pub(crate) use raw::put_missed;
 pub(crate) use read::NO_SEQ;
+pub(crate) use reshape::room_in_region;
 pub use reshape::{Adopted, Gap, Shape};
 pub use stats::Stats;
 pub(crate) use subbuf::{Room, SubBuf};

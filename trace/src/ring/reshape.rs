@@ -93,6 +93,7 @@ pub(super) fn alloc_pages<P: Platform>(
         (Some(wanted), Some(free)) if wanted > free && home.is_none() => {
             return Err(TraceError::NoMemory);
         }
+        (Some(wanted), _) if home.is_some() => room_in_region(platform, wanted)?,
         _ => {}
     }
     let mut pages = reserved(count)?;
@@ -109,6 +110,18 @@ pub(super) fn alloc_pages<P: Platform>(
         }
     }
     Ok(pages)
+}
+
+/// Whether the region has so many pages of 4 KiB to give, before any is taken from an old life.
+///
+/// # Errors
+///
+/// [`TraceError::RegionFull`].
+pub(crate) fn room_in_region<P: Platform>(platform: &P, wanted: u64) -> Result<(), TraceError> {
+    match platform.ramtrace() {
+        Some(region) if wanted > region.pages_obtainable() => Err(TraceError::RegionFull),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, TraceError> {

@@ -13,7 +13,7 @@ use crate::error::TraceError;
 use crate::event::EventDesc;
 use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::ring::{CpuBuffer, Stats};
+use crate::ring::{CpuBuffer, Stats, room_in_region};
 use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -424,6 +424,10 @@ impl<P: Platform> Instance<P> {
         };
         // Before anything is lost.
         none_mapped(chosen)?;
+        let in_region = chosen.iter().filter(|cpu| cpu.buffer.home().is_some());
+        let growth = in_region.map(|cpu| pages.saturating_sub(cpu.buffer.pages()) as u64);
+        let growth = growth.fold(0, u64::saturating_add);
+        room_in_region(&self.platform, growth.saturating_mul(1 << order))?;
         for (done, cpu) in chosen.iter().enumerate() {
             if let Err(e) = cpu.resize(pages) {
                 for cpu in &chosen[..done] {

@@ -4,14 +4,14 @@
 //! those in the region.
 
 use super::Tracer;
-use super::instance::Instance;
+use super::instance::{Cpu, Instance};
 use super::map::none_mapped;
 use super::state::TracerState;
 use crate::error::TraceError;
 use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::ramtrace;
-use crate::ring::{Home, lodging};
+use crate::ring::{Home, lodging, room_in_region};
 use crate::sync::Ordering;
 use alloc::vec::Vec;
 use handover::state::{STREAM_OVERHEAD, StreamWriter, encoded_size};
@@ -78,6 +78,9 @@ impl<P: Platform> Tracer<P> {
             false => None,
         };
         if let Some(number) = number {
+            // All CPUs' before the first one's: no old life is given up for what is refused then.
+            let pages = |cpu: &Cpu<P>| (cpu.buffer.pages() as u64 + 1) << cpu.buffer.order();
+            room_in_region(&self.platform, instance.cpus.iter().map(pages).sum())?;
             // Whatever is found of its events can be read, then.
             self.save_region(Some((instance, number)))?;
         }

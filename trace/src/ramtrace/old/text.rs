@@ -228,7 +228,7 @@ fn write_head(
     if life.erased_lives > 0 {
         writeln!(
             out,
-            "# {} lives before this one were erased to make room for it",
+            "# lives before this one that were erased to make room for it: {}",
             life.erased_lives
         )?;
     }
