@@ -600,6 +600,27 @@ fn sealing_catches_up_in_small_parts() {
     assert_eq!(sealed(), 16);
 }
 
+/// Nobody reads for long, and nothing is sealed: the ring has gone further from its reader page than the region has pages.
+#[test]
+fn a_ring_that_has_left_its_reader_page_far_behind_is_found() {
+    let (platform, region) = machine();
+    let t = tracer(platform, 32);
+    t.set_persistent(t.top(), true).unwrap();
+    let buffer = t.buffer(0).unwrap();
+    for number in 1..=8 {
+        write(buffer, platform, Level::Task, number, 900);
+    }
+    buffer.consume(&mut Vec::new()).unwrap();
+    t.seal(100);
+    let last = 8 * region.marks().count() as u32;
+    for number in 9..=last {
+        write(buffer, platform, Level::Task, number, 900);
+    }
+    let left = as_left(platform, SimMemory::new(&[REGION]), region.life());
+    let cpu = &left.buffer(0).unwrap().cpus[0];
+    assert_eq!((cpu.pages.len(), cpu.dropped.len(), cpu.missing), (9, 0, 0));
+}
+
 /// The lines of events of a trace.
 fn events(text: &str) -> Vec<String> {
     let lines = text

@@ -301,8 +301,9 @@ impl<M: Memory> Scan<'_, M> {
         Ok(Scanned { cpus, strays })
     }
 
-    /// Takes out pages whose numbers cannot be among those of all others: a ring has no more numbers than the region has pages. A
-    /// page that was about to be begun anew is nothing any more.
+    /// Takes out pages whose numbers cannot be among those of all others: a ring has no more numbers than the region has pages, but for its
+    /// reader page, which the others leave behind as far as they like as long as nobody reads. A page that was about to be begun anew is
+    /// nothing any more.
     fn numbers_that_can_be(
         &self,
         seen: Vec<Seen>,
@@ -314,12 +315,24 @@ impl<M: Memory> Scan<'_, M> {
         let middle = written().nth(written().count() / 2);
         let near = sealed.or(middle).map_or(0, |one| one.page.seq);
         let far = near.saturating_add(self.marks.count());
-        let newest = written().rfind(|one| one.page.seq <= far);
+        // Where the sealed ones are left behind, too: the numbers that more than half of all pages have.
+        let loose = || written().filter(|one| one.page.sealed == 0);
+        let around = loose().nth(loose().count() / 2).map(|one| {
+            let (seq, reach) = (one.page.seq, self.marks.count());
+            seq.saturating_sub(reach)..=seq.saturating_add(reach)
+        });
+        let around = around.filter(|around| {
+            let inside = loose().filter(|one| around.contains(&one.page.seq));
+            inside.count() * 2 > written().count()
+        });
+        let can_be =
+            |seq: u64| seq <= far || around.as_ref().is_some_and(|around| around.contains(&seq));
+        let newest = written().rfind(|one| can_be(one.page.seq));
         let mut kept = Vec::new();
         kept.try_reserve_exact(seen.len())?;
         for one in &seen {
             match one.anew {
-                None if one.page.sealed > 0 || one.page.seq <= far => kept.push(*one),
+                None if one.page.sealed > 0 || can_be(one.page.seq) => kept.push(*one),
                 // Readers and who clears a buffer give a page no number until it is begun.
                 Some(number) if number == NO_SEQ as u16 => {}
                 Some(number) if newest.is_some_and(|newest| one.makes_way(number, newest)) => {}
