@@ -8,6 +8,17 @@ use tests::{Guest, Setup, number_after, readers, tracefile};
 fn a_ring_is_mapped_by_programs() {
     let mut guest = Setup::new().smp(1).boot();
     checks_of_map_test(&mut guest, 0);
+    // While a tracer holds the longest latency, which is no part of what is mapped.
+    guest.ok(
+        "cd /sys/kernel/tracing && echo irqsoff > current_tracer && echo 100 > tracing_thresh && hold-interrupts 2000",
+    );
+    checks_of_map_test(&mut guest, 0);
+    guest.ok("echo 0 > tracing_thresh");
+    let said = guest.refused("run map-test 1");
+    assert!(
+        said.starts_with("map-test: it cannot run on CPU 1, "),
+        "{said}"
+    );
     events_in_place(&mut guest);
     losses_are_told(&mut guest);
     an_ended_reader_leaves_nothing(&mut guest);
@@ -15,9 +26,6 @@ fn a_ring_is_mapped_by_programs() {
     guest.poweroff();
 }
 
-/// All events, on two CPUs under load, read at once, and over a kexec what nobody has read before it: each event decodes, no time goes
-/// back, switches chain, handlers that are entered are left, and what is not shown is counted as lost (`tests::readers`; `soak` does it
-/// for longer).
 /// What cannot be understood is named.
 #[test]
 fn a_reader_says_which_argument_is_wrong() {
@@ -40,6 +48,9 @@ fn a_reader_says_which_argument_is_wrong() {
     guest.poweroff();
 }
 
+/// All events, on two CPUs under load, read at once, and over a kexec what nobody has read before it: each event decodes, no time goes
+/// back, switches chain, handlers that are entered are left, and what is not shown is counted as lost (`tests::readers`; `soak` does it
+/// for longer).
 #[test]
 fn readers_follow_two_cpus_under_load() {
     const CPUS: u32 = 2;

@@ -45,9 +45,10 @@ fn must(file: &str, text: &str) -> Check {
 /// Nothing is traced, and nothing is in the buffers.
 fn reset() -> Check {
     must("tracing_on", "0")?;
-    must("trace", "")?;
+    // A tracer of latencies has the longest one in `trace`, and the buffers behind it: first.
+    must("current_tracer", "nop")?;
     must("set_event", "")?;
-    must("current_tracer", "nop")
+    must("trace", "")
 }
 
 /// A buffer whose meta-page is mapped.
@@ -314,8 +315,13 @@ fn main(args: Args) -> i32 {
         }
     };
     let here = sys::run_on(cpu).and_then(|()| sys::cpus());
-    if here.is_ok_and(|cpus| cpus != 1 << cpu) || here.is_err() {
-        user::eprintln!("map-test: it does not run on cpu {cpu}: {here:?}");
+    let elsewhere = match here {
+        Ok(cpus) if cpus == 1 << cpu => None,
+        Ok(_) => Some("it is on others".into()),
+        Err(error) => Some(format!("{error}")),
+    };
+    if let Some(why) = elsewhere {
+        user::eprintln!("map-test: it cannot run on CPU {cpu}, whose buffer it is to map: {why}");
         return 1;
     }
     type Test = (&'static str, fn(u32) -> Check);
