@@ -223,8 +223,8 @@ fn scratch_plans() {
     assert_eq!(
         sentences,
         [
-            "65536 KiB of scratch are wanted, more than half of the 130048 KiB that are usable; none is reserved",
-            "128 KiB of scratch are wanted, but for 64 of them there is no place in 16 regions; none is reserved"
+            "65536 KiB of scratch are wanted, more than half of the 130048 KiB that are usable",
+            "128 KiB of scratch are wanted, but for 64 of them there is no place in 16 regions"
         ]
     );
 }

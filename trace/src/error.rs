@@ -87,8 +87,15 @@ pub enum TraceError {
     StateTracer,
     /// There is no region that outlives a reset, or no life runs in it.
     NoRegion,
-    /// The region that outlives a reset has not as many free pages.
+    /// The region that outlives a reset has no page left that could be had.
     RegionFull,
+    /// The region that outlives a reset has not as many pages, those of old lives with them.
+    RegionRoom {
+        /// Pages of 4 KiB that were asked for, beyond those that the buffer has there.
+        wanted: u64,
+        /// How many can be had.
+        left: u64,
+    },
     /// The buffer lives in the region that outlives a reset, and can have no snapshot there.
     Persistent,
     /// The buffer has a snapshot, and can therefore not go to the region that outlives a reset.
@@ -154,7 +161,12 @@ impl fmt::Display for TraceError {
             NoRegion => write!(f, "there is no ramtrace region on this machine"),
             RegionFull => write!(
                 f,
-                "the ramtrace region has not as many free pages; a smaller buffer_size_kb, or rm in /sys/fs/pstore, helps"
+                "the ramtrace region is full; a smaller buffer_size_kb, or rm in /sys/fs/pstore, helps"
+            ),
+            RegionRoom { wanted, left } => write!(
+                f,
+                "{wanted} more pages of the ramtrace region are needed, and it has {left} to give, those of old lives with them; \
+                 a smaller buffer_size_kb helps"
             ),
             Persistent => write!(
                 f,
@@ -179,7 +191,7 @@ impl From<TraceError> for Errno {
     fn from(e: TraceError) -> Errno {
         match e {
             TraceError::NoMemory => Errno::ENOMEM,
-            TraceError::RegionFull => Errno::ENOSPC,
+            TraceError::RegionFull | TraceError::RegionRoom { .. } => Errno::ENOSPC,
             TraceError::Busy
             | TraceError::Mapped
             | TraceError::SnapshotArmed

@@ -14,7 +14,7 @@ use trace::ramtrace::old::{OldLife, write_text};
 use trace::ramtrace::{Beginning, Region, at_each_store};
 use trace::ring::{CpuBuffer, Level};
 use trace::testing::TestPlatform;
-use trace::{Config, TraceError, Tracer};
+use trace::{Config, Errno, TraceError, Tracer};
 
 const REGION: PhysRange = PhysRange::new(16 << 20, 18 << 20);
 
@@ -336,7 +336,7 @@ fn what_cannot_move_says_why_and_stays() {
     t.free_snapshot().unwrap();
     // Too large for the region: nothing is left there.
     t.resize(None, 4096).unwrap();
-    assert_eq!(t.set_persistent(t.top(), true), Err(TraceError::RegionFull));
+    assert!(no_room(t.set_persistent(t.top(), true)));
     assert!(!t.is_persistent());
     let state = region.info().unwrap().state.len() as u64;
     assert_eq!(region.pages_available() + state, free);
@@ -345,7 +345,7 @@ fn what_cannot_move_says_why_and_stays() {
     t.resize(None, 64).unwrap();
     t.set_persistent(t.top(), true).unwrap();
     assert_eq!(t.take_snapshot(None), Err(TraceError::Persistent));
-    assert_eq!(t.resize(None, 4096), Err(TraceError::RegionFull));
+    assert!(no_room(t.resize(None, 4096)));
     assert_eq!(contents(buffer), [1]);
     t.resize(None, 256).unwrap();
     t.set_subbuf_order(2).unwrap();
@@ -366,6 +366,11 @@ fn what_cannot_move_says_why_and_stays() {
     let bare = TestPlatform::new(8);
     let t = tracer(bare, 64);
     assert_eq!(t.set_persistent(t.top(), true), Err(TraceError::NoRegion));
+}
+
+/// Whether more was asked for than the region has, by what the error says.
+fn no_room(result: Result<(), TraceError>) -> bool {
+    matches!(result, Err(TraceError::RegionRoom { wanted, left }) if wanted > left)
 }
 
 /// What there is no room for takes nothing from those before; what there is room for takes the oldest, which is counted.
@@ -389,11 +394,25 @@ fn what_is_refused_costs_no_old_life() {
     };
     let pages = kept();
     let t = tracer(platform, 4096);
-    assert_eq!(t.set_persistent(t.top(), true), Err(TraceError::RegionFull));
+    assert!(no_room(t.set_persistent(t.top(), true)));
+    // As a file, it says how much there is.
+    let fs = TraceFs(&t);
+    let refused = fs.write("options/persist", b"1\n", true);
+    assert_eq!(refused, Err(Errno::ENOSPC));
+    let left = region.pages_obtainable();
+    let mut log = String::new();
+    fs.read("error_log", &mut log).unwrap();
+    let line = format!(
+        "persist: error: 2050 more pages of the ramtrace region are needed, and it has {left} to give, those of old lives with them"
+    );
+    assert!(
+        log.contains(&line) && log.contains("  Command: 1\n           ^\n"),
+        "{log}"
+    );
     t.resize(None, 64).unwrap();
     t.set_persistent(t.top(), true).unwrap();
-    assert_eq!(t.resize(None, 4096), Err(TraceError::RegionFull));
-    assert_eq!(t.resize(Some(1), 4096), Err(TraceError::RegionFull));
+    assert!(no_room(t.resize(None, 4096)));
+    assert!(no_room(t.resize(Some(1), 4096)));
     assert_eq!(region.old_lives(), old);
     assert_eq!(kept(), pages);
     assert_eq!(region.lives_taken(), 0);

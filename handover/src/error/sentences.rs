@@ -176,13 +176,13 @@ impl fmt::Display for Error {
             ),
             ScratchTooLarge { wanted, usable } => write!(
                 f,
-                "{} KiB of scratch are wanted, more than half of the {} KiB that are usable; none is reserved",
+                "{} KiB of scratch are wanted, more than half of the {} KiB that are usable",
                 wanted >> 10,
                 usable >> 10
             ),
             ScratchNoSpace { wanted, missing } => write!(
                 f,
-                "{} KiB of scratch are wanted, but for {} of them there is no place in {} regions; none is reserved",
+                "{} KiB of scratch are wanted, but for {} of them there is no place in {} regions",
                 wanted >> 10,
                 missing >> 10,
                 scratch::MAX_REGIONS

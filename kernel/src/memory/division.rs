@@ -210,7 +210,9 @@ fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<Phys
     let planned = match asked {
         Some(Ok(planned)) => Ok(planned),
         Some(Err(error)) => {
-            crate::warning!("kho_scratch: {error}; the default of {default_kib} KiB is tried");
+            crate::warning!(
+                "kho_scratch: {error}; it is not taken, and the default of {default_kib} KiB is tried"
+            );
             default.plan(usable, needed, &[])
         }
         None => default.plan(usable, needed, &[]),

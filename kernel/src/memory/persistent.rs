@@ -64,6 +64,12 @@ pub fn plan(info: &Info, ram: &[PhysRange], free: &[PhysRange]) -> Option<PhysRa
     let address = cmdline
         .value("ramtrace.mem_address")
         .and_then(parse_address);
+    if asked != size {
+        crate::warning!(
+            "ramtrace: ramtrace.mem_size is taken as {} MiB: a region is of whole MiB",
+            size.unwrap_or_default() >> 20
+        );
+    }
     for (range, why) in &info.ramtrace.given_up {
         crate::warning!("ramtrace: the region at {range} is ordinary memory again: {why}");
     }

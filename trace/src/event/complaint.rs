@@ -53,7 +53,7 @@ impl Complaint {
         location: String,
         command: &str,
         part: &str,
-        text: &'static str,
+        text: impl Into<Cow<'static, str>>,
     ) -> Complaint {
         Complaint {
             errno,

@@ -1,6 +1,7 @@
 //! Sizes and counters of the buffers.
 
 use super::parse::number;
+use super::refusal::Refusal;
 use crate::errno::Errno;
 use crate::platform::Platform;
 use crate::tracer::Instance;
@@ -38,10 +39,10 @@ pub(super) fn sub_buffer_bytes<P: Platform>(instance: &Instance<P>) -> usize {
 pub(super) fn set_sub_buffer<P: Platform>(
     instance: &Instance<P>,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<(), Refusal> {
     let kb = number(data)?;
     if kb == 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let order = kb.div_ceil(4).checked_next_power_of_two().map(u64::ilog2);
     let order = order.and_then(|order| u8::try_from(order).ok());

@@ -4,6 +4,7 @@
 //! directory's alone.
 
 use super::parse::{number, word};
+use super::refusal::Refusal;
 use crate::errno::Errno;
 use crate::platform::Platform;
 use crate::text::in_usecs;
@@ -37,12 +38,12 @@ pub(super) fn choose<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<(), Refusal> {
     let name = word(&data[..data.len().min(MAX_TRACER_NAME)])?;
     match Measured::parse(name) {
         Some(measured) if instance.is_top() => Ok(tracer.set_measured(measured)?),
         Some(Measured::Nothing) => Ok(()),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
@@ -57,7 +58,10 @@ pub(super) fn nanoseconds(data: &[u8]) -> Result<u64, Errno> {
 }
 
 /// What `trace` shows is emptied: of a tracer that measures, what it keeps.
-pub(super) fn clear<P: Platform>(instance: &Instance<P>, cpu: Option<usize>) -> Result<(), Errno> {
+pub(super) fn clear<P: Platform>(
+    instance: &Instance<P>,
+    cpu: Option<usize>,
+) -> Result<(), Refusal> {
     match instance.keeps_max() {
         true => Ok(instance.clear_snapshot(cpu)?),
         false => Ok(instance.clear(cpu)?),

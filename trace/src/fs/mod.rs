@@ -35,6 +35,7 @@ mod parse;
 pub mod pipe;
 pub mod raw;
 mod readme;
+mod refusal;
 mod snapshot;
 
 pub use node::Kind;
@@ -53,7 +54,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use node::{Dir, Node, Own, Place};
-use parse::{command, number, switch, word};
+use parse::{command, number, strip, switch, word};
+use refusal::Refusal;
 
 /// A clock and an option have fewer bytes.
 const MAX_WORD: usize = 64;
@@ -283,16 +285,33 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     ///
     /// `ENOENT`, `ENOTDIR`, `EISDIR`; `EINVAL` for a file that cannot be written and for wrong data; `ERANGE` for a number that is
     /// too large; `ENOMEM` for a buffer size that cannot be had; `EBUSY` where a write to the buffer does not end; `EBADF`
-    /// for a marker while `tracing_on` is 0, and for one that there is no room for. After an error nothing has changed.
+    /// for a marker while `tracing_on` is 0, and for one that there is no room for. After an error nothing has changed. Where more than the
+    /// number is to be said, `error_log` says it.
     pub fn write(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Errno> {
-        let tracer = self.0;
         let Place { instance, node } = self.resolve(path)?;
-        let instance = &*instance;
+        self.take(&instance, node, data, truncate)
+            .map_err(|refusal| match refusal {
+                Refusal::Answer(errno) => errno,
+                Refusal::Reason(error) => {
+                    let file = path.rsplit('/').next().unwrap_or(path);
+                    instance.explain(file, &String::from_utf8_lossy(strip(data)), error)
+                }
+            })
+    }
+
+    fn take(
+        &self,
+        instance: &Instance<P>,
+        node: Node,
+        data: &[u8],
+        truncate: bool,
+    ) -> Result<(), Refusal> {
+        let tracer = self.0;
         if data.is_empty() && truncate && node.kind() == Kind::File {
             return self.truncate(instance, node);
         }
         match node {
-            Node::Dir(_) => Err(Errno::EISDIR),
+            Node::Dir(_) => Err(Errno::EISDIR.into()),
             Node::TracingOn => {
                 instance.set_tracing_on(number(data)? != 0);
                 Ok(())
@@ -304,14 +323,14 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             }
             Node::HwlatWidth => Ok(tracer.set_hwlat_width_us(number(data)?)?),
             Node::HwlatWindow => Ok(tracer.set_hwlat_window_us(number(data)?)?),
-            Node::HwlatMode => hwlat::set_mode(tracer, data),
+            Node::HwlatMode => Ok(hwlat::set_mode(tracer, data)?),
             Node::Thresh => {
                 tracer.set_latency_thresh_ns(latency::nanoseconds(data)?);
                 Ok(())
             }
             Node::TraceClock => {
                 if data.len() >= MAX_WORD {
-                    return Err(Errno::EINVAL);
+                    return Err(Errno::EINVAL.into());
                 }
                 let clock = ClockId::parse(word(data)?).ok_or(Errno::EINVAL)?;
                 match instance.is_top() {
@@ -321,16 +340,16 @@ impl<'a, P: Platform> TraceFs<'a, P> {
             }
             Node::TraceOptions => options::write(tracer, instance, data),
             Node::Option(option) => options::set(tracer, instance, option, switch(data)?),
-            Node::SetEvent => events::set(tracer, instance, data, truncate),
+            Node::SetEvent => Ok(events::set(tracer, instance, data, truncate)?),
             Node::BufferSize(cpu) => Ok(instance.resize(cpu, number(data)?)?),
-            Node::BufferPercent => buffer::set_percent(instance, data),
+            Node::BufferPercent => Ok(buffer::set_percent(instance, data)?),
             Node::SubBufSize => buffer::set_sub_buffer(instance, data),
             Node::Trace(cpu) if truncate => latency::clear(instance, cpu),
             Node::Trace(_) => Ok(()),
-            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY),
+            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY.into()),
             Node::Snapshot(cpu) => snapshot::write(instance, cpu, data),
-            Node::TraceMarker => marker::mark(instance, data),
-            Node::TraceMarkerRaw => marker::mark_raw(instance, data),
+            Node::TraceMarker => Ok(marker::mark(instance, data)?),
+            Node::TraceMarkerRaw => Ok(marker::mark_raw(instance, data)?),
             Node::Enable(system) => {
                 events::enable(tracer, instance, system, switch(data)?);
                 Ok(())
@@ -339,12 +358,12 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 instance.set_event_enabled(event, switch(data)?);
                 Ok(())
             }
-            Node::EventFilter(event) => instance.write_filter(event, command(data)?),
+            Node::EventFilter(event) => Ok(instance.write_filter(event, command(data)?)?),
             Node::SystemFilter(system) => {
-                instance.write_system_filter(tracer.events(), system, command(data)?)
+                Ok(instance.write_system_filter(tracer.events(), system, command(data)?)?)
             }
             Node::EventTrigger(event) => {
-                instance.write_trigger(tracer.events(), event, command(data)?, truncate)
+                Ok(instance.write_trigger(tracer.events(), event, command(data)?, truncate)?)
             }
             Node::ErrorLog => {
                 if truncate {
@@ -352,33 +371,35 @@ impl<'a, P: Platform> TraceFs<'a, P> {
                 }
                 Ok(())
             }
-            Node::Pids(list) => choose::set_pids(instance, list, data, truncate),
-            Node::Cpumask => choose::set_cpumask(instance, data),
+            Node::Pids(list) => Ok(choose::set_pids(instance, list, data, truncate)?),
+            Node::Cpumask => Ok(choose::set_cpumask(instance, data)?),
             Node::CmdlinesSize => match number(data)? {
                 size @ 1.. if size <= MAX_CMDLINES as u64 => {
                     Ok(tracer.set_cmdlines_size(size as usize)?)
                 }
-                _ => Err(Errno::EINVAL),
+                _ => Err(Errno::EINVAL.into()),
             },
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL.into()),
         }
     }
 
     /// What opening a file as by `>` does of its own, where nothing is written then: in Linux, its `open` with `O_TRUNC`.
-    fn truncate(&self, instance: &Instance<P>, node: Node) -> Result<(), Errno> {
+    fn truncate(&self, instance: &Instance<P>, node: Node) -> Result<(), Refusal> {
         let tracer = self.0;
         match node {
-            Node::SetEvent => events::set(tracer, instance, b"", true),
-            Node::Pids(list) => choose::set_pids(instance, list, b"", true),
+            Node::SetEvent => Ok(events::set(tracer, instance, b"", true)?),
+            Node::Pids(list) => Ok(choose::set_pids(instance, list, b"", true)?),
             Node::Trace(cpu) => latency::clear(instance, cpu),
-            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY),
+            Node::Snapshot(_) if instance.keeps_max() => Err(Errno::EBUSY.into()),
             Node::ErrorLog => {
                 instance.clear_error_log();
                 Ok(())
             }
-            Node::EventTrigger(event) => instance.write_trigger(tracer.events(), event, "", true),
+            Node::EventTrigger(event) => {
+                Ok(instance.write_trigger(tracer.events(), event, "", true)?)
+            }
             node if node.writable() => Ok(()),
-            _ => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL.into()),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::MAX_WORD;
 use super::parse::word;
+use super::refusal::Refusal;
 use crate::errno::Errno;
 use crate::options::TraceOption;
 use crate::platform::Platform;
@@ -23,9 +24,9 @@ pub(super) fn write<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<(), Refusal> {
     if data.len() >= MAX_WORD {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let word = word(data)?;
     let (on, name) = match word.strip_prefix("no") {
@@ -42,7 +43,7 @@ pub(super) fn set<P: Platform>(
     instance: &Instance<P>,
     option: TraceOption,
     on: bool,
-) -> Result<(), Errno> {
+) -> Result<(), Refusal> {
     match option {
         TraceOption::Persist => tracer.set_persistent(instance, on)?,
         _ => instance.set_option(option, on),

@@ -23,7 +23,8 @@ fn c_string(data: &[u8]) -> &[u8] {
     &data[..end]
 }
 
-fn strip(text: &[u8]) -> &[u8] {
+/// The bytes without white space around them.
+pub(super) fn strip(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|b| !is_space(*b));
     let start = start.unwrap_or(text.len());
     let end = text.iter().rposition(|b| !is_space(*b));

@@ -3,6 +3,7 @@
 //! Linux's `tracing_snapshot_write` and `print_snapshot_help` (`kernel/trace/trace.c`).
 
 use super::parse::number;
+use super::refusal::Refusal;
 use crate::errno::Errno;
 use crate::platform::Platform;
 use crate::text;
@@ -63,10 +64,10 @@ pub(super) fn write<P: Platform>(
     instance: &Instance<P>,
     cpu: Option<usize>,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<(), Refusal> {
     match (number(data)?, cpu) {
         (0, None) => Ok(instance.free_snapshot()?),
-        (0, Some(_)) => Err(Errno::EINVAL),
+        (0, Some(_)) => Err(Errno::EINVAL.into()),
         (1, cpu) => Ok(instance.take_snapshot(cpu)?),
         (_, cpu) => Ok(instance.clear_snapshot(cpu)?),
     }

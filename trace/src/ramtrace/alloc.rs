@@ -78,6 +78,8 @@ pub(super) struct Alloc {
     nobodys: Pages,
     /// What is set aside: see the module.
     aside: Pages,
+    /// How many of those cannot be given away yet.
+    kept_aside: u64,
     /// For each order, where the search for a free block goes on: an index.
     hints: [u64; MAX_ORDER as usize + 1],
     prey: Option<Prey>,
@@ -92,6 +94,7 @@ impl Alloc {
             scratch: Vec::new(),
             nobodys: Pages(Vec::new()),
             aside: Pages(Vec::new()),
+            kept_aside: 0,
             hints: [0; MAX_ORDER as usize + 1],
             prey: None,
         }
@@ -342,6 +345,7 @@ impl<M: Memory> Region<M> {
             if alloc.nobodys.has(index) && self.commit_word(index).load(Ordering::Acquire) != 0 {
                 alloc.nobodys.set(index, false);
                 alloc.aside.set(index, true);
+                alloc.kept_aside += 1;
                 self.available.fetch_sub(1, Ordering::Relaxed);
             }
         });
@@ -360,6 +364,7 @@ impl<M: Memory> Region<M> {
         let could_not = alloc.aside.has(index) && !alloc.nobodys.has(index);
         if could_not {
             alloc.nobodys.set(index, true);
+            alloc.kept_aside -= 1;
             self.available.fetch_add(1, Ordering::Relaxed);
         }
         could_not
@@ -516,14 +521,11 @@ impl<M: Memory> Region<M> {
     /// Data pages that can be had, those of old lives' events with them: what is more is refused before any of them is taken.
     pub fn pages_obtainable(&self) -> u64 {
         let alloc = self.alloc.lock();
-        let free = (0..self.geometry.data_pages)
-            .filter(|&index| alloc.nobodys.has(index) || alloc.aside.has(index))
-            .count() as u64;
         let old = match self.held.load(Ordering::Acquire) {
             0 => alloc.old().map(|slot| alloc.slots[slot].events).sum(),
             _ => 0,
         };
-        free + old
+        self.pages_available() + alloc.kept_aside + old
     }
 
     /// Old lives that have lost all of their events since the region was opened, for it was full.

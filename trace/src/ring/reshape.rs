@@ -116,11 +116,15 @@ pub(super) fn alloc_pages<P: Platform>(
 ///
 /// # Errors
 ///
-/// [`TraceError::RegionFull`].
+/// [`TraceError::RegionRoom`].
 pub(crate) fn room_in_region<P: Platform>(platform: &P, wanted: u64) -> Result<(), TraceError> {
-    match platform.ramtrace() {
-        Some(region) if wanted > region.pages_obtainable() => Err(TraceError::RegionFull),
-        _ => Ok(()),
+    let Some(region) = platform.ramtrace() else {
+        return Ok(());
+    };
+    let left = region.pages_obtainable();
+    match wanted > left {
+        true => Err(TraceError::RegionRoom { wanted, left }),
+        false => Ok(()),
     }
 }
 

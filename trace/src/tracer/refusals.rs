@@ -2,12 +2,13 @@
 
 use super::instance::Instance;
 use crate::errno::Errno;
+use crate::error::TraceError;
 use crate::event::EventDesc;
 use crate::event::complaint::{Complaint, LogEntry};
 use crate::platform::Platform;
 use crate::sync::Mutex;
 use alloc::collections::VecDeque;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use handover::KState;
@@ -94,6 +95,18 @@ impl<P: Platform> Instance<P> {
             log.push_back((self.platform.nanos(), entry));
         }
         complaint.errno
+    }
+
+    /// The answer of a control file to `command`, which was refused: `error_log` says why.
+    pub(crate) fn explain(&self, file: &str, command: &str, error: TraceError) -> Errno {
+        let text = error.to_string();
+        self.complain(Complaint::at(
+            error.into(),
+            file.into(),
+            command,
+            &command[..0],
+            text,
+        ))
     }
 
     /// What the `filter` file of `event` shows: its filter, or the one that was refused last, and then which one is in force.
