@@ -4,8 +4,8 @@
 //! that those of several readers stay whole. Without `--follow` it ends when it has come to what was there when
 //! it began (the events that its own printing makes would else keep it going); with it, it goes on until it is killed, or the time has
 //! passed. `--quiet` decodes every event and prints none; `--check` looks whether they fit one another (`user::chains`); `--stats` prints the meta-page's counters at the beginning, at the end, and,
-//! following, each second; `--on` runs it on one CPU, whose buffer then has the events of the reader's own. At the end it says how many events it has shown, and how many were lost: together they are all that
-//! the meta-page counts, which it checks. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
+//! following, each second, by its fields' names; `--on` runs it on one CPU, whose buffer then has the events of the reader's own. At the end it says how many events it has shown, and how many were lost: together they are all that
+//! the meta-page counts, which it checks at each turn: where they are not, somebody else reads, which it says before anything else. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
 #![no_std]
 #![no_main]
 
@@ -163,7 +163,8 @@ impl Seen {
     fn event(&mut self, event: MappedEvent<'_>) {
         self.shown += 1;
         if event.ts < self.last {
-            self.complain(&format!("its time {} is before {}", event.ts, self.last));
+            let (shown, ts, last) = (self.shown, event.ts, self.last);
+            (self.misfits).push(format!("event {shown}: its time {ts} is before {last}"));
         }
         self.last = event.ts;
         let id = event
