@@ -180,11 +180,12 @@ fn readers_of_one_cpu_say_that_they_are_not_alone() {
     let first = said.first().copied().unwrap_or_default();
     assert!(
         first.ends_with(": somebody else reads this buffer, too: what they took is missing here"),
-        "{text}"
+        "{said:?}"
     );
+    let mut all = said.iter();
     assert!(
-        said.iter().all(|line| line.contains(": somebody else reads")),
-        "{text}"
+        all.all(|line| line.contains(": somebody else reads")),
+        "{said:?}"
     );
     guest.poweroff();
 }

@@ -134,8 +134,10 @@ struct Seen {
     text: String,
     quiet: bool,
     chains: Option<Chains>,
-    /// What did not fit in this turn: kept until it is known that nobody else has taken what is missing.
+    /// What did not fit in this turn, and in the one before: kept until the next turn has told that nobody else has taken what is missing
+    /// meanwhile, or had the page written anew while it was read.
     misfits: Vec<String>,
+    held: Vec<String>,
     /// Somebody else reads the buffer; it was cleared.
     shared: bool,
     cleared: bool,
@@ -202,16 +204,18 @@ impl Seen {
     fn turned(&mut self, turn: Turn) {
         let told = match turn {
             Turn::Alone => {
-                for what in self.misfits.drain(..) {
+                for what in self.held.drain(..) {
                     eprintln!("trace-reader: cpu {}: {what}", self.cpu);
                     self.wrong = true;
                 }
+                core::mem::swap(&mut self.held, &mut self.misfits);
                 return;
             }
             Turn::Shared => core::mem::replace(&mut self.shared, true),
             Turn::Cleared => core::mem::replace(&mut self.cleared, true),
         };
         self.misfits.clear();
+        self.held.clear();
         if let Some(chains) = &mut self.chains {
             chains.gap();
         }
@@ -311,7 +315,8 @@ fn run<'m, S: SubBuffers<'m>>(
                 Ok(Some(event)) => seen.event(event),
                 Ok(None) => break,
                 Err(e) => {
-                    seen.complain(&format!("{e}"));
+                    let shown = seen.shown;
+                    seen.misfits.push(format!("event {shown}: {e}"));
                     bad_page = true;
                     break;
                 }
@@ -336,6 +341,10 @@ fn run<'m, S: SubBuffers<'m>>(
             (false, _) => seen.cleared || turn.meta.read + turn.meta.overrun >= first.entries,
         };
         if done {
+            // What others have done during this turn.
+            call(ring.pipe().refresh_meta())?;
+            let now = reader.meta().map_err(|e| format!("{e}"))?;
+            seen.turned(sharing.turn(&now, seen.shown));
             check(&first, &turn.meta, sharing.counted(), seen);
             if asked.stats {
                 print_stats(asked.cpu, &turn.meta);
@@ -403,6 +412,7 @@ fn follow(asked: &Asked) -> Result<bool, String> {
         quiet: asked.quiet,
         chains: asked.check.then(Chains::new),
         misfits: Vec::new(),
+        held: Vec::new(),
         shared: false,
         cleared: false,
         shown: 0,
