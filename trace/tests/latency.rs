@@ -343,7 +343,7 @@ fn head_and_lines_belong_together() {
         let us = 10 * u64::from(locks);
         section(t, &p, us * 1000, "earlier");
         let came: &'static AtomicBool = Box::leak(Box::default());
-        let other = p.clone();
+        let other = p;
         p.after_locks(locks, move || {
             section(t, &other, (us + 1) * 1000, "later");
             came.store(true, Ordering::Relaxed);
