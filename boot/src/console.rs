@@ -84,7 +84,8 @@ impl Seen {
 ///
 /// Each line is held back until the guest asks for it with a prompt, since firmware, a kernel that is
 /// being replaced, and a machine that starts again would lose it. Within a line all bytes go as they
-/// come; the input's end is the end of its last line. When that line's prompt is there, nobody can say anything more to
+/// come; the input's end is the end of its last line. So a line's command has no input of its own, and is told so
+/// ([`protocol::END_OF_INPUT`]): one that waits for keys ends, and does not keep the next line waiting for good. When that line's prompt is there, nobody can say anything more to
 /// the machine, and it ends, too.
 pub fn feed_script(mut running: Running) -> Result<Ended> {
     let signals = Ending::watch(&running)?;
@@ -146,7 +147,7 @@ fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<u6
         let count = match from.read(&mut buffer) {
             Ok(0) => {
                 if inside_line {
-                    to.write_all(b"\n")?;
+                    to.write_all(&[b'\n', protocol::END_OF_INPUT])?;
                     to.flush()?;
                 }
                 return Ok(prompts);
@@ -160,8 +161,11 @@ fn feed(from: &mut impl Read, to: &mut impl Write, seen: &Seen) -> io::Result<u6
                 prompts = seen.wait_for_prompt(prompts);
             }
             to.write_all(piece)?;
-            to.flush()?;
             inside_line = !piece.ends_with(b"\n");
+            if !inside_line {
+                to.write_all(&[protocol::END_OF_INPUT])?;
+            }
+            to.flush()?;
         }
     }
 }
@@ -250,7 +254,11 @@ mod tests {
             feed(&mut script.as_slice(), &mut writer, &feeder_seen).unwrap();
         });
         let mut got = Vec::new();
-        for expected in [&b"first\r\n"[..], b"\x00\xff\x1b[A binary\n", b"rest\n"] {
+        for expected in [
+            &b"first\r\n\x1c"[..],
+            b"\x00\xff\x1b[A binary\n\x1c",
+            b"rest\n\x1c",
+        ] {
             // Nothing can have come before its prompt.
             seen.output(1);
             let mut piece = vec![0; expected.len()];

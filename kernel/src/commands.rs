@@ -13,6 +13,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use kernel::console::commands;
+use kernel::console::commands::args::nanos;
 use kernel::console::shell::{CmdError, Command, CommandSets, Complete, Ctx};
 use kernel::console::vfs::{FsError, Sink, Stop, print};
 
@@ -320,10 +321,6 @@ fn sleep(_: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), CmdErro
     let [seconds] = args else {
         return Err(wrong());
     };
-    let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
-    if !(0.0..=1e9).contains(&seconds) {
-        return Err(wrong());
-    }
-    task::sleep_interruptible((seconds * 1e9) as u64)
+    task::sleep_interruptible(nanos(seconds).ok_or_else(wrong)?)
         .map_err(|_| CmdError::Stopped(Stop::Interrupted))
 }

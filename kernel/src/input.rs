@@ -119,11 +119,6 @@ impl Input {
         byte
     }
 
-    /// The oldest byte, which stays.
-    pub fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.taken).copied()
-    }
-
     /// Whether bytes wait, here or in a silent device.
     pub fn waits(&self) -> bool {
         self.taken < self.bytes.len() || self.state == State::Full
@@ -281,9 +276,7 @@ mod tests {
         input.open(&mut device, all);
         device.holds.extend([1, 2, 3]);
         input.receive(&mut device, all);
-        assert_eq!(input.peek(), Some(1));
         assert_eq!(input.take(Some(&mut device), all), Some(1));
-        assert_eq!(input.peek(), Some(2));
         device.holds.extend([4, 5]);
         input.receive(&mut device, all);
         assert!(device.holds.is_empty());

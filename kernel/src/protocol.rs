@@ -5,6 +5,10 @@
 /// The console's prompt. It stands at the start of a line.
 pub const PROMPT: &str = "baton# ";
 
+/// What `boot` sends behind each line of a script (ASCII's file separator): there is no more input for the line's command, which could
+/// wait for keys for good. It means nothing to the prompt, and to everybody else what ctrl-d does.
+pub const END_OF_INPUT: u8 = 0x1c;
+
 /// How the line starts that every kernel prints before its first prompt:
 /// `baton VERSION generation N (cold|kexec|crash) ...`.
 pub const BANNER: &str = "baton ";

@@ -211,10 +211,11 @@ pub fn report(plan: &Plan, run: &Run, ns: u64) -> String {
         text += &format!(
             "stress: {}: {workers} {}, {count} {} in {}.{:03} s\n",
             kind.name(),
-            if *kind == Kind::Switch {
-                "pairs"
-            } else {
-                "workers"
+            match (kind, workers) {
+                (Kind::Switch, 1) => "pair",
+                (Kind::Switch, _) => "pairs",
+                (_, 1) => "worker",
+                _ => "workers",
             },
             kind.unit(),
             ns / 1_000_000_000,

@@ -160,6 +160,36 @@ fn only_markers(guest: &mut Guest) {
     guest.ok("echo > trace");
 }
 
+/// Two readers of one CPU take each other's pages. They say so, and do not call what is missing a broken chain.
+#[test]
+fn readers_of_one_cpu_say_that_they_are_not_alone() {
+    let mut guest = Setup::new().smp(2).boot();
+    guest.ok("echo 1 > /sys/kernel/tracing/events/sched/sched_switch/enable");
+    // What they print may come anywhere: they are looked for in all that was printed.
+    for _ in 0..2 {
+        guest.run("run trace-reader 0 --follow --check --quiet --on 1 --time 3 &");
+    }
+    guest.run("stress --switch 2 --time 1");
+    while guest.run("ps").contains("trace-reader") {}
+    let text = guest.transcript();
+    let said: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once("trace-reader: cpu 0: event "))
+        .map(|(_, said)| said)
+        .collect();
+    let first = said.first().copied().unwrap_or_default();
+    assert!(
+        first.ends_with(": somebody else reads this buffer, too: what they took is missing here"),
+        "{said:?}"
+    );
+    let mut all = said.iter();
+    assert!(
+        all.all(|line| line.contains(": somebody else reads")),
+        "{said:?}"
+    );
+    guest.poweroff();
+}
+
 /// The numbers in the markers that `trace-reader` has shown.
 fn markers(text: &str) -> Vec<u64> {
     let shown = text
@@ -188,6 +218,10 @@ fn events_in_place(guest: &mut Guest) {
         text.contains("entries 200, overrun 0, read 200, unread 0,"),
         "{text}"
     );
+    // By the meta-page's names, which say what is counted.
+    for name in [" lost_events 0,", " pages_touched ", " pages_lost 0"] {
+        assert!(first.contains(name), "{text}");
+    }
     // They are used up: by what `stats` says, and for the next reader.
     let stats = guest.ok("cat per_cpu/cpu0/stats");
     assert!(stats.contains("\nread events: 200\n"), "{stats}");

@@ -157,6 +157,16 @@ fn tasks_run_on_all_cpus() {
             guest.fail(&format!("CPU {cpu} had nothing to do: {row:?}"));
         }
     }
+    // Keys that mean nothing to it do not hide those that do.
+    for end in ["xyq", "x\x04", "\x1c"] {
+        guest.send("top\r");
+        guest.expect("%CPU ");
+        guest.send(end);
+        guest.expect_prompt();
+        assert_eq!(guest.status(), 0);
+    }
+    assert!(guest.refused("top -n 0").contains("from 1 on"));
+    assert!(guest.refused("top x").contains("x: one argument too many"));
     trace_events(&mut guest, &["sched/sched_switch"]);
     let output = guest.ok("stress --cpu 4 --time 1");
     assert!(output.starts_with("stress: cpu: 4 workers, "), "{output}");
@@ -433,7 +443,11 @@ fn a_faulting_task_ends_alone() {
             .contains("the kernel needs this task")
     );
     assert!(guest.refused("kill 31999").contains("no such task"));
-    assert!(guest.refused("kill x").contains("no pid"));
+    for word in ["stress", "0", "1x", "99999999999"] {
+        let said = guest.refused(&format!("kill {word}"));
+        let why = format!("kill: {word}: a task's number is wanted, the PID that `ps` shows;");
+        assert!(said.starts_with(&why), "{said}");
+    }
     assert!(guest.refused("kill -9 1").contains("no signals"));
     guest.poweroff();
 }
@@ -443,8 +457,8 @@ fn stress_tells_what_it_did() {
     let mut guest = Setup::new().smp(2).boot();
     let output = guest.ok("stress --cpu 1 --switch 1 --alloc 2 --time 0.5");
     for (line, start) in output.lines().zip([
-        "stress: cpu: 1 workers, ",
-        "stress: switch: 1 pairs, ",
+        "stress: cpu: 1 worker, ",
+        "stress: switch: 1 pair, ",
         "stress: alloc: 2 workers, ",
     ]) {
         let count: Option<u64> = line
@@ -457,7 +471,7 @@ fn stress_tells_what_it_did() {
     // Behind the end of the line a ctrl-c is for the command.
     guest.expect("stress --switch 1\r\n");
     guest.send("\x03");
-    guest.expect("stress: switch: 1 pairs, ");
+    guest.expect("stress: switch: 1 pair, ");
     guest.expect_prompt();
     assert_eq!(guest.status(), 130);
     for wrong in [
@@ -466,9 +480,24 @@ fn stress_tells_what_it_did() {
         "stress --cpu many",
         "stress --cpu 257",
         "stress --disk 1",
-        "stress --time soon",
     ] {
         guest.refused(wrong);
+    }
+    for time in [
+        "soon",
+        "0",
+        "0.000",
+        "1e3",
+        "nan",
+        "+1",
+        "-1",
+        ".",
+        "1000000001",
+    ] {
+        let said = guest.refused(&format!("stress --time {time}"));
+        let why =
+            format!("stress: --time {time}: seconds are wanted, more than 0, such as 2 or 0.5;");
+        assert!(said.starts_with(&why), "{said}");
     }
     assert!(
         guest

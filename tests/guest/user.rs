@@ -33,8 +33,8 @@ const DEADLY: &[(&str, i32, &str)] = &[
     ("jump-stack", 139, "which does not allow it"),
     ("divide", 136, "ended by SIGFPE"),
     ("undefined", 132, "ended by SIGILL"),
-    ("breakpoint", 139, "SIGSEGV"),
-    ("overflow-gate", 139, "SIGSEGV"),
+    ("breakpoint", 133, "ended by SIGTRAP"),
+    ("overflow-gate", 139, "an overflow trap"),
     ("page-fault-gate", 139, "SIGSEGV"),
     ("old-syscall-gate", 139, "SIGSEGV"),
     ("single-step", 133, "ended by SIGTRAP"),
@@ -73,6 +73,41 @@ fn misdeeds_end_their_process_alone() {
     assert_eq!(guest.run("run misbehave exit-7"), "");
     assert_eq!(guest.status(), 7);
     hello(&mut guest);
+    guest.poweroff();
+}
+
+/// What is done is what was asked for: arguments that mean nothing are refused, and `list` says which are wanted.
+#[test]
+fn misdeeds_take_their_own_arguments_only() {
+    let mut guest = Setup::new().boot();
+    for (args, why) in [
+        ("list extra", "list: \"extra\": it takes no arguments"),
+        ("fork-bomb x", "fork-bomb: \"x\": it takes no arguments"),
+        ("divide 0", "divide: \"0\": it takes no arguments"),
+        ("fuzz x", "fuzz: \"x\": a number is wanted: fuzz [SEED]"),
+        (
+            "spawn 1 2",
+            "spawn: \"2\": one argument too many, or a wrong one: spawn [COUNT]",
+        ),
+        (
+            "tmp-files 1 read",
+            "tmp-files: \"read\": one argument too many, or a wrong one: tmp-files [COUNT [written]]",
+        ),
+        (
+            "frame-pointer",
+            "frame-pointer: an argument is missing: frame-pointer SLOT",
+        ),
+        ("nothing", "\"nothing\" is no misdeed; `list` lists them"),
+    ] {
+        let said = guest.refused(&format!("run misbehave {args}"));
+        assert_eq!(said, format!("misbehave: {why}"));
+    }
+    let list = guest.ok("run misbehave list");
+    for line in ["divide", "fuzz [SEED]", "spawn [COUNT]"] {
+        assert!(list.lines().any(|other| other == line), "{list}");
+    }
+    assert!(list.contains("frame-pointer SLOT  ("), "{list}");
+    assert!(list.contains("close-output  (goes on without an output, until ctrl-c"));
     guest.poweroff();
 }
 
@@ -246,7 +281,10 @@ fn programs_have_input_output_and_arguments() {
     );
     assert_eq!(guest.status(), 1);
     for (line, said) in [
-        ("run nothing", "No such file or directory"),
+        (
+            "run nothing",
+            "run: nothing: No such file or directory (ENOENT); `ls /boot/bin` lists the programs",
+        ),
         ("run /boot/script", "not an ELF file"),
         ("run /boot/kernel", "lies outside the area for programs"),
         ("run", "the program's name is missing"),
@@ -262,6 +300,12 @@ fn programs_have_input_output_and_arguments() {
     guest.send("one\x7fe two\r");
     guest.expect("e two\r\none two\r\n");
     guest.send("\x04");
+    guest.expect_prompt();
+    assert_eq!(guest.status(), 0);
+    // Or until the script's line ends that started it.
+    guest.send("run cat\r");
+    guest.expect("run cat\r\n");
+    guest.send("\x1c");
     guest.expect_prompt();
     assert_eq!(guest.status(), 0);
     guest.poweroff();
@@ -283,6 +327,8 @@ fn processes_are_seen_stopped_and_orphaned() {
     assert_eq!(guest.status(), 130);
     // One that has closed its output, and goes on.
     guest.send("run misbehave close-output\r");
+    // It says so first: nothing else would tell why there is no prompt.
+    guest.expect("until ctrl-c ends it");
     guest.expect("ended by SIGILL");
     guest.send("\x03");
     guest.expect_prompt();
@@ -399,8 +445,24 @@ fn allocations_tell_what_they_are_for_and_functions_have_names() {
     for system in ["kmem", "timer", "workqueue"] {
         guest.ok(&format!("echo 1 > {TRACING}/events/{system}/enable"));
     }
+    let trigger = format!("{TRACING}/events/kmem/kmalloc/trigger");
+    guest.ok(&format!(
+        "echo 'hist:keys=call_site.sym-offset' > {trigger}"
+    ));
     guest.ok("run hello");
     guest.ok("sleep 0.05");
+    // A place in a function, as Linux has it: `[ffffffff80012345] name+0x12/0x34`.
+    let hist = guest.ok(&format!("cat {TRACING}/events/kmem/kmalloc/hist"));
+    guest.ok(&format!(
+        "echo '!hist:keys=call_site.sym-offset' > {trigger}"
+    ));
+    let mut sites = hist
+        .lines()
+        .filter_map(|line| line.split_once("{ call_site: [ffffffff"));
+    assert!(
+        sites.all(|(_, site)| site.contains("+0x") && site.contains("/0x")) && hist.contains("+0x"),
+        "{hist}"
+    );
     // Its sub-buffers are zeroed, and come under the tracer's lock.
     guest.ok(&format!("mkdir {TRACING}/instances/zeroed"));
     guest.ok(&format!("echo 0 > {TRACING}/tracing_on"));

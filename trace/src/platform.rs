@@ -171,13 +171,13 @@ pub trait Platform: Memory + Send + Sync + 'static {
         write!(out, "0x{address:x}")
     }
 
-    /// Writes the name of the function in which `address` lies, as a histogram's `.sym` shows it; behind a `+` where in it, if
-    /// the machine tells that.
+    /// Writes the name of the function in which `address` lies, as a histogram's `.sym` shows it.
     fn function(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "0x{address:x}")
     }
 
-    /// The same, always with the place in the function and its length, as `%pS` shows it in Linux: `name+0x12/0x34`.
+    /// The same with the place in the function and its length, as `%pS` and a histogram's `.sym-offset` show it in Linux:
+    /// `name+0x12/0x34`.
     fn place(&self, address: u64, out: &mut dyn fmt::Write) -> fmt::Result {
         self.function(address, out)
     }

@@ -331,7 +331,7 @@ fn another_clock_begins_anew() {
     assert!(trace.contains("counted"), "{trace}");
 }
 
-/// The head is that of the lines below it, also where another latency is kept while they are looked at.
+/// Another latency comes while the file is read, wherever in that: the head is that of the lines below it, and those are whole.
 #[test]
 fn head_and_lines_belong_together() {
     let _alone = alone();
@@ -339,24 +339,68 @@ fn head_and_lines_belong_together() {
     // What comes between is not bound to this test's life.
     let t: &'static Tracer<TestPlatform> = Box::leak(Box::new(t));
     TraceFs(t).put("current_tracer", "irqsoff").unwrap();
-    let mut both = [0; 2];
     for locks in 1..20 {
         let us = 10 * u64::from(locks);
         section(t, &p, us * 1000, "earlier");
-        p.after_locks(locks, move || section(t, &p, (us + 1) * 1000, "later"));
-        let trace = TraceFs(t).text("trace");
-        for (index, (text, us)) in [("earlier", us), ("later", us + 1)].iter().enumerate() {
-            if trace.contains(text) {
-                assert!(trace.contains(&format!("latency: {us} us")), "{trace}");
-                both[index] += 1;
-            }
-        }
-        // It may have had to wait for longer than the file was read.
-        while t.max_latency_ns() == us * 1000 {
-            TraceFs(t).text("trace");
+        let came: &'static AtomicBool = Box::leak(Box::default());
+        let other = p;
+        p.after_locks(locks, move || {
+            section(t, &other, (us + 1) * 1000, "later");
+            came.store(true, Ordering::Relaxed);
+        });
+        // It may have to wait for longer than the file is read.
+        while !came.load(Ordering::Relaxed) {
+            let trace = TraceFs(t).text("trace");
+            let earlier = trace.contains(&format!("latency: {us} us, #4/4"));
+            let later = trace.contains(&format!("latency: {} us, #4/4", us + 1));
+            assert!(earlier || later, "{trace}");
+            assert_eq!(trace.contains("earlier"), earlier, "{trace}");
+            assert_eq!(trace.contains("later"), later, "{trace}");
         }
     }
-    assert!(both[0] > 0 && both[1] > 0);
+}
+
+/// An output that makes latencies, as the console does, each time that something is written to it.
+struct Makes<'t> {
+    tracer: &'t Tracer<TestPlatform>,
+    platform: &'t TestPlatform,
+    text: String,
+}
+
+impl std::fmt::Write for Makes<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        section(self.tracer, self.platform, 99_000, "made by reading");
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+/// Reading makes latencies that would count: what is read stays what it was when that began, and the next one after it is kept.
+#[test]
+fn while_one_is_read_no_other_takes_its_place() {
+    let _alone = alone();
+    let (t, p) = tracer();
+    TraceFs(&t).put("current_tracer", "irqsoff").unwrap();
+    for thresh in ["10", "0"] {
+        TraceFs(&t).put("tracing_thresh", thresh).unwrap();
+        TraceFs(&t).put("tracing_max_latency", "0").unwrap();
+        section(&t, &p, 42_000, "kept");
+        for file in ["trace", "per_cpu/cpu0/trace"] {
+            let before = TraceFs(&t).text(file);
+            assert!(before.contains("kept"), "{before}");
+            let mut out = Makes {
+                tracer: &t,
+                platform: &p,
+                text: String::new(),
+            };
+            TraceFs(&t).read(file, &mut out).unwrap();
+            assert_eq!(out.text, before);
+            assert_eq!(TraceFs(&t).text("tracing_max_latency"), "42\n");
+        }
+        section(&t, &p, 43_000, "after");
+        assert!(TraceFs(&t).text("trace").contains("after"));
+        assert_eq!(TraceFs(&t).text("tracing_max_latency"), "43\n");
+    }
 }
 
 /// What was described for a handover stays as it is.

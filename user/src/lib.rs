@@ -31,6 +31,7 @@ mod heap;
 pub mod io;
 pub mod names;
 pub mod ring;
+pub mod sharing;
 pub mod sys;
 
 #[doc(hidden)]

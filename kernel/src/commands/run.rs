@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use kernel::console::shell::{CmdError, Ctx};
 use kernel::console::vfs::{Sink, Stop, print};
 use kernel::ring3::abi::{shell_status, signal};
+use trace::errno::Errno;
 
 pub const HELP: &str = "\
 NAME is a program in /boot/bin, or a path with a slash in it. Its output can go\n\
@@ -22,7 +23,9 @@ const FOLDER: &str = "/boot/bin/";
 
 pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
     let [name, ..] = args else {
-        return Err(CmdError::usage("the program's name is missing"));
+        return Err(CmdError::usage(
+            "the program's name is missing; `ls /boot/bin` lists them",
+        ));
     };
     let path: String = if name.contains('/') {
         ctx.path(name)
@@ -34,7 +37,13 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
     let start = |files| {
         process::spawn(Parent::Kernel, &path, &bytes, files)
             .map(|(process, _)| process)
-            .map_err(|error| CmdError::failed(format!("{name}: {error}")))
+            .map_err(|error| {
+                let hint = match error.errno() == Errno::ENOENT && !name.contains('/') {
+                    true => "; `ls /boot/bin` lists the programs",
+                    false => "",
+                };
+                CmdError::failed(format!("{name}: {error}{hint}"))
+            })
     };
     if ctx.background {
         let process = start(stdio::background())?;

@@ -4,6 +4,7 @@ use crate::machine::{clock, cpu};
 use crate::stress::{self, KINDS, MAX_WORKERS, Plan};
 use crate::task;
 use alloc::format;
+use kernel::console::commands::args::nanos;
 use kernel::console::shell::{CmdError, Ctx};
 use kernel::console::vfs::{Sink, Stop, print};
 use kernel::klog::Level;
@@ -23,8 +24,7 @@ At the end it tells what each kind has done.";
 
 /// The command.
 pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
-    let (plan, seconds) = read(args)?;
-    let ns = seconds.map(|seconds| (seconds * 1e9) as u64);
+    let (plan, ns) = read(args)?;
     // Tried before it goes to the background, so that a refusal is this command's.
     let (load, tasks) = stress::start(&plan, false).map_err(CmdError::failed)?;
     let begin = clock::nanos();
@@ -62,8 +62,9 @@ pub fn run(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
     Ok(out.write(report.as_bytes())?)
 }
 
-fn read(args: &[&str]) -> Result<(Plan, Option<f64>), CmdError> {
-    let (mut plan, mut seconds) = (Plan::new(), None);
+/// The plan, and the time in ns.
+fn read(args: &[&str]) -> Result<(Plan, Option<u64>), CmdError> {
+    let (mut plan, mut time) = (Plan::new(), None);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let (name, attached) = match arg.split_once('=') {
@@ -90,11 +91,11 @@ fn read(args: &[&str]) -> Result<(Plan, Option<f64>), CmdError> {
                     )));
                 }
             },
-            None => match value.parse::<f64>() {
-                Ok(n) if (0.0..=1e9).contains(&n) => seconds = Some(n),
+            None => match nanos(value) {
+                Some(ns @ 1..) => time = Some(ns),
                 _ => {
                     return Err(CmdError::usage(format!(
-                        "{name} {value}: no time in seconds"
+                        "{name} {value}: seconds are wanted, more than 0, such as 2 or 0.5"
                     )));
                 }
             },
@@ -108,5 +109,5 @@ fn read(args: &[&str]) -> Result<(Plan, Option<f64>), CmdError> {
     if plan.values().all(|workers| *workers == 0) {
         return Err(CmdError::usage("it has nothing to do: every number is 0"));
     }
-    Ok((plan, seconds))
+    Ok((plan, time))
 }

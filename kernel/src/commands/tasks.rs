@@ -3,6 +3,7 @@
 use crate::files::processes;
 use crate::machine::{clock, uart};
 use crate::task::{self, Task, stat};
+use crate::terminal;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -11,6 +12,7 @@ use core::fmt::Write;
 use kernel::console::commands::args::{Args, count};
 use kernel::console::shell::{CmdError, Ctx};
 use kernel::console::vfs::{Sink, Stop, print};
+use kernel::protocol::END_OF_INPUT;
 
 /// What `help ps` prints.
 pub const PS_HELP: &str = "\
@@ -18,9 +20,11 @@ CPU: where it runs, or last did. PRI: Linux's numbers, 120 is nice 0, less is mo
 urgent. STAT: R runs or waits for a CPU, S sleeps and can be interrupted, D sleeps,\n\
 X ends. TIME: of a CPU, in minutes and seconds. With -a the idle tasks, too.";
 
+const CTRL_D: u8 = 4;
+
 /// What `help top` prints.
 pub const TOP_HELP: &str = "\
-Anew each second until ctrl-c or q, or COUNT times. %CPU is the share of one CPU\n\
+Anew each second until ctrl-c, q or ctrl-d, or COUNT times. %CPU is the share of one CPU\n\
 since the table before.";
 
 /// `ps`.
@@ -79,19 +83,22 @@ pub fn top(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
         // Nobody could end it.
         None => Some(1),
     };
+    if rounds == Some(0) {
+        return Err(CmdError::usage("-n 0: a number from 1 on is wanted"));
+    }
     let mut before = Snapshot::take();
     while rounds != Some(0) {
-        wait_a_second()?;
+        // With a number, keys are for whoever comes after it.
+        let keys = wait_a_second(rounds.is_none())?;
         let now = Snapshot::take();
         let mut text = String::new();
-        if ctx.to_console && rounds.is_none() {
+        if ctx.to_console && rounds.is_none() && keys != Keys::End {
             text.push_str("\x1b[H\x1b[2J");
         }
         now.write_since(&before, &mut text);
         out.write(text.as_bytes())?;
         before = now;
-        if rounds.is_none() && uart::peek_byte() == Some(b'q') {
-            uart::take_byte();
+        if keys != Keys::Others {
             break;
         }
         rounds = rounds.map(|rounds| rounds - 1);
@@ -99,12 +106,44 @@ pub fn top(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), C
     Ok(())
 }
 
-/// Less than a second where a key is typed.
-fn wait_a_second() -> Result<(), CmdError> {
+/// What was typed while a table stood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// `q`: it ends at once.
+    Quit,
+    /// The end of the input: nobody could type a `q` any more, so that the next table is the last one.
+    End,
+    /// Nothing, or what means nothing here.
+    Others,
+}
+
+impl Keys {
+    /// Takes what was typed.
+    fn take(self) -> Keys {
+        let mut keys = self;
+        while let Some(byte) = uart::take_byte() {
+            match byte {
+                b'q' => return Keys::Quit,
+                CTRL_D | END_OF_INPUT => keys = Keys::End,
+                _ => {}
+            }
+        }
+        keys
+    }
+}
+
+/// Less than a second where a `q` is typed. Without `look`, keys stay.
+fn wait_a_second(look: bool) -> Result<Keys, CmdError> {
     let end = task::jiffies_after(1_000_000_000);
-    crate::terminal::wait_for_input_until(end, || uart::peek_byte() == Some(b'q'))
-        .map(|_| ())
-        .map_err(|_| CmdError::Stopped(Stop::Interrupted))
+    let mut keys = Keys::Others;
+    terminal::wait_for_input_until(end, || {
+        if look && keys != Keys::Quit {
+            keys = keys.take();
+        }
+        keys == Keys::Quit
+    })
+    .map_err(|_| CmdError::Stopped(Stop::Interrupted))?;
+    Ok(keys)
 }
 
 struct Snapshot {
@@ -188,9 +227,11 @@ pub fn kill(ctx: &mut Ctx<'_>, args: &[&str], _: &mut dyn Sink) -> Result<(), Cm
         .map(|arg| match arg.parse::<i32>() {
             Ok(pid) if pid > 0 => Ok(pid),
             _ if arg.starts_with('-') => Err(CmdError::usage(format!(
-                "{arg}: there are no signals here; whoever is named ends"
+                "{arg}: there are no signals and no groups here; the task that a PID names ends"
             ))),
-            _ => Err(CmdError::usage(format!("{arg}: no pid"))),
+            _ => Err(CmdError::usage(format!(
+                "{arg}: a task's number is wanted, the PID that `ps` shows"
+            ))),
         })
         .collect::<Result<Vec<i32>, _>>()?;
     for pid in pids {

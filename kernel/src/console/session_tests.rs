@@ -53,6 +53,8 @@ fn a_pasted_page_runs_line_by_line() {
 fn the_prompt_stands_at_the_start_of_a_line() {
     assert_eq!(typed(b"echo -n x\r").0, "baton# echo -n x\r\nx\r\nbaton# ");
     assert_eq!(typed(b"abc\x03").0, "baton# abc^C\r\nbaton# ");
+    // The end of a script's line is no key.
+    assert_eq!(typed(b"echo x\n\x1c").0, "baton# echo x\r\nx\nbaton# ");
     let (seen, _) = typed(b"\x04");
     assert!(seen.starts_with("baton# \r\n(ctrl-d") && seen.ends_with(")\r\nbaton# "));
 }

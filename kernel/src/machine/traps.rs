@@ -176,6 +176,8 @@ core::arch::global_asm!(
 
 /// The vector of NMIs.
 pub const NMI: u8 = 2;
+const BREAKPOINT: usize = 3;
+const OVERFLOW: usize = 4;
 const DOUBLE_FAULT: u8 = 8;
 const MACHINE_CHECK: u8 = 18;
 
@@ -216,8 +218,12 @@ pub fn load(code_selector: u16) {
                     18 => cpu::MACHINE_CHECK_IST,
                     _ => 0,
                 },
-                // Present, ring 0, interrupt gate: interrupts stay off in the handler.
-                kind: 0x8e,
+                // Present, interrupt gate: interrupts stay off in the handler.
+                kind: match vector {
+                    // From any ring, as in Linux: `int3` and `into` are for programs, too.
+                    BREAKPOINT | OVERFLOW => 0xee,
+                    _ => 0x8e,
+                },
                 offset_middle: (stub >> 16) as u16,
                 offset_high: (stub >> 32) as u32,
                 zero: 0,

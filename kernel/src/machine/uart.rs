@@ -135,11 +135,6 @@ pub fn take_byte() -> Option<u8> {
     serial.input.take(serial.port.as_mut(), keep)
 }
 
-/// The next byte of input, which stays.
-pub fn peek_byte() -> Option<u8> {
-    SERIAL.lock().input.peek()
-}
-
 /// Whether input waits.
 pub fn has_input() -> bool {
     SERIAL.lock().input.waits()

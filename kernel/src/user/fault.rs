@@ -40,6 +40,7 @@ fn cause(vector: u64) -> (i32, &'static str) {
         0 => (signal::FPE, "division by zero, or a quotient too large"),
         1 => (signal::TRAP, "a single step"),
         3 => (signal::TRAP, "a breakpoint"),
+        4 => (signal::SEGV, "an overflow trap"),
         6 => (
             signal::ILL,
             "the bytes there are no instruction of this CPU, or of ring 3",
@@ -48,12 +49,13 @@ fn cause(vector: u64) -> (i32, &'static str) {
             signal::ILL,
             "a floating-point or vector instruction, which programs here have not",
         ),
-        11 | 12 => (signal::BUS, "a stack access at a non-canonical address"),
+        11 => (signal::BUS, "a segment that is not there"),
+        12 => (signal::BUS, "a stack access at a non-canonical address"),
         13 => (
             signal::SEGV,
-            "a privileged instruction, a bad selector or a non-canonical address",
+            "a privileged instruction, a gate or selector that is the kernel's, or a non-canonical address",
         ),
-        16 | 19 => (signal::FPE, "a floating-point error"),
+        9 | 16 | 19 => (signal::FPE, "a floating-point error"),
         17 => (signal::BUS, "an unaligned access"),
         _ => (signal::SEGV, "an exception that no program should raise"),
     }

@@ -11,6 +11,7 @@ use crate::terminal;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use kernel::protocol::END_OF_INPUT;
 use kernel::ring3::abi::{PIPE_BUF, signal};
 use trace::errno::Errno;
 
@@ -205,7 +206,7 @@ impl Keys {
                     line.push(b'\n');
                     return Ok(true);
                 }
-                Some(CTRL_D) => return Ok(!line.is_empty()),
+                Some(CTRL_D | END_OF_INPUT) => return Ok(!line.is_empty()),
                 Some(BACKSPACE | DELETE) => {
                     if line.pop().is_some() {
                         uart::send(b"\x08 \x08");

@@ -99,7 +99,15 @@ pub fn write_trace<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     if instance.keeps_max() {
-        let (shown, found) = look_at_longest(tracer, instance, cpu);
+        // To the end of this call: what is shown is one latency.
+        let reader = tracer.read_longest();
+        let longest = reader.longest();
+        let shown = Shown {
+            start: longest.as_ref().map(|longest| longest.start),
+            longest,
+            ..Shown::all(tracer, instance)
+        };
+        let found = look(instance, cpu, Instance::snapshot_buffer);
         return write_found(tracer, instance, cpu, shown, found, out);
     }
     let found = look(instance, cpu, Instance::buffer);
@@ -112,34 +120,6 @@ pub fn write_trace<P: Platform>(
         out,
     )
 }
-
-/// The longest latency with its trace. Another one that is kept meanwhile would have its head stand over the lines of the first; a trace
-/// that is exchanged after that comes to its end.
-fn look_at_longest<'t, P: Platform>(
-    tracer: &Tracer<P>,
-    instance: &'t Instance<P>,
-    cpu: Option<usize>,
-) -> (Shown<'static>, Found<CpuIter<'t, P>>) {
-    let mut tries = 0;
-    loop {
-        let kept = tracer.latencies_kept();
-        let longest = tracer.longest();
-        let found = look(instance, cpu, Instance::snapshot_buffer);
-        tries += 1;
-        if tracer.latencies_kept() == kept || tries == LOOKS {
-            let start = longest.as_ref().map(|longest| longest.start);
-            let shown = Shown {
-                start,
-                longest,
-                ..Shown::all(tracer, instance)
-            };
-            return (shown, found);
-        }
-    }
-}
-
-/// How often the longest latency is looked at again, where others are kept all the time.
-const LOOKS: u32 = 100;
 
 /// The same of the instance's snapshot.
 ///

@@ -5,7 +5,7 @@ use super::map::none_mapped;
 use super::quiesce::{Guard, Place};
 use crate::errno::Errno;
 use crate::event::filter::{Filter, FilterError, FilterErrorKind};
-use crate::event::hist;
+use crate::event::hist::{self, Names};
 use crate::event::trigger::{AVAILABLE, Actions, SavedTrigger, Subject, TriggerList};
 use crate::event::{EventDesc, PRINT, Record, STACK_AT, STACK_ID};
 use crate::options::TraceOption;
@@ -306,8 +306,11 @@ impl<P: Platform> Instance<P> {
     ///
     /// That of `out`.
     pub fn print_hist(&self, event: &EventDesc, out: &mut dyn Write) -> fmt::Result {
-        let names = |address, out: &mut dyn Write| self.platform.function(address, out);
-        self.triggers_of(event).write_hist_with(&names, out)
+        let names = Names {
+            function: &|address, out| self.platform.function(address, out),
+            place: &|address, out| self.platform.place(address, out),
+        };
+        self.triggers_of(event).write_hist_with(names, out)
     }
 
     /// Whether a trigger has to do with the recording of `event`: its own, or one that switches it. Its `enable` file

@@ -21,7 +21,7 @@ use crate::error::TraceError;
 use crate::event::{COMMON_SIZE, FUNCTION_ID, Record};
 use crate::options::TraceOption;
 use crate::platform::Platform;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, spin_loop};
 use alloc::boxed::Box;
 
 /// What is measured, if anything is.
@@ -178,6 +178,8 @@ pub(super) struct Latencies {
     longest: Mutex<Option<Longest>>,
     /// None is kept for the time being. Written with `longest` locked.
     held: AtomicBool,
+    /// Who reads the one that is kept. Written with `longest` locked.
+    readers: AtomicU32,
     /// Held by who changes the tracer: the options `latency-format` and `overwrite` as they were before.
     pub(super) options: Mutex<(bool, bool)>,
 }
@@ -194,6 +196,7 @@ impl Latencies {
             waking: Mutex::new(None),
             longest: Mutex::new(None),
             held: AtomicBool::new(false),
+            readers: AtomicU32::new(0),
             options: Mutex::new((false, true)),
         }
     }
@@ -387,18 +390,27 @@ impl<P: Platform> Tracer<P> {
     }
 
     /// The latency that is kept, if one is.
-    pub(crate) fn longest(&self) -> Option<Longest> {
+    fn longest(&self) -> Option<Longest> {
         let longest = &self.latencies.longest;
         self.platform.no_irq(|| longest.lock().clone())
     }
 
-    /// How many latencies were kept.
-    pub(crate) fn latencies_kept(&self) -> u64 {
-        // Under the lock: one that is being kept counts when its trace is in its place.
+    /// The latency that is kept, to be read with its trace: no other one takes its place as long as the answer lives. Reading makes
+    /// latencies of its own, and who reads would else be shown their begins.
+    pub(crate) fn read_longest(&self) -> LongestReader<'_, P> {
+        let latencies = &self.latencies;
         self.platform.no_irq(|| {
-            let _longest = self.latencies.longest.lock();
-            self.latencies.sequence.load(Ordering::Relaxed)
-        })
+            let _longest = latencies.longest.lock();
+            latencies.readers.fetch_add(1, Ordering::Relaxed);
+        });
+        // From here on no more wait for the end of a write, and that of one that does comes soon: preemption is off in it.
+        for _ in 0..LOOKS {
+            if !self.top.is_swap_pending() {
+                break;
+            }
+            spin_loop();
+        }
+        LongestReader(self)
     }
 
     /// Interrupts have just gone off on this CPU.
@@ -544,7 +556,8 @@ impl<P: Platform> Tracer<P> {
     ) {
         let latencies = &self.latencies;
         let mut kept = latencies.longest.lock();
-        let held = latencies.held.load(Ordering::Relaxed);
+        let held =
+            latencies.held.load(Ordering::Relaxed) || latencies.readers.load(Ordering::Relaxed) > 0;
         if held || self.measured() != measured || !latencies.counts(longest.ns) || !undisturbed() {
             return;
         }
@@ -570,5 +583,28 @@ impl<P: Platform> Tracer<P> {
         let mut name = TaskName::default();
         self.platform.comm(pid, &mut name);
         name
+    }
+}
+
+/// How often a reader looks whether a latency's trace has come to its place.
+const LOOKS: u32 = 1 << 16;
+
+/// Somebody reads the latency that is kept: see [`Tracer::read_longest`].
+pub(crate) struct LongestReader<'t, P: Platform>(&'t Tracer<P>);
+
+impl<P: Platform> LongestReader<'_, P> {
+    /// The latency, if there is one.
+    pub(crate) fn longest(&self) -> Option<Longest> {
+        self.0.longest()
+    }
+}
+
+impl<P: Platform> Drop for LongestReader<'_, P> {
+    fn drop(&mut self) {
+        let latencies = &self.0.latencies;
+        self.0.platform.no_irq(|| {
+            let _longest = latencies.longest.lock();
+            latencies.readers.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }

@@ -101,6 +101,11 @@ impl<P: Platform> Instance<P> {
         }
     }
 
+    /// Whether a CPU's buffers are to change places as soon as a write has ended.
+    pub(super) fn is_swap_pending(&self) -> bool {
+        (self.cpus.iter()).any(|cpu| cpu.pending.load(Ordering::Relaxed))
+    }
+
     /// Whether a tracer keeps the trace of its longest latency in the snapshot's buffers, as it does in Linux: then they are no
     /// snapshot.
     pub fn keeps_max(&self) -> bool {

@@ -197,6 +197,23 @@ fn histograms_are_switched_by_other_events() {
     assert_eq!(m.try_put(&switch, "enable_hist:x:y"), Err(Errno::EINVAL));
 }
 
+/// `.sym` is a function's name, `.sym-offset` also where in it the address lies, and its length.
+#[test]
+fn places_in_functions() {
+    let m = machine(1);
+    m.tracer.platform().set_build(7);
+    let print = "events/ftrace/print";
+    m.put(&format!("{print}/trigger"), "hist:keys=ip.sym");
+    m.add(&format!("{print}/trigger"), "hist:keys=ip.sym-offset")
+        .unwrap();
+    m.put("trace_marker", "hello");
+    let text = m.read(&format!("{print}/hist"));
+    for (shown, width) in [("build_7_at_0", 45), ("build_7_at_0+0x0/0x10", 55)] {
+        let line = format!("{{ ip: [0] {shown:<width$} }} hitcount:          1\n");
+        assert!(text.contains(&line), "{text}");
+    }
+}
+
 /// `.sym` and `.sym-offset`: what the machine calls the address; this one here knows no names.
 #[test]
 fn addresses_by_name() {

@@ -9,6 +9,8 @@ mod calls;
 #[path = "misbehave/floods.rs"]
 mod floods;
 
+use alloc::format;
+use alloc::string::String;
 use calls::{bad_calls, bad_pointers, fuzz};
 use core::arch::asm;
 use floods::{
@@ -34,6 +36,78 @@ macro_rules! deed {
 
 /// A name, and what is done under it. What comes back did not end the process.
 type Deed = (&'static str, fn(Args) -> i32);
+
+/// An argument of a deed.
+enum Word {
+    Number,
+    /// This one and no other.
+    Only(&'static str),
+}
+
+/// What a deed takes.
+struct Takes {
+    deed: &'static str,
+    /// As `list` shows it. What a deed tells its own children alone is not shown.
+    shown: &'static str,
+    words: &'static [Word],
+    /// How many of them cannot be left out.
+    needed: usize,
+}
+
+/// Tells a child that it is one.
+const CHILD: &str = "child";
+
+/// The deeds that take arguments.
+const TAKES: &[Takes] = &[
+    takes("fuzz", "[SEED]", &[Word::Number], 0),
+    takes("fork-bomb", "", &[Word::Only(CHILD)], 0),
+    takes("crowd", "", &[Word::Only(CHILD)], 0),
+    takes("share-input", "", &[Word::Only(CHILD)], 0),
+    takes(
+        "tmp-files",
+        "[COUNT [written]]",
+        &[Word::Number, Word::Only("written")],
+        0,
+    ),
+    takes("frame-pointer", "SLOT", &[Word::Number], 1),
+    takes("spawn", "[COUNT]", &[Word::Number], 0),
+];
+
+const fn takes(
+    deed: &'static str,
+    shown: &'static str,
+    words: &'static [Word],
+    needed: usize,
+) -> Takes {
+    Takes {
+        deed,
+        shown,
+        words,
+        needed,
+    }
+}
+
+/// What is to be known of a deed before it is done.
+const NOTES: &[(&str, &str)] = &[
+    // Whoever is refused ends once its children have, and its place is taken by a child of somebody who was not refused yet: as many are
+    // born as die, until by chance nobody is left.
+    (
+        "fork-bomb",
+        "ends by chance, after some thousand processes, 256 at a time; ctrl-c ends it",
+    ),
+    (
+        "crowd",
+        "stays until ctrl-c, with as many children as there can be",
+    ),
+    (
+        "close-output",
+        "goes on without an output, until ctrl-c; the report is its child's",
+    ),
+    (
+        "frame-pointer",
+        "SLOT is that of its kernel stack; computes until ctrl-c",
+    ),
+];
 
 const DEEDS: &[Deed] = &[
     ("read-kernel", |_| read(0xffff_8000_0000_1000)),
@@ -133,31 +207,66 @@ const DEEDS: &[Deed] = &[
     ("spawn", spawn_many),
 ];
 
-/// Whoever is refused ends once its children have, and its place is taken by a child of somebody who was not refused yet: as many are
-/// born as die, until by chance nobody is left.
-const FORK_BOMB: &str =
-    "  (ends by chance, after some thousand processes, 256 at a time; ctrl-c ends it)";
-
 fn main(args: Args) -> i32 {
     let Some(wanted) = args.get(1) else {
-        eprintln!("usage: misbehave MISDEED; `misbehave list` lists them");
+        eprintln!("usage: misbehave MISDEED [ARGUMENT...]; `misbehave list` lists them");
         return 2;
     };
-    if wanted == "list" {
-        for (name, _) in DEEDS {
-            match *name {
-                "fork-bomb" => println!("{name}{FORK_BOMB}"),
-                name => println!("{name}"),
-            }
-        }
-        return 0;
+    let deed = DEEDS.iter().find(|(name, _)| *name == wanted);
+    if deed.is_none() && wanted != "list" {
+        eprintln!("misbehave: {wanted:?} is no misdeed; `list` lists them");
+        return 2;
     }
-    match DEEDS.iter().find(|(name, _)| *name == wanted) {
+    if let Err(why) = check(wanted, args) {
+        eprintln!("misbehave: {wanted}: {why}");
+        return 2;
+    }
+    match deed {
         Some((_, deed)) => deed(args),
         None => {
-            eprintln!("misbehave: {wanted:?} is no misdeed; `list` lists them");
-            2
+            list();
+            0
         }
+    }
+}
+
+/// The deeds with their arguments.
+fn list() {
+    for (name, _) in DEEDS {
+        let mut line = String::from(*name);
+        if let Some(takes) = TAKES.iter().find(|takes| takes.deed == *name)
+            && !takes.shown.is_empty()
+        {
+            line = line + " " + takes.shown;
+        }
+        if let Some((_, note)) = NOTES.iter().find(|(of, _)| of == name) {
+            line = line + "  (" + note + ")";
+        }
+        println!("{line}");
+    }
+}
+
+/// Whether the arguments are those of `name`; if not, why.
+fn check(name: &str, args: Args) -> Result<(), String> {
+    let takes = TAKES.iter().find(|takes| takes.deed == name);
+    let (shown, words, needed) = takes.map_or(("", &[][..], 0), |takes| {
+        (takes.shown, takes.words, takes.needed)
+    });
+    for n in 0..args.len().saturating_sub(2) {
+        // What is no UTF-8 is nobody's argument.
+        let given = args.get(2 + n).unwrap_or("\u{fffd}");
+        let why = match words.get(n) {
+            Some(Word::Number) if given.parse::<u64>().is_ok() => continue,
+            Some(Word::Number) => "a number is wanted",
+            Some(Word::Only(word)) if given == *word => continue,
+            _ if shown.is_empty() => return Err(format!("{given:?}: it takes no arguments")),
+            _ => "one argument too many, or a wrong one",
+        };
+        return Err(format!("{given:?}: {why}: {name} {shown}"));
+    }
+    match args.len() < 2 + needed {
+        true => Err(format!("an argument is missing: {name} {shown}")),
+        false => Ok(()),
     }
 }
 
@@ -264,10 +373,9 @@ fn frame_pointer(args: Args) -> i32 {
     const STRIDE: u64 = 0x4_0000;
     /// Words of `machine::traps::Frame`, of which R15, R14 and R13 are the first.
     const FRAME: u64 = 22;
-    let Some(slot) = args.get(2).and_then(|slot| slot.parse::<u64>().ok()) else {
-        eprintln!("frame-pointer: a slot is wanted");
-        return 2;
-    };
+    // It was looked at.
+    let slot = args.get(2).and_then(|slot| slot.parse::<u64>().ok());
+    let slot = slot.unwrap_or_default();
     let frame = STACKS + (slot + 1) * STRIDE - FRAME * 8;
     // SAFETY: registers alone are changed, and nothing comes after it.
     unsafe {

@@ -4,8 +4,8 @@
 //! that those of several readers stay whole. Without `--follow` it ends when it has come to what was there when
 //! it began (the events that its own printing makes would else keep it going); with it, it goes on until it is killed, or the time has
 //! passed. `--quiet` decodes every event and prints none; `--check` looks whether they fit one another (`user::chains`); `--stats` prints the meta-page's counters at the beginning, at the end, and,
-//! following, each second; `--on` runs it on one CPU, whose buffer then has the events of the reader's own. At the end it says how many events it has shown, and how many were lost: together they are all that
-//! the meta-page counts, which it checks. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
+//! following, each second, by its fields' names; `--on` runs it on one CPU, whose buffer then has the events of the reader's own. At the end it says how many events it has shown, and how many were lost: together they are all that
+//! the meta-page counts, which it checks at each turn: where they are not, somebody else reads, which it says before anything else. Whatever cannot be (an event that does not decode, a time that goes back) makes its status 1.
 #![no_std]
 #![no_main]
 
@@ -14,6 +14,7 @@ extern crate alloc;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 use trace::clock::ClockId;
 use trace::mapped::format::Format;
@@ -23,6 +24,7 @@ use user::abi::O_NONBLOCK;
 use user::chains::Chains;
 use user::names::Names;
 use user::ring::{Ring, TRACING};
+use user::sharing::{Sharing, Turn};
 use user::{Args, Error, eprintln, files, println, sys};
 
 user::program!(main);
@@ -132,6 +134,13 @@ struct Seen {
     text: String,
     quiet: bool,
     chains: Option<Chains>,
+    /// What did not fit in this turn, and in the one before: kept until the next turn has told that nobody else has taken what is missing
+    /// meanwhile, or had the page written anew while it was read.
+    misfits: Vec<String>,
+    held: Vec<String>,
+    /// Somebody else reads the buffer; it was cleared.
+    shared: bool,
+    cleared: bool,
     /// Events shown, and lost ones.
     shown: u64,
     lost: u64,
@@ -156,7 +165,8 @@ impl Seen {
     fn event(&mut self, event: MappedEvent<'_>) {
         self.shown += 1;
         if event.ts < self.last {
-            self.complain(&format!("its time {} is before {}", event.ts, self.last));
+            let (shown, ts, last) = (self.shown, event.ts, self.last);
+            (self.misfits).push(format!("event {shown}: its time {ts} is before {last}"));
         }
         self.last = event.ts;
         let id = event
@@ -171,12 +181,9 @@ impl Seen {
         if let (Some(chains), Some(format)) = (&mut self.chains, format)
             && let Err(why) = chains.event(format, event.record)
         {
-            eprintln!(
-                "trace-reader: cpu {}: event {} at {}: {why}",
-                self.cpu, self.shown, event.ts
-            );
+            let (shown, ts) = (self.shown, event.ts);
+            self.misfits.push(format!("event {shown} at {ts}: {why}"));
             chains.gap();
-            self.wrong = true;
         }
         if self.quiet {
             if let Some(format) = format {
@@ -191,6 +198,33 @@ impl Seen {
         // Writing to a String does not fail; and a reader that has gone is told by the end of the process.
         let _ = self.line.write(&event, format, task, &mut self.text);
         let _ = sys::write_all(1, self.text.as_bytes());
+    }
+
+    /// A turn has ended. Where others have read, or the buffer was cleared, that is told, and what does not fit is no wonder.
+    fn turned(&mut self, turn: Turn) {
+        let told = match turn {
+            Turn::Alone => {
+                for what in self.held.drain(..) {
+                    eprintln!("trace-reader: cpu {}: {what}", self.cpu);
+                    self.wrong = true;
+                }
+                core::mem::swap(&mut self.held, &mut self.misfits);
+                return;
+            }
+            Turn::Shared => core::mem::replace(&mut self.shared, true),
+            Turn::Cleared => core::mem::replace(&mut self.cleared, true),
+        };
+        self.misfits.clear();
+        self.held.clear();
+        if let Some(chains) = &mut self.chains {
+            chains.gap();
+        }
+        if !told {
+            self.complain(match turn {
+                Turn::Cleared => "the buffer was cleared: what was in it is missing here",
+                _ => "somebody else reads this buffer, too: what they took is missing here",
+            });
+        }
     }
 
     /// What was lost before the next event.
@@ -221,13 +255,26 @@ impl Write for Nowhere {
     }
 }
 
+/// `lost_events` of the reader page.
+struct LostEvents(u64);
+
+impl core::fmt::Display for LostEvents {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            LOST_UNKNOWN => f.write_str("unknown"),
+            lost => write!(f, "{lost}"),
+        }
+    }
+}
+
 fn print_stats(cpu: u32, meta: &Meta) {
     println!(
-        "# cpu {cpu}: {} sub-buffers of {} bytes, reader {} at {}, entries {}, overrun {}, read {}, unread {}, pages touched {}, lost {}",
+        "# cpu {cpu}: {} sub-buffers of {} bytes, reader {} at {}, lost_events {}, entries {}, overrun {}, read {}, unread {}, pages_touched {}, pages_lost {}",
         meta.nr_subbufs,
         meta.subbuf_size,
         meta.reader.id,
         meta.reader.read,
+        LostEvents(meta.reader.lost_events),
         meta.entries,
         meta.overrun,
         meta.read,
@@ -255,21 +302,33 @@ fn run<'m, S: SubBuffers<'m>>(
         .time
         .map(|seconds| begun.saturating_add(seconds.saturating_mul(1_000_000_000)));
     let mut next_stats = begun + STATS_EVERY;
+    let mut sharing = Sharing::new(&first);
     loop {
         call(ring.pipe().get_reader())?;
         let turn = reader.turn().map_err(|e| format!("{e}"))?;
         seen.names.ask_again();
         seen.loss(turn.lost);
         let before = seen.shown;
+        let mut bad_page = false;
         loop {
             match reader.next() {
                 Ok(Some(event)) => seen.event(event),
                 Ok(None) => break,
                 Err(e) => {
-                    seen.complain(&format!("{e}"));
+                    let shown = seen.shown;
+                    seen.misfits.push(format!("event {shown}: {e}"));
+                    bad_page = true;
                     break;
                 }
             }
+        }
+        let state = sharing.turn(&turn.meta, seen.shown);
+        if bad_page && state == Turn::Shared {
+            // The page's rest counts as read, and nobody has seen it.
+            sharing.forgive(seen.shown);
+            seen.turned(Turn::Alone);
+        } else {
+            seen.turned(state);
         }
         let now = sys::now_nanos();
         if asked.stats && asked.follow && now >= next_stats {
@@ -279,10 +338,14 @@ fn run<'m, S: SubBuffers<'m>>(
         let done = match (asked.follow, end) {
             (true, Some(end)) => now >= end,
             (true, None) => false,
-            (false, _) => turn.meta.read + turn.meta.overrun >= first.entries,
+            (false, _) => seen.cleared || turn.meta.read + turn.meta.overrun >= first.entries,
         };
         if done {
-            check(&first, &turn.meta, seen);
+            // What others have done during this turn.
+            call(ring.pipe().refresh_meta())?;
+            let now = reader.meta().map_err(|e| format!("{e}"))?;
+            seen.turned(sharing.turn(&now, seen.shown));
+            check(&first, &turn.meta, sharing.counted(), seen);
             if asked.stats {
                 print_stats(asked.cpu, &turn.meta);
             }
@@ -309,15 +372,18 @@ fn run<'m, S: SubBuffers<'m>>(
     }
 }
 
-/// Whether what was shown and lost is what the meta-page counts, from `first` to `last`. Losses are told with the event after them: with
-/// events unread, some may be counted that were not told yet.
-fn check(first: &Meta, last: &Meta, seen: &mut Seen) {
-    let read = last.read.wrapping_sub(first.read);
+/// Whether what was shown and lost is what the meta-page counts, `read` as read and the rest from `first` to `last`. Losses are told with
+/// the event after them: with events unread, some may be counted that were not told yet.
+fn check(first: &Meta, last: &Meta, read: u64, seen: &mut Seen) {
     if read != seen.shown {
         let shown = seen.shown;
         seen.complain(&format!(
-            "{shown} were shown, {read} count as read: somebody else reads, or the buffer was cleared"
+            "{shown} were shown, {read} count as read: somebody else reads"
         ));
+    }
+    if seen.shared || seen.cleared {
+        // Losses were told to others, or not at all.
+        return;
     }
     // What was lost before we came may have been told to another reader.
     let least = last.overrun.saturating_sub(first.overrun);
@@ -345,6 +411,10 @@ fn follow(asked: &Asked) -> Result<bool, String> {
         text: String::new(),
         quiet: asked.quiet,
         chains: asked.check.then(Chains::new),
+        misfits: Vec::new(),
+        held: Vec::new(),
+        shared: false,
+        cleared: false,
         shown: 0,
         lost: 0,
         unknown: false,

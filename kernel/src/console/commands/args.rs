@@ -84,6 +84,25 @@ pub fn count(text: &str) -> Result<u64, CmdError> {
     count.ok_or_else(|| CmdError::usage(format!("{text}: the number is too large")))
 }
 
+/// Seconds as people type them, digits with or without a fraction, in ns (what is below one is cut off); `None` for anything else, and for
+/// more than 1000000000.
+pub fn nanos(text: &str) -> Option<u64> {
+    const MOST: u64 = 1_000_000_000;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let whole: u64 = match whole {
+        "" => 0,
+        whole => whole.parse().ok()?,
+    };
+    let places = fraction.bytes().chain(core::iter::repeat(b'0')).take(9);
+    let below = places.fold(0, |ns, digit| ns * 10 + u64::from(digit - b'0'));
+    let ns = whole.checked_mul(1_000_000_000)?.checked_add(below)?;
+    (ns <= MOST * 1_000_000_000).then_some(ns)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +121,38 @@ mod tests {
                 Args::read(&bad, "v", "n"),
                 Err(CmdError::Usage(_))
             ));
+        }
+    }
+
+    #[test]
+    fn times() {
+        for (text, ns) in [
+            ("0", 0),
+            ("2", 2_000_000_000),
+            ("0.5", 500_000_000),
+            (".25", 250_000_000),
+            ("3.", 3_000_000_000),
+            ("0.0000000019", 1),
+            ("1000000000", 1_000_000_000_000_000_000),
+        ] {
+            assert_eq!(nanos(text), Some(ns), "{text}");
+        }
+        for bad in [
+            "",
+            ".",
+            "1e3",
+            "nan",
+            "inf",
+            "+1",
+            "-1",
+            "1.2.3",
+            "1 ",
+            "0x1",
+            "1000000001",
+            "1000000000.000000001",
+            "99999999999999999999",
+        ] {
+            assert_eq!(nanos(bad), None, "{bad}");
         }
     }
 

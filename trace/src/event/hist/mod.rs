@@ -87,8 +87,17 @@ enum Form {
     SymOffset,
 }
 
-/// Writes the name of an address, and where in it that is: as [`Platform::function`](crate::platform::Platform::function).
-pub type Names<'n> = &'n dyn Fn(u64, &mut dyn core::fmt::Write) -> core::fmt::Result;
+/// Writes an address in some way.
+type WriteName<'n> = &'n dyn Fn(u64, &mut dyn core::fmt::Write) -> core::fmt::Result;
+
+/// How addresses are shown.
+#[derive(Clone, Copy)]
+pub struct Names<'n> {
+    /// By `.sym`: as [`Platform::function`](crate::platform::Platform::function).
+    pub function: WriteName<'n>,
+    /// By `.sym-offset`, with the place in the function: as [`Platform::place`](crate::platform::Platform::place).
+    pub place: WriteName<'n>,
+}
 
 /// What a histogram sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,13 +55,13 @@ impl Key {
                 write!(out, "{:fill$}[{value:10}]", "")
             }
             Form::Sym | Form::SymOffset => {
-                let mut symbol = String::new();
-                names(value, &mut symbol)?;
-                let (text, fill) = match self.form {
-                    Form::Sym => (symbol.split('+').next().unwrap_or(""), 45),
-                    _ => (&*symbol, 55),
+                let (write_name, fill) = match self.form {
+                    Form::Sym => (names.function, 45),
+                    _ => (names.place, 55),
                 };
-                write!(out, "{name}: [{value:x}] {text:<fill$}")
+                let mut symbol = String::new();
+                write_name(value, &mut symbol)?;
+                write!(out, "{name}: [{value:x}] {symbol:<fill$}")
             }
             Form::Plain | Form::Usecs => write!(out, "{name}: {value:10}"),
         }

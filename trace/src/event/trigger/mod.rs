@@ -345,7 +345,12 @@ impl TriggerList {
     ///
     /// That of `out`.
     pub fn write_hist(&self, out: &mut dyn Write) -> fmt::Result {
-        self.write_hist_with(&|address, out| write!(out, "0x{address:x}"), out)
+        let address = |address: u64, out: &mut dyn Write| write!(out, "0x{address:x}");
+        let names = Names {
+            function: &address,
+            place: &address,
+        };
+        self.write_hist_with(names, out)
     }
 
     /// The same with the names of functions.

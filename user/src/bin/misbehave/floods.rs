@@ -1,5 +1,6 @@
 //! Asking for more than there is, and children of all kinds.
 
+use super::CHILD;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Write;
@@ -13,7 +14,7 @@ pub fn fork_bomb(args: Args) -> i32 {
     let first = args.get(2).is_none();
     let mut children = 0;
     let refused = loop {
-        match sys::spawn("/boot/bin/misbehave", &["misbehave", "fork-bomb", "child"]) {
+        match sys::spawn("/boot/bin/misbehave", &["misbehave", "fork-bomb", CHILD]) {
             Ok(_) => children += 1,
             Err(error) => break error,
         }
@@ -30,7 +31,7 @@ pub fn crowd(args: Args) -> i32 {
     /// In nanoseconds.
     const HOUR: u64 = 3_600_000_000_000;
     if args.get(2).is_none() {
-        while sys::spawn("/boot/bin/misbehave", &["misbehave", "crowd", "child"]).is_ok() {}
+        while sys::spawn("/boot/bin/misbehave", &["misbehave", "crowd", CHILD]).is_ok() {}
     }
     loop {
         // Whoever wakes it does so to end it.
@@ -207,8 +208,11 @@ pub fn tmp_files(args: Args) -> i32 {
     }
 }
 
-/// Closes its output, which a child's end shows, and goes on for good.
+/// Closes its output, which a child's end shows, and goes on for good: in the foreground, until ctrl-c.
 pub fn close_output() -> i32 {
+    println!(
+        "from here on without an output, until ctrl-c ends it; a child's end shows that it goes on"
+    );
     for fd in [1, 2] {
         let _ = sys::close(fd);
     }
@@ -224,10 +228,7 @@ pub fn share_input(args: Args) -> i32 {
         return i32::from(sys::read(0, &mut [0; 8]).is_ok());
     }
     let reader = || -> Result<i32, Error> {
-        let child = sys::spawn(
-            "/boot/bin/misbehave",
-            &["misbehave", "share-input", "child"],
-        )?;
+        let child = sys::spawn("/boot/bin/misbehave", &["misbehave", "share-input", CHILD])?;
         // Until it sleeps, in whatever way.
         let asleep = |text: &str| text.contains("State:\tS") || text.contains("State:\tD");
         while !asleep(&files::read_text(&format!("/proc/{child}/status"))?) {
