@@ -60,7 +60,7 @@ const CHILD: &str = "child";
 /// The deeds that take arguments.
 const TAKES: &[Takes] = &[
     takes("fuzz", "[SEED]", &[Word::Number], 0),
-    takes("fork-bomb", "", &[Word::Only(CHILD)], 0),
+    takes("fork-bomb", "", &[Word::Only(CHILD), Word::Number], 0),
     takes("crowd", "", &[Word::Only(CHILD)], 0),
     takes("share-input", "", &[Word::Only(CHILD)], 0),
     takes(
@@ -89,12 +89,7 @@ const fn takes(
 
 /// What is to be known of a deed before it is done.
 const NOTES: &[(&str, &str)] = &[
-    // Whoever is refused ends once its children have, and its place is taken by a child of somebody who was not refused yet: as many are
-    // born as die, until by chance nobody is left.
-    (
-        "fork-bomb",
-        "ends by chance, after some thousand processes, 256 at a time; ctrl-c ends it",
-    ),
+    ("fork-bomb", "goes on for 5 s, 256 processes at a time"),
     (
         "crowd",
         "stays until ctrl-c, with as many children as there can be",

@@ -10,17 +10,34 @@ use user::{Args, Error, files, println, sys};
 
 /// Each child does the same, until the kernel says no; then all wait for their children. Prints nothing but the first one's
 /// refusal: hundreds of lines help nobody.
+///
+/// Who was refused leaves its place to a child of somebody who was not yet: as many are born as die, and it would end by chance only,
+/// after minutes as a rule on a slow machine. So children that come after a time make none.
 pub fn fork_bomb(args: Args) -> i32 {
+    /// In nanoseconds.
+    const TIME: u64 = 5_000_000_000;
     let first = args.get(2).is_none();
+    let end = match args.get(3).and_then(|text| text.parse().ok()) {
+        Some(end) => end,
+        None => sys::now_nanos() + TIME,
+    };
+    let given = format!("{end}");
     let mut children = 0;
+    // The first one goes on: children that have ended keep their places until it waits for them.
     let refused = loop {
-        match sys::spawn("/boot/bin/misbehave", &["misbehave", "fork-bomb", CHILD]) {
+        if !first && sys::now_nanos() >= end {
+            break None;
+        }
+        match sys::spawn(
+            "/boot/bin/misbehave",
+            &["misbehave", "fork-bomb", CHILD, &given],
+        ) {
             Ok(_) => children += 1,
-            Err(error) => break error,
+            Err(error) => break Some(error),
         }
     };
     while sys::wait(-1).is_ok() {}
-    if first {
+    if let Some(refused) = refused.filter(|_| first) {
         println!("after {children} children of this one: {refused}");
     }
     0
