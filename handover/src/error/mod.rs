@@ -8,7 +8,7 @@ mod sentences;
 
 pub use fdt::FdtError;
 pub use parts::{
-    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Place, ScratchFault, SealFault,
+    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Parting, Place, ScratchFault, SealFault,
     ValueFault,
 };
 
@@ -398,14 +398,29 @@ pub enum Error {
     StateLayout {
         /// The struct.
         name: &'static str,
-        /// The version that both claim.
+        /// The version that both describe, and not alike.
         version: u32,
+        /// The version that the stream was written in: not below that one.
+        written: u32,
+        /// The version that this kernel writes: not below it either.
+        writes: u32,
         /// Fingerprint of that version in the stream. (Of a value inside another: folded to 32 bits, as `known`.)
         stream: u64,
         /// Fingerprint of it in this kernel.
         known: u64,
-        /// The first field that differs; empty where that is not known.
-        field: Name,
+        /// What differs first.
+        at: Parting,
+    },
+    /// Another type under the same state id.
+    StateOther {
+        /// The struct.
+        name: &'static str,
+        /// Its state id.
+        id: u32,
+        /// The struct that was written under it.
+        stream: Name,
+        /// Whether that has the same fields: a struct that was renamed.
+        renamed: bool,
     },
     /// Descriptions of more types in one entry than a table holds.
     DescriptionTypes {

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::state::FieldDesc;
+
 /// A short name held by value, so that errors can be made where nothing may be allocated: a node of the FDT, a
 /// subsystem. A longer one is cut, and shows that by `...`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -251,6 +253,41 @@ impl fmt::Display for Place {
             ("", _) => f.write_str("a value"),
             (of, "") => write!(f, "`{of}`"),
             (of, field) => write!(f, "field `{field}` of `{of}`"),
+        }
+    }
+}
+
+/// Where two descriptions of one version part: the one in the stream, and this kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parting {
+    /// That is not known: the stream does not describe that version, or the two differ in what a description does not list.
+    #[default]
+    Unknown,
+    /// A field of both, of another type.
+    Type {
+        /// As this kernel has it.
+        known: &'static FieldDesc,
+        /// Its type in the stream, as it is written in Rust.
+        stream: Name,
+    },
+    /// A field that this kernel does not have in that version.
+    OnlyStream(Name),
+    /// A field that only this kernel has in that version.
+    OnlyHere(&'static str),
+    /// The same fields in another order, from this one of the kernel's on.
+    Order(Name),
+    /// A variant that only one of the two has, or with another tag or other fields, or at another place.
+    Variant(Name),
+}
+
+impl Parting {
+    /// The field or variant; empty where that is not known.
+    pub fn name(&self) -> Name {
+        match *self {
+            Parting::Unknown => Name::new(""),
+            Parting::Type { known, .. } => Name::new(known.name),
+            Parting::OnlyHere(name) => Name::new(name),
+            Parting::OnlyStream(name) | Parting::Variant(name) | Parting::Order(name) => name,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Error, Name};
+use super::{Error, Name, Parting};
 use crate::mem::PAGE_SIZE;
 use crate::page::MAX_ORDER;
 use crate::scratch;
@@ -20,6 +20,91 @@ impl fmt::Display for AtField {
         match self.1.as_str() {
             "" => Ok(()),
             _ => write!(f, "{} `{}`", self.0, self.1),
+        }
+    }
+}
+
+/// The fingerprints of a version in stream and kernel.
+struct Prints {
+    stream: u64,
+    known: u64,
+}
+
+impl fmt::Display for Prints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Prints { stream, known } = self;
+        write!(
+            f,
+            "(fingerprint {stream:#x} in the stream, {known:#x} in this kernel)"
+        )
+    }
+}
+
+/// What differs first, after the words that something does; nothing where that is not known.
+struct FirstAt(Parting);
+
+impl fmt::Display for FirstAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Parting::Unknown => Ok(()),
+            Parting::Type { known, stream } => write!(
+                f,
+                ", first at field `{}`, which is {} here and was written as {stream}",
+                known.name, known.ty
+            ),
+            Parting::OnlyStream(name) => {
+                write!(f, ", first at field `{name}`, which only the stream has")
+            }
+            Parting::OnlyHere(name) => {
+                write!(
+                    f,
+                    ", first at field `{name}`, which the stream does not have"
+                )
+            }
+            Parting::Variant(name) => write!(f, ", first at variant `{name}`"),
+            Parting::Order(name) => write!(f, ", from field `{name}` on"),
+        }
+    }
+}
+
+/// What to write so that a version stays as it was while a later one differs: `since` and `deprecated` of that one, where it is
+/// known which.
+struct Mark {
+    at: Parting,
+    version: Option<u32>,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Number(Option<u32>);
+        impl fmt::Display for Number {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.0 {
+                    Some(version) => write!(f, "{version}"),
+                    None => f.write_str("N"),
+                }
+            }
+        }
+        let n = Number(self.version);
+        match self.at {
+            Parting::Type { known, stream } => write!(
+                f,
+                "leave `{}` as {stream}, with `deprecated = {n}`, and add a field of the new type, with `since = {n}`",
+                known.name
+            )?,
+            Parting::OnlyStream(name) => write!(f, "keep `{name}`, with `deprecated = {n}`")?,
+            Parting::OnlyHere(name) => write!(f, "mark `{name}` with `since = {n}`")?,
+            Parting::Order(_) => f.write_str("fields stay in their order")?,
+            Parting::Unknown | Parting::Variant(_) => {
+                write!(
+                    f,
+                    "mark what is new with `since = {n}`, and what is old with `deprecated = {n}`"
+                )?;
+            }
+        }
+        match (self.version, self.at) {
+            (Some(_), _) | (_, Parting::Order(_)) => Ok(()),
+            _ => f.write_str(", N being the version that changed it"),
         }
     }
 }
@@ -296,14 +381,64 @@ impl fmt::Display for Error {
             StateLayout {
                 name,
                 version,
+                written,
+                writes,
                 stream,
                 known,
-                field,
+                at,
+            } => {
+                let prints = Prints { stream, known };
+                if written > version {
+                    write!(
+                        f,
+                        "state `{name}`: the stream has version {written} and says that version {version} can read it, but what it \
+                         has for that is not version {version} as this kernel knows it{} {prints}: the newer kernel's struct \
+                         changed without `since` or `deprecated`; {NOT_RESTORED}",
+                        FirstAt(at)
+                    )
+                } else if writes > version {
+                    write!(
+                        f,
+                        "state `{name}`: the stream has version {version}, and this kernel, which knows version {writes}, describes \
+                         version {version} otherwise{} {prints}: {}; {NOT_RESTORED}",
+                        FirstAt(at),
+                        Mark {
+                            at,
+                            version: (writes == version + 1).then_some(writes)
+                        }
+                    )
+                } else {
+                    let differ = match at {
+                        Parting::Order(_) => "its fields stand in another order",
+                        _ => "its fields differ",
+                    };
+                    write!(
+                        f,
+                        "state `{name}`: both kernels call it version {version}, but {differ}{} {prints}: the layout changed \
+                         without a version bump; {NOT_RESTORED}",
+                        FirstAt(at)
+                    )
+                }
+            }
+            StateOther {
+                name,
+                id,
+                stream,
+                renamed: false,
             } => write!(
                 f,
-                "state `{name}`: both kernels call it version {version}, but its fields differ{} (fingerprint {stream:#x} in \
-                 the stream, {known:#x} in this kernel): the layout changed without a version bump; {NOT_RESTORED}",
-                AtField(", first at field", field)
+                "state `{name}`: its id {id:#x} belongs to another type in the stream, `{stream}`: give each its own id; \
+                 {NOT_RESTORED}"
+            ),
+            StateOther {
+                name,
+                id,
+                stream,
+                renamed: true,
+            } => write!(
+                f,
+                "state `{name}`: its id {id:#x} belongs to `{stream}` in the stream, which has the same fields: a struct that is \
+                 renamed is another type, so call it `{stream}` as before; {NOT_RESTORED}"
             ),
             DescriptionTypes { name, limit } => write!(
                 f,

@@ -56,7 +56,8 @@
 //! | older than `min_version` | refused: [`Error::StateTooOld`] |
 //! | newer, and `readable_by` is not above this kernel's version, fingerprint of that version the same | restored; what is younger is left out |
 //! | newer otherwise | refused: [`Error::StateTooNew`] |
-//! | any of these with another fingerprint | refused: [`Error::StateLayout`] |
+//! | any of these with another fingerprint | refused: [`Error::StateLayout`], which says where the two descriptions part |
+//! | of a struct of another name under the id, so another type | refused: [`Error::StateOther`] |
 //! | subsection that is not there | restored as `None` |
 //! | subsection that this kernel does not know | skipped |
 //! | missing; twice | refused: [`Error::EntryMissing`]; [`Error::EntryTwice`] |

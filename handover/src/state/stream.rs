@@ -477,7 +477,7 @@ impl<'a> StreamReader<'a> {
     /// # Errors
     ///
     /// [`Error::EntryMissing`], [`Error::EntryTwice`]; [`Error::StateTooNew`], [`Error::StateTooOld`],
-    /// [`Error::StateLayout`] (of the entry, or of a described value in it); [`Error::StateValue`],
+    /// [`Error::StateLayout`] (of the entry, or of a described value in it); [`Error::StateOther`]; [`Error::StateValue`],
     /// [`Error::StateLeftOver`].
     pub fn get<T: KState>(&self, instance: u32) -> Result<T, Error> {
         const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
@@ -493,7 +493,7 @@ impl<'a> StreamReader<'a> {
         }
 
         self.read(&entry)
-            .map_err(|error| explain(error, &T::TYPE, self.table(&entry).ok()))
+            .map_err(|error| explain(error, &T::DESC, &T::TYPE, self.table(&entry).ok()))
     }
 
     fn read<T: KState>(&self, entry: &Entry<'_>) -> Result<T, Error> {
