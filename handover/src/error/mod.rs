@@ -8,8 +8,8 @@ mod sentences;
 
 pub use fdt::FdtError;
 pub use parts::{
-    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Parting, Place, ScratchFault, SealFault,
-    ValueFault,
+    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Parting, Place, ScratchFault,
+    ScratchPart, SealFault, ValueFault,
 };
 
 use crate::page::PageRef;
@@ -237,6 +237,10 @@ pub enum Error {
     // Scratch.
     /// `kho_scratch=` could not be read.
     ScratchSyntax {
+        /// What was given.
+        given: Name,
+        /// Which of it.
+        part: ScratchPart,
         /// What is wrong with it.
         why: ScratchFault,
     },

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::scratch::MAX_PERCENT;
 use crate::state::FieldDesc;
 
 /// A short name held by value, so that errors can be made where nothing may be allocated: a node of the FDT, a
@@ -144,6 +145,8 @@ pub enum ScratchFault {
     Zero,
     /// More than a machine has.
     TooLarge,
+    /// A percentage above [`MAX_PERCENT`](crate::scratch::MAX_PERCENT).
+    Percent,
     /// A unit other than K, M, G, %.
     Unit,
     /// Neither one part nor three.
@@ -159,14 +162,42 @@ pub enum ScratchFault {
 impl fmt::Display for ScratchFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ScratchFault::NoNumber => "it does not begin with a number",
-            ScratchFault::Zero => "it is of size 0",
-            ScratchFault::TooLarge => "it is larger than any machine's memory",
-            ScratchFault::Unit => "its unit is none of K, M, G, %",
-            ScratchFault::PartCount => "it has neither one part nor three",
-            ScratchFault::PercentInParts => "a percentage cannot be one of three parts",
-            ScratchFault::Unaligned => "it is not in whole pages",
-            ScratchFault::Overlap => "it overlaps another region",
+            ScratchFault::NoNumber => "does not begin with a number",
+            ScratchFault::Zero => "is of size 0",
+            ScratchFault::TooLarge => "is larger than any machine's memory",
+            ScratchFault::Percent => {
+                return write!(f, "is above {MAX_PERCENT} %, the most that is taken");
+            }
+            ScratchFault::Unit => "has a unit that is none of K, M, G, %",
+            ScratchFault::PartCount => "has neither one part nor three",
+            ScratchFault::PercentInParts => "is a percentage, which none of three parts can be",
+            ScratchFault::Unaligned => "is not in whole pages",
+            ScratchFault::Overlap => "overlaps another region",
+        })
+    }
+}
+
+/// Which part of `kho_scratch=` something is said of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScratchPart {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The first of three.
+    Low,
+    /// The second.
+    Global,
+    /// The third.
+    PerNode,
+}
+
+impl fmt::Display for ScratchPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScratchPart::Whole => "it",
+            ScratchPart::Low => "its first part, for low memory,",
+            ScratchPart::Global => "its second part, for memory anywhere,",
+            ScratchPart::PerNode => "its third part, for each node,",
         })
     }
 }

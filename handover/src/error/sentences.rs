@@ -254,9 +254,9 @@ impl fmt::Display for Error {
 
             Fdt(error) => error.fmt(f),
 
-            ScratchSyntax { why } => write!(
+            ScratchSyntax { given, part, why } => write!(
                 f,
-                "this is no size of scratch: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
+                "`{given}` is no size of scratch: {part} {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
                  per-node amounts (8M,16M,0)"
             ),
             ScratchTooLarge { wanted, usable } => write!(
@@ -289,7 +289,7 @@ impl fmt::Display for Error {
                 why,
             } => write!(
                 f,
-                "scratch array: entry {index} ({size:#x} bytes at {addr:#x}) cannot be a region: {why}; {REFUSED}"
+                "scratch array: entry {index} ({size:#x} bytes at {addr:#x}) cannot be a region: it {why}; {REFUSED}"
             ),
 
             MetadataSize { size } => write!(
