@@ -255,6 +255,65 @@ fn a_stream_that_has_no_room_stays_good() {
     }
 }
 
+/// Whatever the buffer is too small for: as many bytes as are said to be needed suffice.
+#[test]
+fn what_is_needed_is_said_whole() {
+    let value = v1::S { a: 1, b: 2 };
+    let write = |bytes: &mut [u8]| {
+        let mut writer = StreamWriter::new(bytes);
+        writer.put(0, &value)?;
+        writer.put(1, &value)?;
+        writer.finish()
+    };
+    let whole = write(&mut [0; 1000]).unwrap();
+    let first = STREAM_OVERHEAD + encoded_size(&value);
+    for room in 0..whole {
+        let needed = if room < first - 8 { first } else { whole };
+        assert_eq!(
+            write(&mut vec![0; room]),
+            Err(Error::StreamRoom { needed, room })
+        );
+    }
+    let mut bytes = vec![0; first];
+    let mut writer = StreamWriter::new(&mut bytes);
+    assert_eq!(writer.put(0, &value), Ok(()));
+    assert_eq!(writer.finish(), Ok(first));
+}
+
+#[test]
+fn a_damaged_entry_is_named_by_its_type() {
+    let good = stream(&v1::S { a: 1, b: 2 });
+    let said = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        StreamReader::new(&bytes).unwrap_err().to_string()
+    };
+    // The last byte of its content, before the padding and the end mark.
+    let entry = said(good.len() - 8 - 3);
+    assert!(
+        entry.starts_with("state stream: `S` (id 0x40, instance 0) has checksum 0x"),
+        "{entry}"
+    );
+    // A fingerprint of the description, which comes first.
+    let described = said(32 + 32);
+    assert!(
+        described.starts_with("state stream: the description of `S` (id 0x40) has checksum 0x"),
+        "{described}"
+    );
+    // A name that is damaged itself does not reach a terminal as it is.
+    let name = 32 + 32 + 8 + 3 + 2 + 2;
+    assert_eq!(good[name], b'S');
+    let mut bytes = good.clone();
+    bytes[name] = 0x1b;
+    let refused = StreamReader::new(&bytes).unwrap_err().to_string();
+    assert!(refused.contains("description of `\\u{1b}`"), "{refused}");
+
+    assert_eq!(
+        StreamReader::new(&[]).unwrap_err().to_string(),
+        "state stream: 0 bytes are there, fewer than the 40 of one without any entry; it is not restored"
+    );
+}
+
 /// Written ahead, they make the same stream, in which a value has changed its size and another has joined.
 #[test]
 fn descriptions_can_be_written_ahead() {

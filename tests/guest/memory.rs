@@ -107,7 +107,7 @@ fn refusal_after_refusal_is_survived() {
     assert!(
         guest.first_output().contains(
             "kho_scratch: `32Q` is no size of scratch: it has a unit that is none of K, M, G, %; write an amount (16M), a percentage of what \
-             boot needs (200%), or low, global and per-node amounts (8M,16M,0); the default of 32768 KiB is tried"
+             boot needs (200%), or low, global and per-node amounts (8M,16M,0); it is not taken, and the default of 32768 KiB is tried"
         ),
         "{}",
         guest.first_output()

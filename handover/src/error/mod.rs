@@ -329,10 +329,12 @@ pub enum Error {
     },
     /// An entry's checksum is wrong.
     EntryCrc {
-        /// Its state id.
+        /// Its state id; 0 for a description.
         id: u32,
-        /// Its instance.
+        /// Its instance; of a description the id of what it describes.
         instance: u32,
+        /// The struct, as the stream describes it; empty where it does not.
+        name: Name,
         /// The one that it carries.
         stored: u32,
         /// The one that it has.

@@ -1,6 +1,6 @@
 //! What the errors name: memory's users, places, and what is wrong with a value.
 
-use core::fmt;
+use core::fmt::{self, Write};
 
 use crate::scratch::MAX_PERCENT;
 use crate::state::FieldDesc;
@@ -42,7 +42,13 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())?;
+        // It may come out of a stream: what a terminal would act on is escaped.
+        for c in self.as_str().chars() {
+            match c.is_control() {
+                true => write!(f, "{}", c.escape_default())?,
+                false => f.write_char(c)?,
+            }
+        }
         f.write_str(if self.cut { "..." } else { "" })
     }
 }

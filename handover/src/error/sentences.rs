@@ -6,6 +6,7 @@ use super::{Error, Name, Parting};
 use crate::mem::PAGE_SIZE;
 use crate::page::MAX_ORDER;
 use crate::scratch;
+use crate::state::STREAM_OVERHEAD;
 
 /// What happens instead, where a predecessor's data is read.
 pub(super) const REFUSED: &str = "the handover is refused";
@@ -20,6 +21,26 @@ impl fmt::Display for AtField {
         match self.1.as_str() {
             "" => Ok(()),
             _ => write!(f, "{} `{}`", self.0, self.1),
+        }
+    }
+}
+
+/// An entry of a stream, by the name of its type where that is known.
+struct EntryOf {
+    id: u32,
+    instance: u32,
+    name: Name,
+}
+
+impl fmt::Display for EntryOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EntryOf { id, instance, name } = self;
+        match (id, name.as_str()) {
+            // A description, whose instance is the id of what it describes.
+            (0, "") => write!(f, "the description of id {instance:#x}"),
+            (0, _) => write!(f, "the description of `{name}` (id {instance:#x})"),
+            (_, "") => write!(f, "the entry of id {id:#x}, instance {instance},"),
+            (_, _) => write!(f, "`{name}` (id {id:#x}, instance {instance})"),
         }
     }
 }
@@ -317,6 +338,10 @@ impl fmt::Display for Error {
                 crate::state::STREAM_FORMAT
             ),
             StreamHeader => write!(f, "state stream: its header is damaged; {NOT_RESTORED}"),
+            StreamCut { have, .. } if have < STREAM_OVERHEAD => write!(
+                f,
+                "state stream: {have} bytes are there, fewer than the {STREAM_OVERHEAD} of one without any entry; {NOT_RESTORED}"
+            ),
             StreamCut { total, have } => write!(
                 f,
                 "state stream: the header says {total} bytes, but {have} are there; {NOT_RESTORED}"
@@ -328,12 +353,14 @@ impl fmt::Display for Error {
             EntryCrc {
                 id,
                 instance,
+                name,
                 stored,
                 computed,
             } => write!(
                 f,
-                "state stream: entry {id:#x}.{instance} has checksum {computed:#010x}, but {stored:#010x} is stored; the \
-                 stream is not restored"
+                "state stream: {} has checksum {computed:#010x}, but {stored:#010x} is stored; the stream \
+                 is not restored",
+                EntryOf { id, instance, name }
             ),
             EntryTwice { name, id, instance } => write!(
                 f,
