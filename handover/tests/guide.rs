@@ -60,7 +60,7 @@ fn its_ids_are_none_of_the_kernels() {
         taken
             .iter()
             .map(number)
-            .all(|id| id < 0x20 || id > 0x1_0000)
+            .all(|id| !(0x20..=0x1_0000).contains(&id))
     );
     for listing in listings() {
         let both: Vec<_> = taken.intersection(&ids(&listing)).cloned().collect();
