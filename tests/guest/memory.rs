@@ -116,6 +116,10 @@ fn refusal_after_refusal_is_survived() {
         guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
         let output = guest.kexec();
         assert!(output.contains("generation 0 (cold)"), "{output}");
+        let report = guest.ok("cat /sys/kernel/debug/kho/in/report");
+        let began = report.lines().next().unwrap_or_default();
+        assert!(began.starts_with("kexec with a handover: "), "{report}");
+        assert_eq!(began.matches("refused").count(), 1, "{report}");
         guest.ok("ls /boot/kernel");
     }
     guest.ok(&format!("echo kept > {TRACING}/trace_marker"));
