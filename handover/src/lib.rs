@@ -69,7 +69,7 @@
 //! // A damaged stream is refused, with a sentence.
 //! blob[used - 20] ^= 1;
 //! let refused = StreamReader::new(&blob).unwrap_err();
-//! assert!(refused.to_string().starts_with("state stream: entry 0x21.0 has checksum"));
+//! assert!(refused.to_string().starts_with("state stream: `Recorder` (id 0x21, instance 0) has checksum"));
 //! # Ok::<(), Error>(())
 //! ```
 #![no_std]

@@ -123,6 +123,27 @@ fn ranges_of_the_wrong_length_are_not_restored() {
     );
 }
 
+/// The map does not know which blocks were one range: it says what is left of them.
+#[test]
+fn a_range_that_ends_where_a_block_does_takes_its_part_back() {
+    let mut map = new_map(machine());
+    let (part, rest) = (r(120 * M, 122 * M), r(122 * M, 124 * M));
+    map.preserve_blocks(r(part.start, rest.end), 9).unwrap();
+    assert_eq!(map.restore_range(part), Ok(part));
+    assert_eq!(
+        map.block_at(part.end),
+        Some(PageRef {
+            pa: rest.start,
+            order: 9
+        })
+    );
+    let mut left = Vec::new();
+    map.for_each_range(|range| left.push(range));
+    assert_eq!(left, [rest]);
+    assert_eq!(map.restore_range(rest), Ok(rest));
+    assert!(map.block_count() == 0);
+}
+
 #[test]
 fn a_range_that_ends_before_it_starts_is_refused() {
     let mut map = new_map(machine());

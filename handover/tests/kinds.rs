@@ -626,3 +626,50 @@ fn own_types_may_be_called_as_those_of_std_and_bases_may_be_plain_numbers() {
     let put = StreamWriter::new(&mut [0; 2000]).put(0, &beyond);
     assert!(matches!(put, Err(Error::OffsetOutside { .. })));
 }
+
+/// The `derive` and a field come out of the macro, the rest from where it is called.
+macro_rules! counted {
+    ($(#[$attr:meta])* struct $name:ident { $($field:ident: $ty:ty),* }) => {
+        #[derive(KState, Debug, PartialEq)]
+        $(#[$attr])*
+        struct $name {
+            count: u32,
+            $($field: $ty,)*
+            #[kstate(subsection)]
+            note: Option<String>,
+        }
+    };
+    (tokens [$($tokens:tt)*]) => {
+        #[derive(KState, Debug, PartialEq)]
+        $($tokens)*
+    };
+}
+
+counted! {
+    #[kstate(id = 0x71)]
+    struct Counted { of: Vec<u8>, cell: Cell }
+}
+counted! { tokens [#[kstate(id = 0x72)] struct Passed { of: Vec<u8>, cell: Cell }] }
+
+#[test]
+fn a_struct_made_by_a_macro_crosses() {
+    let counted = Counted {
+        count: 1,
+        of: vec![2],
+        cell: Cell { charge: 3 },
+        note: Some("four".into()),
+    };
+    let passed = Passed {
+        of: vec![5],
+        cell: Cell { charge: 6 },
+    };
+    let size = STREAM_OVERHEAD + encoded_size(&counted) + encoded_size(&passed);
+    let mut bytes = vec![0; size];
+    let mut writer = StreamWriter::new(&mut bytes);
+    writer.put(0, &counted).unwrap();
+    writer.put(0, &passed).unwrap();
+    assert_eq!(writer.finish(), Ok(size));
+    let reader = StreamReader::new(&bytes).unwrap();
+    assert_eq!(reader.get(0), Ok(counted));
+    assert_eq!(reader.get(0), Ok(passed));
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use handover::error::ScratchFault;
+use handover::error::{Name, ScratchFault, ScratchPart};
 use handover::page::{Blocks, MAX_ORDER, PageRef};
 use handover::range::{find_space, normalize, subtract, without};
 use handover::scratch::{self, ScratchSize, Usage};
@@ -119,7 +119,8 @@ fn space() {
 #[test]
 fn scratch_sizes() {
     use ScratchFault::*;
-    let fault = |why| Err(Error::ScratchSyntax { why });
+    let fault_in = |part, why| Err((part, why));
+    let fault = |why| fault_in(ScratchPart::Whole, why);
     let parts = |low, global, per_node| {
         Ok(ScratchSize::Parts {
             low,
@@ -141,7 +142,8 @@ fn scratch_sizes() {
         ("16X", fault(Unit)),
         ("16MB", fault(Unit)),
         ("1.5M", fault(Unit)),
-        ("10001%", fault(TooLarge)),
+        ("10001%", fault(Percent)),
+        ("99999999999999999999%", fault(Percent)),
         ("99999999G", fault(TooLarge)),
         ("18446744073709551615G", fault(TooLarge)),
         ("99999999999999999999", fault(TooLarge)),
@@ -151,16 +153,35 @@ fn scratch_sizes() {
         ("8M,16M", fault(PartCount)),
         ("1,2,3,4", fault(PartCount)),
         ("1M,2M,3M,", fault(PartCount)),
-        (",,", fault(NoNumber)),
-        ("8M,16M,", fault(NoNumber)),
-        ("8M, 16M,0", fault(NoNumber)),
-        ("8M,50%,0", fault(PercentInParts)),
+        (",,", fault_in(ScratchPart::Low, NoNumber)),
+        ("8M,16M,", fault_in(ScratchPart::PerNode, NoNumber)),
+        ("8M, 16M,0", fault_in(ScratchPart::Global, NoNumber)),
+        ("8M,50%,0", fault_in(ScratchPart::Global, PercentInParts)),
         ("50%%", fault(Unit)),
     ] {
+        let expected = expected.map_err(|(part, why)| Error::ScratchSyntax {
+            given: Name::new(text.trim()),
+            part,
+            why,
+        });
         assert_eq!(ScratchSize::parse(text), expected, "{text:?}");
     }
-    let said = ScratchSize::parse("lots").unwrap_err().to_string();
-    assert!(said.contains("(16M)") && said.contains("(200%)"), "{said}");
+    let said = |text| ScratchSize::parse(text).unwrap_err().to_string();
+    let write = "write an amount (16M), a percentage of what boot needs (200%), or low, global and per-node amounts (8M,16M,0)";
+    for (text, why) in [
+        ("lots", "it does not begin with a number"),
+        ("20000%", "it is above 10000 %, the most that is taken"),
+        (
+            "8M,,0",
+            "its second part, for memory anywhere, does not begin with a number",
+        ),
+        ("1M,2M", "it has neither one part nor three"),
+    ] {
+        assert_eq!(
+            said(text),
+            format!("`{text}` is no size of scratch: {why}; {write}")
+        );
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use handover::error::{Name, Place, ValueFault};
+use handover::error::{Name, Parting, Place, ValueFault};
 use handover::state::{
     Body, Desc, DescRef, KState, MAX_DEPTH, STREAM_OVERHEAD, StreamReader, StreamWriter, TypeDesc,
     encoded_size, for_each_page, ids_unique,
@@ -255,6 +255,65 @@ fn a_stream_that_has_no_room_stays_good() {
     }
 }
 
+/// Whatever the buffer is too small for: as many bytes as are said to be needed suffice.
+#[test]
+fn what_is_needed_is_said_whole() {
+    let value = v1::S { a: 1, b: 2 };
+    let write = |bytes: &mut [u8]| {
+        let mut writer = StreamWriter::new(bytes);
+        writer.put(0, &value)?;
+        writer.put(1, &value)?;
+        writer.finish()
+    };
+    let whole = write(&mut [0; 1000]).unwrap();
+    let first = STREAM_OVERHEAD + encoded_size(&value);
+    for room in 0..whole {
+        let needed = if room < first - 8 { first } else { whole };
+        assert_eq!(
+            write(&mut vec![0; room]),
+            Err(Error::StreamRoom { needed, room })
+        );
+    }
+    let mut bytes = vec![0; first];
+    let mut writer = StreamWriter::new(&mut bytes);
+    assert_eq!(writer.put(0, &value), Ok(()));
+    assert_eq!(writer.finish(), Ok(first));
+}
+
+#[test]
+fn a_damaged_entry_is_named_by_its_type() {
+    let good = stream(&v1::S { a: 1, b: 2 });
+    let said = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        StreamReader::new(&bytes).unwrap_err().to_string()
+    };
+    // The last byte of its content, before the padding and the end mark.
+    let entry = said(good.len() - 8 - 3);
+    assert!(
+        entry.starts_with("state stream: `S` (id 0x40, instance 0) has checksum 0x"),
+        "{entry}"
+    );
+    // A fingerprint of the description, which comes first.
+    let described = said(32 + 32);
+    assert!(
+        described.starts_with("state stream: the description of `S` (id 0x40) has checksum 0x"),
+        "{described}"
+    );
+    // A name that is damaged itself does not reach a terminal as it is.
+    let name = 32 + 32 + 8 + 3 + 2 + 2;
+    assert_eq!(good[name], b'S');
+    let mut bytes = good.clone();
+    bytes[name] = 0x1b;
+    let refused = StreamReader::new(&bytes).unwrap_err().to_string();
+    assert!(refused.contains("description of `\\u{1b}`"), "{refused}");
+
+    assert_eq!(
+        StreamReader::new(&[]).unwrap_err().to_string(),
+        "state stream: 0 bytes are there, fewer than the 40 of one without any entry; it is not restored"
+    );
+}
+
 /// Written ahead, they make the same stream, in which a value has changed its size and another has joined.
 #[test]
 fn descriptions_can_be_written_ahead() {
@@ -439,31 +498,183 @@ fn a_forgotten_bump_is_refused_by_name() {
     let s1 = stream(&v1::S { a: 1, b: 2 });
     let refused = get::<broken::S>(&s1).unwrap_err();
     let (stream_has, known) = (v1::S::DESC.fingerprint, broken::S::DESC.fingerprint);
-    let layout = |stream, known| Error::StateLayout {
+    let prints = format!("(fingerprint {stream_has:#x} in the stream, {known:#x} in this kernel)");
+    let layout = Error::StateLayout {
         name: "S",
         version: 1,
-        stream,
+        written: 1,
+        writes: 1,
+        stream: stream_has,
         known,
-        field: Name::new("b"),
+        at: Parting::Type {
+            known: &broken::S::DESC.fields()[1],
+            stream: Name::new("u8"),
+        },
     };
-    assert_eq!(refused, layout(stream_has, known));
+    assert_eq!(refused, layout);
     assert_eq!(
         refused.to_string(),
         format!(
-            "state `S`: both kernels call it version 1, but its fields differ, first at field `b` (fingerprint \
-             {stream_has:#x} in the stream, {known:#x} in this kernel): the layout changed without a version bump; it is \
-             not restored"
+            "state `S`: both kernels call it version 1, but its fields differ, first at field `b`, which is u16 here and was \
+             written as u8 {prints}: the layout changed without a version bump; it is not restored"
         )
     );
-    // Also where an older version is described wrongly, and where an older kernel would leave fields out.
-    let s = stream(&broken::S { a: 1, b: 2 });
-    assert_eq!(get::<v3::S>(&s), Err(layout(known, stream_has)));
+    // Where an older kernel would leave fields out: it is the newer one that has changed what they share.
     let s2 = stream(&v2::S {
         a: 3,
         name: "x".into(),
         b: 4,
     });
-    assert_eq!(get::<broken::S>(&s2), Err(refused));
+    let refused = get::<broken::S>(&s2).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "state `S`: the stream has version 2 and says that version 1 can read it, but what it has for that is not version 1 \
+             as this kernel knows it, first at field `b`, which is u16 here and was written as u8 {prints}: the newer kernel's \
+             struct changed without `since` or `deprecated`; it is not restored"
+        )
+    );
+}
+
+/// The first is a kernel's state, the second another's, of which it says that it reads the first's version: the sentence of the
+/// refusal, without the fingerprints.
+macro_rules! refusal {
+    ([$($first:tt)*] = $value:expr, [$($second:tt)*]) => {{
+        mod first {
+            use super::*;
+            $($first)*
+        }
+        mod second {
+            use super::*;
+            $($second)*
+        }
+        use first::*;
+        let bytes = stream(&$value);
+        let refused = get::<second::Of>(&bytes).unwrap_err().to_string();
+        let (before, print) = refused.split_once(" (fingerprint ").unwrap_or((&refused, ""));
+        match print.split_once("in this kernel)") {
+            Some((_, after)) => format!("{before}{after}"),
+            None => refused,
+        }
+    }};
+}
+
+#[test]
+fn fields_that_changed_without_a_version_are_named_or_their_order_is() {
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub a: u32, pub b: u8, pub c: u8 }] = Of { a: 1, b: 2, c: 3 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { a: u32, c: u8, b: u8 }]
+    );
+    assert_eq!(
+        refused,
+        "state `Of`: both kernels call it version 1, but its fields stand in another order, from field `c` on: the layout changed \
+         without a version bump; it is not restored"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub a: u32 }] = Of { a: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { a: u32, b: Vec<u8> }]
+    );
+    assert_eq!(
+        refused,
+        "state `Of`: both kernels call it version 1, but its fields differ, first at field `b`, which the stream does not have: \
+         the layout changed without a version bump; it is not restored"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub a: u32, pub b: bool }] = Of { a: 1, b: true },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { b: bool }]
+    );
+    assert!(
+        refused.contains("its fields differ, first at field `a`, which only the stream has: "),
+        "{refused}"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub enum Of { No, Yes { a: u8 } }] = Of::Yes { a: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub enum Of { No, Yes { a: u16 } }]
+    );
+    assert!(
+        refused.contains("first at variant `Yes`: the layout"),
+        "{refused}"
+    );
+}
+
+/// The version was raised, and what changed was not marked.
+#[test]
+fn a_bump_without_since_and_deprecated_says_what_to_mark() {
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub count: u32 }] = Of { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 2, min_version = 1)] pub struct Of { count: u64 }]
+    );
+    assert_eq!(
+        refused,
+        "state `Of`: the stream has version 1, and this kernel, which knows version 2, describes version 1 otherwise, first at \
+         field `count`, which is u64 here and was written as u32: leave `count` as u32, with `deprecated = 2`, and add a field \
+         of the new type, with `since = 2`; it is not restored"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub count: u32 }] = Of { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 2, min_version = 1)] pub struct Of { count: u32, note: String }]
+    );
+    assert!(
+        refused.ends_with("first at field `note`, which the stream does not have: mark `note` with `since = 2`; it is not restored"),
+        "{refused}"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub count: u32, pub note: String }] = Of { count: 1, note: String::new() },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 2, min_version = 1)] pub struct Of { count: u32 }]
+    );
+    assert!(
+        refused.ends_with("first at field `note`, which only the stream has: keep `note`, with `deprecated = 2`; it is not restored"),
+        "{refused}"
+    );
+    // Which of the later versions changed it is not known.
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub count: u32 }] = Of { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 3, min_version = 1)] pub struct Of { count: u32, note: String }]
+    );
+    assert!(
+        refused.ends_with(
+            "mark `note` with `since = N`, N being the version that changed it; it is not restored"
+        ),
+        "{refused}"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { pub a: u32, pub b: u32 }] = Of { a: 1, b: 2 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 2, min_version = 1)] pub struct Of { b: u32, a: u32 }]
+    );
+    assert!(
+        refused.ends_with("describes version 1 otherwise, from field `b` on: fields stay in their order; it is not restored"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn another_type_under_an_id_is_told_from_one_that_changed() {
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Boots { pub count: u32 }] = Boots { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { name: String }]
+    );
+    assert_eq!(
+        refused,
+        "state `Of`: its id 0x41 belongs to another type in the stream, `Boots`: give each its own id; it is not restored"
+    );
+    // Whatever versions they have.
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41, version = 4)] pub struct Boots { pub count: u32 }] = Boots { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { name: String }]
+    );
+    assert!(
+        refused.contains("another type in the stream, `Boots`"),
+        "{refused}"
+    );
+    let refused = refusal!(
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Boots { pub count: u32 }] = Boots { count: 1 },
+        [#[derive(KState, Debug)] #[allow(dead_code)] #[kstate(id = 0x41)] pub struct Of { count: u32 }]
+    );
+    assert_eq!(
+        refused,
+        "state `Of`: its id 0x41 belongs to `Boots` in the stream, which has the same fields: a struct that is renamed is another \
+         type, so call it `Boots` as before; it is not restored"
+    );
 }
 
 #[test]
@@ -615,9 +826,14 @@ fn nested_values_have_their_own_versions() {
         Err(Error::StateLayout {
             name: "In",
             version: 1,
+            written: 1,
+            writes: 1,
             stream: folded(&old::In::DESC),
             known: folded(&broken::In::DESC),
-            field: Name::new("x"),
+            at: Parting::Type {
+                known: &broken::In::DESC.fields()[0],
+                stream: Name::new("u8"),
+            },
         })
     );
     let bytes = stream(&Out {

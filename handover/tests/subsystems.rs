@@ -309,19 +309,47 @@ fn what_contradicts_itself_is_refused() {
         node("c", &["a"]),
     ];
     let refused = order(&cycle).unwrap_err();
-    let DirectoryError::Cycle { name } = refused else {
+    let DirectoryError::Cycle { circle } = refused else {
         panic!("{refused}");
     };
-    assert_ne!(name, "x", "it waits for the circle, but is not in it");
+    let mut names = circle.names().to_vec();
+    names.sort_unstable();
     assert_eq!(
-        refused.to_string(),
-        format!(
-            "subsystem `{name}` is to be restored after itself, by way of others; none is registered"
-        )
+        names,
+        ["a", "b", "c"],
+        "x waits for the circle, but is not in it"
     );
+    let circles = [
+        "subsystem `a` is to be restored after `b`, that after `c`, that after `a`; none is registered",
+        "subsystem `b` is to be restored after `c`, that after `a`, that after `b`; none is registered",
+        "subsystem `c` is to be restored after `a`, that after `b`, that after `c`; none is registered",
+    ];
+    assert!(circles.contains(&refused.to_string().as_str()), "{refused}");
     assert_eq!(
-        order(&[node("a", &["a"])]),
-        Err(DirectoryError::Cycle { name: "a" })
+        order(&[node("a", &["a"])]).unwrap_err().to_string(),
+        "subsystem `a` is to be restored after itself; none is registered"
+    );
+    let two = order(&[node("a", &["b"]), node("b", &["a"])])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        two.contains("`a` is to be restored after `b`, that after `a`;")
+            || two.contains("`b` is to be restored after `a`, that after `b`;"),
+        "{two}"
+    );
+    let many = [
+        node("a", &["b"]),
+        node("b", &["c"]),
+        node("c", &["d"]),
+        node("d", &["e"]),
+        node("e", &["f"]),
+        node("f", &["g"]),
+        node("g", &["a"]),
+    ];
+    let many = order(&many).unwrap_err().to_string();
+    assert!(
+        many.contains("that after others, and those after `"),
+        "{many}"
     );
     assert_eq!(
         order(&[node("a", &["z"])]),

@@ -83,9 +83,9 @@ fn small_scratch_is_enough_for_hop_after_hop() {
 /// off is said, too.
 #[test]
 fn too_small_scratch_is_said() {
-    let mut guest = Setup::new().append("kho_scratch=1M kho=maybe").boot();
+    let mut guest = Setup::new().append("kho_scratch=25% kho=maybe").boot();
     for warning in [
-        "KiB that two kernels need",
+        "KiB that two kernels need; `kexec -l` may refuse to load one; kho_scratch=100% (",
         "kho: `maybe` is neither on nor off; it stays on",
     ] {
         assert!(guest.first_output().contains(warning), "no {warning}");
@@ -106,8 +106,8 @@ fn refusal_after_refusal_is_survived() {
     // What is wrong with it is said once, and the default is named as it is taken.
     assert!(
         guest.first_output().contains(
-            "kho_scratch: this is no size of scratch: its unit is none of K, M, G, %; write an amount (16M), a percentage of what \
-             boot needs (200%), or low, global and per-node amounts (8M,16M,0); the default of 32768 KiB is tried"
+            "kho_scratch: `32Q` is no size of scratch: it has a unit that is none of K, M, G, %; write an amount (16M), a percentage of what \
+             boot needs (200%), or low, global and per-node amounts (8M,16M,0); it is not taken, and the default of 32768 KiB is tried"
         ),
         "{}",
         guest.first_output()
@@ -116,6 +116,10 @@ fn refusal_after_refusal_is_survived() {
         guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
         let output = guest.kexec();
         assert!(output.contains("generation 0 (cold)"), "{output}");
+        let report = guest.ok("cat /sys/kernel/debug/kho/in/report");
+        let began = report.lines().next().unwrap_or_default();
+        assert!(began.starts_with("kexec with a handover: "), "{report}");
+        assert_eq!(began.matches("refused").count(), 1, "{report}");
         guest.ok("ls /boot/kernel");
     }
     guest.ok(&format!("echo kept > {TRACING}/trace_marker"));

@@ -173,6 +173,12 @@ fn a_type_is_suspected_by_its_name_until_its_path_begins_here() {
         ("HashSet<u8>", Some("Set")),
         ("Instant", Some("Clock")),
         ("AtomicU64", Some("Atomic")),
+        ("IrqMutex<u8>", Some("Shared")),
+        ("spin::Mutex<u8>", Some("Shared")),
+        ("IrqSpinLock<u8>", Some("Shared")),
+        ("lock_api::RwLock<R, u8>", Some("Shared")),
+        ("OnceLock<u8>", Some("Shared")),
+        ("DoorLock", None),
         ("self::Cell", None),
         ("crate::clock::Instant", None),
         ("AtomicClock", None),
@@ -181,4 +187,28 @@ fn a_type_is_suspected_by_its_name_until_its_path_begins_here() {
         let read: Type = syn::parse_str(ty).unwrap();
         assert_eq!(crate::instead::suspected(&read), by_name, "{ty}");
     }
+}
+
+/// What is asked for the trait of its name is used by that alone: as a `KState` it would be found fault with once more.
+#[test]
+fn a_suspected_type_is_found_fault_with_once() {
+    let read = syn::parse_str("struct S { lock: IrqMutex<u8> }").unwrap();
+    let described = Described::read(&read).unwrap_or_else(|e| panic!("{e}"));
+    let code = crate::expand::implementation(&described).to_string();
+    let asked = "< IrqMutex < u8 > as :: handover :: state :: derived :: by_name :: Shared >";
+    for call in [
+        "save (& self . lock , enc)",
+        "restore (dec , head)",
+        "pages (& self . lock , false , f)",
+    ] {
+        assert!(
+            code.contains(&format!("{asked} :: {call}")),
+            "{call}: {code}"
+        );
+    }
+    assert_eq!(code.matches("& self . lock").count(), 2, "{code}");
+    assert!(
+        !code.contains("< IrqMutex < u8 > as :: handover :: state :: KState >"),
+        "{code}"
+    );
 }

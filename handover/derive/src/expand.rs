@@ -1,6 +1,6 @@
 //! The implementation of `handover::state::KState`.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Generics, Member, Path, parse_quote};
@@ -32,6 +32,21 @@ pub fn implementation(d: &Described) -> TokenStream {
             #[automatically_derived]
             impl #impl_generics ::handover::state::derived::by_name::#name for #ident #ty_generics #where_clause {
                 type Itself = Self;
+                fn save(
+                    &self,
+                    enc: &mut ::handover::state::Encoder<'_>,
+                ) -> ::handover::state::derived::Result<(), ::handover::Error> {
+                    ::handover::state::KState::save(self, enc)
+                }
+                fn restore(
+                    dec: &mut ::handover::state::Decoder<'_>,
+                    version: u32,
+                ) -> ::handover::state::derived::Result<Self, ::handover::Error> {
+                    ::handover::state::KState::restore(dec, version)
+                }
+                fn pages(&self, owned: bool, f: &mut dyn ::core::ops::FnMut(::handover::PageRef)) {
+                    ::handover::state::KState::pages(self, owned, f)
+                }
             }
         }
     });
@@ -231,9 +246,41 @@ fn wire_type(field: &Field) -> TokenStream {
 /// Where it stands as what a field crosses: there is to be pointed at where that cannot cross.
 fn form_span(field: &Field) -> Span {
     match &field.form {
-        Form::With(module) => module.span(),
-        _ => field.ty.span(),
+        Form::With(module) => at(module),
+        _ => at(&field.ty),
     }
+}
+
+/// The place of something, for code around it. The names in that are the derive's all the same, also where the struct's own
+/// tokens and the `derive` come out of different macros.
+fn at(tokens: &impl Spanned) -> Span {
+    tokens.span().resolved_at(Span::call_site())
+}
+
+/// A call of a function of `KState` for what a field crosses as. Of a type that is asked for the trait of its name it is that one's
+/// function: were the field taken for a `KState`, it would be found fault with twice. And that call stands where the type does, from
+/// its first token to its last: what the compiler says of both is the same then, and it says it once.
+fn call(field: &Field, function: &str, arguments: TokenStream) -> TokenStream {
+    let (ty, wire) = (&field.ty, wire_type(field));
+    let by_name = match field.form {
+        Form::Itself if !field.section => suspected(ty),
+        _ => None,
+    };
+    let Some(name) = by_name else {
+        let function = Ident::new(function, form_span(field));
+        return quote_spanned! { form_span(field) =>
+            <#wire as ::handover::state::KState>::#function(#arguments)
+        };
+    };
+    let last = quote! { #ty }.into_iter().last();
+    let last = last.map_or(ty.span(), |token| token.span());
+    let (name, function) = (Ident::new(name, ty.span()), Ident::new(function, last));
+    let path = quote_spanned! { ty.span() =>
+        <#ty as ::handover::state::derived::by_name::#name>::#function
+    };
+    let mut arguments = Group::new(Delimiter::Parenthesis, arguments);
+    arguments.set_span(last);
+    quote! { #path #arguments }
 }
 
 fn describe(fields: &[&Field]) -> TokenStream {
@@ -286,9 +333,11 @@ fn save_field(of: &str, field: &Field, value: &TokenStream) -> TokenStream {
             quote! { &::handover::state::Offset::from_address(*#value, #base, #of, #name)? }
         }
     };
+    let enc = Ident::new("enc", form_span(field));
+    let save = call(field, "save", quote! { #wire, #enc });
     quote_spanned! { form_span(field) =>
         <#ty as ::handover::state::KState>::save_head(enc)?;
-        <#ty as ::handover::state::KState>::save(#wire, enc)?;
+        #save?;
     }
 }
 
@@ -297,10 +346,10 @@ fn restore_field(of: &str, field: &Field) -> TokenStream {
     let ty = wire_type(field);
     let name = name_of(&field.member);
     let value = match &field.form {
-        Form::Itself => quote! { wire },
+        Form::Itself => quote_spanned! { form_span(field) => wire },
         Form::With(module) => {
             let restore = from_module(module, "restore");
-            quote_spanned! { module.span() =>
+            quote_spanned! { at(module) =>
             match (#restore)(wire) {
                 ::handover::state::derived::Ok(value) => value,
                 ::handover::state::derived::Err(why) => return ::handover::state::derived::Err({
@@ -311,11 +360,16 @@ fn restore_field(of: &str, field: &Field) -> TokenStream {
         }
         Form::OffsetFrom(base) => quote! { wire.to_address(#base, dec)? },
     };
+    let restore = call(
+        field,
+        "restore",
+        quote_spanned! { form_span(field) => dec, head },
+    );
     quote_spanned! { form_span(field) => {
         dec.field(#of, #name);
         let head = <#ty as ::handover::state::KState>::restore_head(dec)?;
         dec.field(#of, #name);
-        let wire = <#ty as ::handover::state::KState>::restore(dec, head)?;
+        let wire = #restore?;
         #value
     } }
 }
@@ -323,13 +377,13 @@ fn restore_field(of: &str, field: &Field) -> TokenStream {
 /// A field in the form that its module gives it, behind a reference.
 fn saved(module: &Path, value: &TokenStream) -> TokenStream {
     let save = from_module(module, "save");
-    quote_spanned! { module.span() => &(#save)(#value) }
+    quote_spanned! { at(module) => &(#save)(#value) }
 }
 
 fn pages_of(field: &Field, value: &TokenStream) -> TokenStream {
     let (ty, owned) = (wire_type(field), field.pages);
     let check = field.pages.then(|| {
-        quote_spanned! { field.ty.span() =>
+        quote_spanned! { at(&field.ty) =>
             const {
                 assert!(
                     <#ty as ::handover::state::KState>::TYPE.holds_pages(),
@@ -355,7 +409,8 @@ fn pages_of(field: &Field, value: &TokenStream) -> TokenStream {
         // An offset names no page.
         Form::OffsetFrom(_) => return quote! { #check },
     };
-    quote! { #check <#ty as ::handover::state::KState>::pages(#wire, #owned, f); }
+    let pages = call(field, "pages", quote! { #wire, #owned, f });
+    quote! { #check #pages; }
 }
 
 fn local(member: &Member) -> Ident {
@@ -384,7 +439,7 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
         });
     let save_sections = sections.iter().map(|f| {
         let (value, name) = (access(f), name_of(&f.member));
-        quote_spanned! { f.ty.span() =>
+        quote_spanned! { at(&f.ty) =>
             ::handover::state::derived::save_section(#name, #value, enc)?;
         }
     });
@@ -395,7 +450,7 @@ fn of_struct(name: &str, fields: &[Field], min_version: u32) -> Parts {
     });
     let read_sections = sections.iter().map(|f| {
         let (local, field, ty) = (local(&f.member), name_of(&f.member), wire_type(f));
-        quote_spanned! { f.ty.span() =>
+        quote_spanned! { at(&f.ty) =>
             if section.key == const { ::handover::state::section_key(#field) } {
                 dec.field(#name, #field);
                 let twice = #local.is_some();

@@ -52,11 +52,20 @@ pub fn suspected_name(name: &Ident) -> Option<&'static str> {
     Some(match name.to_string().as_str() {
         "HashMap" => "Map",
         "HashSet" => "Set",
-        "Rc" | "Arc" | "RefCell" | "Cell" | "Mutex" | "RwLock" | "Once" => "Shared",
+        "Rc" | "Arc" | "RefCell" | "Cell" | "UnsafeCell" | "OnceCell" | "LazyCell" | "Once"
+        | "OnceLock" | "LazyLock" => "Shared",
+        // Every kernel has its own of these.
+        name if name.ends_with("Mutex") || name.ends_with("RwLock") || is_spinlock(name) => {
+            "Shared"
+        }
         "Instant" => "Clock",
         name if is_atomic(name) => "Atomic",
         _ => return None,
     })
+}
+
+fn is_spinlock(name: &str) -> bool {
+    name.ends_with("SpinLock") || name.ends_with("Spinlock")
 }
 
 fn primitive(name: &str) -> Option<&'static str> {

@@ -8,8 +8,8 @@ mod sentences;
 
 pub use fdt::FdtError;
 pub use parts::{
-    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Place, ScratchFault, SealFault,
-    ValueFault,
+    Claim, FdtBlock, FdtFault, ListFault, Name, PageFault, Parting, Place, ScratchFault,
+    ScratchPart, SealFault, ValueFault,
 };
 
 use crate::page::PageRef;
@@ -237,6 +237,10 @@ pub enum Error {
     // Scratch.
     /// `kho_scratch=` could not be read.
     ScratchSyntax {
+        /// What was given.
+        given: Name,
+        /// Which of it.
+        part: ScratchPart,
         /// What is wrong with it.
         why: ScratchFault,
     },
@@ -325,10 +329,12 @@ pub enum Error {
     },
     /// An entry's checksum is wrong.
     EntryCrc {
-        /// Its state id.
+        /// Its state id; 0 for a description.
         id: u32,
-        /// Its instance.
+        /// Its instance; of a description the id of what it describes.
         instance: u32,
+        /// The struct, as the stream describes it; empty where it does not.
+        name: Name,
         /// The one that it carries.
         stored: u32,
         /// The one that it has.
@@ -398,14 +404,29 @@ pub enum Error {
     StateLayout {
         /// The struct.
         name: &'static str,
-        /// The version that both claim.
+        /// The version that both describe, and not alike.
         version: u32,
+        /// The version that the stream was written in: not below that one.
+        written: u32,
+        /// The version that this kernel writes: not below it either.
+        writes: u32,
         /// Fingerprint of that version in the stream. (Of a value inside another: folded to 32 bits, as `known`.)
         stream: u64,
         /// Fingerprint of it in this kernel.
         known: u64,
-        /// The first field that differs; empty where that is not known.
-        field: Name,
+        /// What differs first.
+        at: Parting,
+    },
+    /// Another type under the same state id.
+    StateOther {
+        /// The struct.
+        name: &'static str,
+        /// Its state id.
+        id: u32,
+        /// The struct that was written under it.
+        stream: Name,
+        /// Whether that has the same fields: a struct that was renamed.
+        renamed: bool,
     },
     /// Descriptions of more types in one entry than a table holds.
     DescriptionTypes {

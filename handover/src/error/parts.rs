@@ -1,6 +1,9 @@
 //! What the errors name: memory's users, places, and what is wrong with a value.
 
-use core::fmt;
+use core::fmt::{self, Write};
+
+use crate::scratch::MAX_PERCENT;
+use crate::state::FieldDesc;
 
 /// A short name held by value, so that errors can be made where nothing may be allocated: a node of the FDT, a
 /// subsystem. A longer one is cut, and shows that by `...`.
@@ -39,7 +42,13 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())?;
+        // It may come out of a stream: what a terminal would act on is escaped.
+        for c in self.as_str().chars() {
+            match c.is_control() {
+                true => write!(f, "{}", c.escape_default())?,
+                false => f.write_char(c)?,
+            }
+        }
         f.write_str(if self.cut { "..." } else { "" })
     }
 }
@@ -142,6 +151,8 @@ pub enum ScratchFault {
     Zero,
     /// More than a machine has.
     TooLarge,
+    /// A percentage above [`MAX_PERCENT`](crate::scratch::MAX_PERCENT).
+    Percent,
     /// A unit other than K, M, G, %.
     Unit,
     /// Neither one part nor three.
@@ -157,14 +168,42 @@ pub enum ScratchFault {
 impl fmt::Display for ScratchFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ScratchFault::NoNumber => "it does not begin with a number",
-            ScratchFault::Zero => "it is of size 0",
-            ScratchFault::TooLarge => "it is larger than any machine's memory",
-            ScratchFault::Unit => "its unit is none of K, M, G, %",
-            ScratchFault::PartCount => "it has neither one part nor three",
-            ScratchFault::PercentInParts => "a percentage cannot be one of three parts",
-            ScratchFault::Unaligned => "it is not in whole pages",
-            ScratchFault::Overlap => "it overlaps another region",
+            ScratchFault::NoNumber => "does not begin with a number",
+            ScratchFault::Zero => "is of size 0",
+            ScratchFault::TooLarge => "is larger than any machine's memory",
+            ScratchFault::Percent => {
+                return write!(f, "is above {MAX_PERCENT} %, the most that is taken");
+            }
+            ScratchFault::Unit => "has a unit that is none of K, M, G, %",
+            ScratchFault::PartCount => "has neither one part nor three",
+            ScratchFault::PercentInParts => "is a percentage, which none of three parts can be",
+            ScratchFault::Unaligned => "is not in whole pages",
+            ScratchFault::Overlap => "overlaps another region",
+        })
+    }
+}
+
+/// Which part of `kho_scratch=` something is said of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScratchPart {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The first of three.
+    Low,
+    /// The second.
+    Global,
+    /// The third.
+    PerNode,
+}
+
+impl fmt::Display for ScratchPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScratchPart::Whole => "it",
+            ScratchPart::Low => "its first part, for low memory,",
+            ScratchPart::Global => "its second part, for memory anywhere,",
+            ScratchPart::PerNode => "its third part, for each node,",
         })
     }
 }
@@ -251,6 +290,41 @@ impl fmt::Display for Place {
             ("", _) => f.write_str("a value"),
             (of, "") => write!(f, "`{of}`"),
             (of, field) => write!(f, "field `{field}` of `{of}`"),
+        }
+    }
+}
+
+/// Where two descriptions of one version part: the one in the stream, and this kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parting {
+    /// That is not known: the stream does not describe that version, or the two differ in what a description does not list.
+    #[default]
+    Unknown,
+    /// A field of both, of another type.
+    Type {
+        /// As this kernel has it.
+        known: &'static FieldDesc,
+        /// Its type in the stream, as it is written in Rust.
+        stream: Name,
+    },
+    /// A field that this kernel does not have in that version.
+    OnlyStream(Name),
+    /// A field that only this kernel has in that version.
+    OnlyHere(&'static str),
+    /// The same fields in another order, from this one of the kernel's on.
+    Order(Name),
+    /// A variant that only one of the two has, or with another tag or other fields, or at another place.
+    Variant(Name),
+}
+
+impl Parting {
+    /// The field or variant; empty where that is not known.
+    pub fn name(&self) -> Name {
+        match *self {
+            Parting::Unknown => Name::new(""),
+            Parting::Type { known, .. } => Name::new(known.name),
+            Parting::OnlyHere(name) => Name::new(name),
+            Parting::OnlyStream(name) | Parting::Variant(name) | Parting::Order(name) => name,
         }
     }
 }

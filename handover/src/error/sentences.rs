@@ -2,10 +2,11 @@
 
 use core::fmt;
 
-use super::{Error, Name};
+use super::{Error, Name, Parting};
 use crate::mem::PAGE_SIZE;
 use crate::page::MAX_ORDER;
 use crate::scratch;
+use crate::state::STREAM_OVERHEAD;
 
 /// What happens instead, where a predecessor's data is read.
 pub(super) const REFUSED: &str = "the handover is refused";
@@ -20,6 +21,111 @@ impl fmt::Display for AtField {
         match self.1.as_str() {
             "" => Ok(()),
             _ => write!(f, "{} `{}`", self.0, self.1),
+        }
+    }
+}
+
+/// An entry of a stream, by the name of its type where that is known.
+struct EntryOf {
+    id: u32,
+    instance: u32,
+    name: Name,
+}
+
+impl fmt::Display for EntryOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EntryOf { id, instance, name } = self;
+        match (id, name.as_str()) {
+            // A description, whose instance is the id of what it describes.
+            (0, "") => write!(f, "the description of id {instance:#x}"),
+            (0, _) => write!(f, "the description of `{name}` (id {instance:#x})"),
+            (_, "") => write!(f, "the entry of id {id:#x}, instance {instance},"),
+            (_, _) => write!(f, "`{name}` (id {id:#x}, instance {instance})"),
+        }
+    }
+}
+
+/// The fingerprints of a version in stream and kernel.
+struct Prints {
+    stream: u64,
+    known: u64,
+}
+
+impl fmt::Display for Prints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Prints { stream, known } = self;
+        write!(
+            f,
+            "(fingerprint {stream:#x} in the stream, {known:#x} in this kernel)"
+        )
+    }
+}
+
+/// What differs first, after the words that something does; nothing where that is not known.
+struct FirstAt(Parting);
+
+impl fmt::Display for FirstAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Parting::Unknown => Ok(()),
+            Parting::Type { known, stream } => write!(
+                f,
+                ", first at field `{}`, which is {} here and was written as {stream}",
+                known.name, known.ty
+            ),
+            Parting::OnlyStream(name) => {
+                write!(f, ", first at field `{name}`, which only the stream has")
+            }
+            Parting::OnlyHere(name) => {
+                write!(
+                    f,
+                    ", first at field `{name}`, which the stream does not have"
+                )
+            }
+            Parting::Variant(name) => write!(f, ", first at variant `{name}`"),
+            Parting::Order(name) => write!(f, ", from field `{name}` on"),
+        }
+    }
+}
+
+/// What to write so that a version stays as it was while a later one differs: `since` and `deprecated` of that one, where it is
+/// known which.
+struct Mark {
+    at: Parting,
+    version: Option<u32>,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Number(Option<u32>);
+        impl fmt::Display for Number {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.0 {
+                    Some(version) => write!(f, "{version}"),
+                    None => f.write_str("N"),
+                }
+            }
+        }
+        let n = Number(self.version);
+        match self.at {
+            Parting::Type { known, stream } => write!(
+                f,
+                "leave `{}` as {stream}, with `deprecated = {n}`, and add a field of the new type, with `since = {n}`",
+                known.name
+            )?,
+            Parting::OnlyStream(name) => write!(f, "keep `{name}`, with `deprecated = {n}`")?,
+            Parting::OnlyHere(name) => write!(f, "mark `{name}` with `since = {n}`")?,
+            Parting::Order(_) => f.write_str("fields stay in their order")?,
+            Parting::Unknown | Parting::Variant(_) => {
+                write!(
+                    f,
+                    "mark what is new with `since = {n}`, and what is old with `deprecated = {n}`"
+                )?;
+            }
+        }
+        match (self.version, self.at) {
+            (Some(_), _) | (_, Parting::Order(_)) => Ok(()),
+            _ => f.write_str(", N being the version that changed it"),
         }
     }
 }
@@ -169,9 +275,9 @@ impl fmt::Display for Error {
 
             Fdt(error) => error.fmt(f),
 
-            ScratchSyntax { why } => write!(
+            ScratchSyntax { given, part, why } => write!(
                 f,
-                "this is no size of scratch: {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
+                "`{given}` is no size of scratch: {part} {why}; write an amount (16M), a percentage of what boot needs (200%), or low, global and \
                  per-node amounts (8M,16M,0)"
             ),
             ScratchTooLarge { wanted, usable } => write!(
@@ -204,7 +310,7 @@ impl fmt::Display for Error {
                 why,
             } => write!(
                 f,
-                "scratch array: entry {index} ({size:#x} bytes at {addr:#x}) cannot be a region: {why}; {REFUSED}"
+                "scratch array: entry {index} ({size:#x} bytes at {addr:#x}) cannot be a region: it {why}; {REFUSED}"
             ),
 
             MetadataSize { size } => write!(
@@ -232,6 +338,10 @@ impl fmt::Display for Error {
                 crate::state::STREAM_FORMAT
             ),
             StreamHeader => write!(f, "state stream: its header is damaged; {NOT_RESTORED}"),
+            StreamCut { have, .. } if have < STREAM_OVERHEAD => write!(
+                f,
+                "state stream: {have} bytes are there, fewer than the {STREAM_OVERHEAD} of one without any entry; {NOT_RESTORED}"
+            ),
             StreamCut { total, have } => write!(
                 f,
                 "state stream: the header says {total} bytes, but {have} are there; {NOT_RESTORED}"
@@ -243,12 +353,14 @@ impl fmt::Display for Error {
             EntryCrc {
                 id,
                 instance,
+                name,
                 stored,
                 computed,
             } => write!(
                 f,
-                "state stream: entry {id:#x}.{instance} has checksum {computed:#010x}, but {stored:#010x} is stored; the \
-                 stream is not restored"
+                "state stream: {} has checksum {computed:#010x}, but {stored:#010x} is stored; the stream \
+                 is not restored",
+                EntryOf { id, instance, name }
             ),
             EntryTwice { name, id, instance } => write!(
                 f,
@@ -296,14 +408,64 @@ impl fmt::Display for Error {
             StateLayout {
                 name,
                 version,
+                written,
+                writes,
                 stream,
                 known,
-                field,
+                at,
+            } => {
+                let prints = Prints { stream, known };
+                if written > version {
+                    write!(
+                        f,
+                        "state `{name}`: the stream has version {written} and says that version {version} can read it, but what it \
+                         has for that is not version {version} as this kernel knows it{} {prints}: the newer kernel's struct \
+                         changed without `since` or `deprecated`; {NOT_RESTORED}",
+                        FirstAt(at)
+                    )
+                } else if writes > version {
+                    write!(
+                        f,
+                        "state `{name}`: the stream has version {version}, and this kernel, which knows version {writes}, describes \
+                         version {version} otherwise{} {prints}: {}; {NOT_RESTORED}",
+                        FirstAt(at),
+                        Mark {
+                            at,
+                            version: (writes == version + 1).then_some(writes)
+                        }
+                    )
+                } else {
+                    let differ = match at {
+                        Parting::Order(_) => "its fields stand in another order",
+                        _ => "its fields differ",
+                    };
+                    write!(
+                        f,
+                        "state `{name}`: both kernels call it version {version}, but {differ}{} {prints}: the layout changed \
+                         without a version bump; {NOT_RESTORED}",
+                        FirstAt(at)
+                    )
+                }
+            }
+            StateOther {
+                name,
+                id,
+                stream,
+                renamed: false,
             } => write!(
                 f,
-                "state `{name}`: both kernels call it version {version}, but its fields differ{} (fingerprint {stream:#x} in \
-                 the stream, {known:#x} in this kernel): the layout changed without a version bump; {NOT_RESTORED}",
-                AtField(", first at field", field)
+                "state `{name}`: its id {id:#x} belongs to another type in the stream, `{stream}`: give each its own id; \
+                 {NOT_RESTORED}"
+            ),
+            StateOther {
+                name,
+                id,
+                stream,
+                renamed: true,
+            } => write!(
+                f,
+                "state `{name}`: its id {id:#x} belongs to `{stream}` in the stream, which has the same fields: a struct that is \
+                 renamed is another type, so call it `{stream}` as before; {NOT_RESTORED}"
             ),
             DescriptionTypes { name, limit } => write!(
                 f,

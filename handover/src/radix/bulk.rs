@@ -109,17 +109,24 @@ impl<M: Memory> PreservedMap<M> {
 
     /// Takes a range back, in whatever blocks it was preserved: all of it, or nothing where it fails.
     ///
+    /// The map holds blocks, not the ranges that they once made up. A range with an end inside a block is refused; one that is
+    /// shorter than what was preserved, and ends where a block does, takes its part back, and the rest stays preserved:
+    /// [`block_at`](PreservedMap::block_at) says so of the page after it, [`for_each_range`](PreservedMap::for_each_range)
+    /// lists all that is left, and [`Claims::discard`](crate::claims::Claims::discard) names what nobody has claimed
+    /// and gives it back. Whoever has to know that nothing is left keeps the length in a state of its own.
+    ///
     /// # Errors
     ///
     /// [`Error::RangeBackward`], [`Error::RangeUnaligned`], [`Error::NotPreserved`] (a page that is not, so also a range that
-    /// is too long), [`Error::CutsBlock`] (so also one that is too short).
+    /// is too long), [`Error::CutsBlock`] (an end inside a block).
     pub fn restore_range(&mut self, range: PhysRange) -> Result<PhysRange, Error> {
         self.unpreserve_range(range)?;
         Ok(range)
     }
 
     /// Takes a range back that was preserved in blocks of this one order: all of it, or nothing where it fails. The way
-    /// back from [`preserve_blocks`](PreservedMap::preserve_blocks), and as fast.
+    /// back from [`preserve_blocks`](PreservedMap::preserve_blocks), and as fast. Fewer blocks than were preserved are no
+    /// error: the others stay, as with [`restore_range`](PreservedMap::restore_range).
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::error::{Error, ScratchFault};
+use crate::error::{Error, Name, ScratchFault, ScratchPart};
 use crate::mem::PAGE_SIZE;
 use crate::page::MAX_PHYS;
 use crate::range::{self, PhysRange};
@@ -55,20 +55,30 @@ impl ScratchSize {
     ///
     /// [`Error::ScratchSyntax`], which says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let fault = |why| Error::ScratchSyntax { why };
         let text = text.trim();
+        let fault_in = |part| {
+            move |why| Error::ScratchSyntax {
+                given: Name::new(text),
+                part,
+                why,
+            }
+        };
+        let fault = fault_in(ScratchPart::Whole);
         let mut parts = text.split(',');
         let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
         let size = match parts {
             [Some(one), None, ..] => match one.strip_suffix('%') {
-                Some(number) => ScratchSize::PercentOfBoot(percent(number)?),
-                None => ScratchSize::Bytes(amount(one)?),
+                Some(number) => ScratchSize::PercentOfBoot(percent(number).map_err(fault)?),
+                None => ScratchSize::Bytes(amount(one).map_err(fault)?),
             },
-            [Some(low), Some(global), Some(per_node), None] => ScratchSize::Parts {
-                low: amount(low)?,
-                global: amount(global)?,
-                per_node: amount(per_node)?,
-            },
+            [Some(low), Some(global), Some(per_node), None] => {
+                let part = |text, part| amount(text).map_err(fault_in(part));
+                ScratchSize::Parts {
+                    low: part(low, ScratchPart::Low)?,
+                    global: part(global, ScratchPart::Global)?,
+                    per_node: part(per_node, ScratchPart::PerNode)?,
+                }
+            }
             _ => return Err(fault(ScratchFault::PartCount)),
         };
         match size {
@@ -226,41 +236,40 @@ fn rounded(bytes: u64) -> u64 {
 }
 
 /// The number at the front of a text, and what follows it.
-fn number(text: &str) -> Result<(u64, &str), Error> {
-    let fault = |why| Error::ScratchSyntax { why };
+fn number(text: &str) -> Result<(u64, &str), ScratchFault> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if number.is_empty() {
-        return Err(fault(ScratchFault::NoNumber));
+        return Err(ScratchFault::NoNumber);
     }
-    let number = number.parse().map_err(|_| fault(ScratchFault::TooLarge))?;
+    let number = number.parse().map_err(|_| ScratchFault::TooLarge)?;
     Ok((number, unit))
 }
 
-fn percent(text: &str) -> Result<u64, Error> {
-    let fault = |why| Err(Error::ScratchSyntax { why });
-    match number(text)? {
-        (_, unit) if !unit.is_empty() => fault(ScratchFault::Unit),
-        (number, _) if number > MAX_PERCENT => fault(ScratchFault::TooLarge),
-        (number, _) => Ok(number),
+fn percent(text: &str) -> Result<u64, ScratchFault> {
+    match number(text) {
+        Ok((_, unit)) if !unit.is_empty() => Err(ScratchFault::Unit),
+        Ok((number, _)) if number <= MAX_PERCENT => Ok(number),
+        Ok(_) | Err(ScratchFault::TooLarge) => Err(ScratchFault::Percent),
+        Err(why) => Err(why),
     }
 }
 
-fn amount(text: &str) -> Result<u64, Error> {
-    let fault = |why| Error::ScratchSyntax { why };
+/// Not a percentage: those are told before, where one can stand.
+fn amount(text: &str) -> Result<u64, ScratchFault> {
     let (number, unit) = number(text)?;
     let shift = match unit {
         "" => 0,
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
-        "%" => return Err(fault(ScratchFault::PercentInParts)),
-        _ => return Err(fault(ScratchFault::Unit)),
+        "%" => return Err(ScratchFault::PercentInParts),
+        _ => return Err(ScratchFault::Unit),
     };
     number
         .checked_mul(1 << shift)
         .filter(|&bytes| bytes <= MAX_PHYS)
-        .ok_or(fault(ScratchFault::TooLarge))
+        .ok_or(ScratchFault::TooLarge)
 }
 
 /// KHO's `struct kho_scratch`.

@@ -2,7 +2,7 @@
 
 use super::KState;
 use super::desc::Desc;
-use crate::error::{Error, Name, Place, ValueFault};
+use crate::error::{Error, Name, Parting, Place, ValueFault};
 
 /// Most described values inside each other; deeper ones are refused, so that a hostile stream cannot exhaust the stack.
 pub const MAX_DEPTH: u32 = 32;
@@ -384,9 +384,11 @@ impl<'a> Decoder<'a> {
             return Err(Error::StateLayout {
                 name,
                 version: stream,
+                written: stream,
+                writes: desc.version,
                 stream: u64::from(fingerprint),
                 known: u64::from(known),
-                field: Name::new(""),
+                at: Parting::Unknown,
             });
         }
         Ok(stream)

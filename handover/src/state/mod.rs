@@ -56,7 +56,8 @@
 //! | older than `min_version` | refused: [`Error::StateTooOld`] |
 //! | newer, and `readable_by` is not above this kernel's version, fingerprint of that version the same | restored; what is younger is left out |
 //! | newer otherwise | refused: [`Error::StateTooNew`] |
-//! | any of these with another fingerprint | refused: [`Error::StateLayout`] |
+//! | any of these with another fingerprint | refused: [`Error::StateLayout`], which says where the two descriptions part |
+//! | of a struct of another name under the id, so another type | refused: [`Error::StateOther`] |
 //! | subsection that is not there | restored as `None` |
 //! | subsection that this kernel does not know | skipped |
 //! | missing; twice | refused: [`Error::EntryMissing`]; [`Error::EntryTwice`] |
@@ -250,8 +251,9 @@ pub mod derived {
     pub use core::result::Result::{self, Err, Ok};
 
     pub use super::desc::section_key;
-    use super::{Encoder, KState};
+    use super::{Decoder, Encoder, KState};
     use crate::error::Error;
+    use crate::page::PageRef;
 
     /// A field that is a subsection.
     #[diagnostic::on_unimplemented(
@@ -332,7 +334,7 @@ pub mod derived {
     /// Types with the names of such as cannot cross. The derive gives one's own of that name the trait; any other is told what to
     /// write instead of it.
     pub mod by_name {
-        use super::KState;
+        use super::{Decoder, Encoder, Error, KState, PageRef};
 
         macro_rules! by_name {
             ($($what:literal, $name:ident: $instead:literal;)*) => { $(
@@ -343,9 +345,15 @@ pub mod derived {
                     note = "a type of your own of that name crosses with `#[derive(KState)]` above it; where it is `KState` without \
                             the derive, or another name of a type, write its path from self, super or crate on, as in `self::Cell`"
                 )]
-                pub trait $name {
+                pub trait $name: Sized {
                     /// What crosses: itself.
                     type Itself: KState;
+                    /// As that of `KState`.
+                    fn save(&self, enc: &mut Encoder<'_>) -> Result<(), Error>;
+                    /// As that of `KState`.
+                    fn restore(dec: &mut Decoder<'_>, version: u32) -> Result<Self, Error>;
+                    /// As that of `KState`.
+                    fn pages(&self, owned: bool, f: &mut dyn FnMut(PageRef));
                 }
             )* };
         }

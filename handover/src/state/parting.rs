@@ -1,81 +1,165 @@
 //! Which version of a type two kernels have in common; and where its two descriptions part, for the sentence that refuses a
 //! stream.
 
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::desc::{Body, Desc, FieldDesc, TypeDesc};
 use super::stream::Entry;
-use super::table::{Described, Table, TableBody, TableField, TableVariant, Types};
-use crate::error::{Error, Name};
+use super::table::{Described, Table, TableBody, Types};
+use crate::error::{Error, Name, Parting};
 
-/// Names the field at which two descriptions part, from the table that came with the stream.
-pub(super) fn explain(mut error: Error, root: &TypeDesc, table: Option<Table<'_>>) -> Error {
-    let (Error::StateLayout { name, field, .. }
-    | Error::StateTooNew { name, field, .. }
-    | Error::StateTooOld { name, field, .. }) = &mut error
+/// Says of a value that was refused what the two kernels describe differently, from the table that came with the stream.
+pub(super) fn explain(
+    mut error: Error,
+    desc: &Desc,
+    root: &TypeDesc,
+    table: Option<Table<'_>>,
+) -> Error {
+    let (Error::StateLayout { name, .. }
+    | Error::StateTooNew { name, .. }
+    | Error::StateTooOld { name, .. }) = error
     else {
         return error;
     };
-    let (Ok(ours), Some(theirs)) = (Types::of(root, name), table) else {
+    let (Ok(types), Some(table)) = (Types::of(root, name), table) else {
         return error;
     };
-    let ours = ours.iter().find(|desc| desc.name == *name);
-    let parting = ours.zip(theirs.types.iter().find(|d| d.name == *name));
-    if let Some(found) = parting.and_then(|(ours, d)| parts_at(ours.desc(), d, &theirs)) {
-        *field = found;
+    let another = |written: &&Described<'_>| name == desc.name && written.name != name;
+    if let Some(written) = table.root_type().filter(another) {
+        let sides = Sides::of(desc, written, written.version, &table);
+        return Error::StateOther {
+            name,
+            id: desc.id,
+            stream: Name::new(written.name),
+            renamed: sides.is_some_and(|sides| sides.part_at() == Parting::Unknown),
+        };
+    }
+    let ours = types.iter().find(|ours| ours.name == name);
+    let theirs = table.types.iter().find(|theirs| theirs.name == name);
+    let Some((ours, theirs)) = ours.map(|ours| ours.desc()).zip(theirs) else {
+        return error;
+    };
+    let part_in = |version| {
+        let sides = Sides::of(ours, theirs, version, &table);
+        sides.map_or(Parting::Unknown, |sides| sides.part_at())
+    };
+    match &mut error {
+        Error::StateLayout { version, at, .. } => *at = part_in(*version),
+        // What is too old to be read lacks what came since.
+        Error::StateTooOld { field, .. } => *field = part_in(ours.version).name(),
+        Error::StateTooNew { field, .. } => *field = part_in(theirs.version).name(),
+        _ => {}
     }
     error
 }
 
-/// The first field or variant of theirs that ours has not, or has in another form; else the first of ours that theirs
-/// has not.
-fn parts_at(ours: &Desc, theirs: &Described<'_>, table: &Table<'_>) -> Option<Name> {
-    let same = |field: &FieldDesc, other: &TableField<'_>| {
-        field.name == other.name && field.ty.to_string() == table.shown(&other.ty).to_string()
-    };
-    // What is too old to be read lacks what came since.
-    let in_version = match theirs.version < ours.min_version {
-        true => ours.version,
-        false => theirs.version,
-    };
-    let (ours, theirs): (Vec<_>, Vec<_>) = match (&ours.body, &theirs.body) {
-        (Body::Struct(ours), TableBody::Struct { fields, .. }) => {
-            let ours: Vec<_> = ours.iter().filter(|f| !f.section).collect();
-            let missing = |f: &TableField<'_>| !ours.iter().any(|o| same(o, f));
-            if let Some(field) = fields.iter().find(|f| missing(f)) {
-                return Some(Name::new(field.name));
+/// A field or variant, as the two sides are held against each other.
+struct Part<'a> {
+    name: &'a str,
+    /// Its type, or its tag and fields, as text.
+    form: String,
+    /// Of this kernel's: the field.
+    field: Option<&'static FieldDesc>,
+}
+
+/// What this kernel has in a version, and what the stream's description has.
+struct Sides<'a> {
+    ours: Vec<Part<'static>>,
+    theirs: Vec<Part<'a>>,
+    /// The stream describes a later version: what is only in it may have come since.
+    later: bool,
+    /// They are variants of enums.
+    variants: bool,
+}
+
+impl<'a> Sides<'a> {
+    /// `None` where one is a struct and the other is not.
+    fn of(ours: &Desc, written: &Described<'a>, version: u32, table: &Table<'a>) -> Option<Self> {
+        let (ours, theirs) = match (ours.body, &written.body) {
+            (Body::Struct(ours), TableBody::Struct { fields, .. }) => {
+                let ours = ours.iter().filter(|f| !f.section && f.is_in(version));
+                let ours = ours.map(|f| Part {
+                    name: f.name,
+                    form: f.ty.to_string(),
+                    field: Some(f),
+                });
+                let theirs = fields.iter().map(|f| Part {
+                    name: f.name,
+                    form: table.shown(&f.ty).to_string(),
+                    field: None,
+                });
+                (ours.collect(), theirs.collect())
             }
-            (
-                ours.iter()
-                    .filter(|f| f.is_in(in_version))
-                    .map(|f| f.name)
-                    .collect(),
-                fields.iter().map(|f| f.name).collect(),
-            )
-        }
-        (Body::Enum(ours), TableBody::Enum(variants)) => {
-            let missing = |v: &TableVariant<'_>| {
-                !ours.iter().any(|o| {
-                    o.name == v.name
-                        && o.tag == v.tag
-                        && o.fields.len() == v.fields.len()
-                        && o.fields.iter().zip(&v.fields).all(|(o, f)| same(o, f))
-                })
-            };
-            if let Some(variant) = variants.iter().find(|v| missing(v)) {
-                return Some(Name::new(variant.name));
+            (Body::Enum(ours), TableBody::Enum(variants)) => {
+                let ours = ours.iter().filter(|v| v.since <= version);
+                let ours = ours.map(|v| Part {
+                    name: v.name,
+                    form: (v.fields.iter()).fold(v.tag.to_string(), |form, f| {
+                        format!("{form}, {}: {}", f.name, f.ty)
+                    }),
+                    field: None,
+                });
+                let theirs = variants.iter().map(|v| Part {
+                    name: v.name,
+                    form: (v.fields.iter()).fold(v.tag.to_string(), |form, f| {
+                        format!("{form}, {}: {}", f.name, table.shown(&f.ty))
+                    }),
+                    field: None,
+                });
+                (ours.collect(), theirs.collect())
             }
-            (
-                ours.iter().map(|v| v.name).collect(),
-                variants.iter().map(|v| v.name).collect(),
-            )
+            _ => return None,
+        };
+        Some(Sides {
+            ours,
+            theirs,
+            later: written.version > version,
+            variants: matches!(written.body, TableBody::Enum(_)),
+        })
+    }
+
+    /// What differs first, in the stream's order.
+    fn part_at(&self) -> Parting {
+        let here = |name| self.ours.iter().find(|ours| ours.name == name);
+        let there = |name| self.theirs.iter().any(|theirs| theirs.name == name);
+        let changed = self
+            .theirs
+            .iter()
+            .find_map(|theirs| match here(theirs.name) {
+                None if self.later => None,
+                None => Some(Parting::OnlyStream(Name::new(theirs.name))),
+                Some(ours) if ours.form == theirs.form => None,
+                Some(ours) => Some(match ours.field {
+                    Some(known) => Parting::Type {
+                        known,
+                        stream: Name::new(&theirs.form),
+                    },
+                    None => Parting::Variant(Name::new(theirs.name)),
+                }),
+            });
+        let missing = || {
+            let ours = self.ours.iter().find(|ours| !there(ours.name))?;
+            Some(Parting::OnlyHere(ours.name))
+        };
+        let moved = || {
+            let ours = self.ours.iter().filter(|ours| there(ours.name));
+            let theirs = self.theirs.iter().filter(|t| here(t.name).is_some());
+            let (ours, _) = ours.zip(theirs).find(|(o, t)| o.name != t.name)?;
+            Some(Parting::Order(Name::new(ours.name)))
+        };
+        let found = match self.later {
+            // What the later version lacks may be written for older kernels all the same, with its default.
+            true => changed.or_else(moved).or_else(missing),
+            false => changed.or_else(missing).or_else(moved),
+        };
+        match found.unwrap_or_default() {
+            Parting::Unknown => Parting::Unknown,
+            found if self.variants => Parting::Variant(found.name()),
+            found => found,
         }
-        _ => return None,
-    };
-    ours.iter()
-        .find(|name| !theirs.contains(name))
-        .map(|name| Name::new(name))
+    }
 }
 
 /// The version in which a kernel with this description reads the entry: the entry's own, or, where that is newer, the
@@ -98,9 +182,11 @@ pub(super) fn reading_version(desc: &Desc, entry: &Entry<'_>) -> Result<u32, Err
         Some(fingerprint) => Err(Error::StateLayout {
             name,
             version,
+            written: entry.version,
+            writes: desc.version,
             stream: fingerprint,
             known,
-            field: Name::new(""),
+            at: Parting::Unknown,
         }),
         None => Err(Error::StateTooNew {
             name,

@@ -8,7 +8,7 @@ use super::desc::{Desc, MAX_SPAN, TypeDesc};
 use super::parting::{explain, reading_version};
 use super::table::{Table, Types, root_name};
 use super::{KState, STREAM_FORMAT};
-use crate::error::Error;
+use crate::error::{Error, Name};
 
 /// First eight bytes of a stream.
 const MAGIC: [u8; 8] = *b"BTNSTATE";
@@ -104,11 +104,15 @@ const fn content_offset(desc: &Desc) -> usize {
 /// It is the size now: a value that grows until it is written takes more.
 pub fn encoded_size<T: KState>(value: &T) -> usize {
     const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
+    entry_size(value) + description_size(&T::TYPE, T::DESC.name)
+}
+
+/// The same without the description.
+fn entry_size<T: KState>(value: &T) -> usize {
     let mut enc = Encoder::counting();
     // Counting has no room to run out of; what else is wrong with the value is met again, and refused, when it is written.
     let _ = value.save(&mut enc);
     (content_offset(&T::DESC) + enc.position()).next_multiple_of(ALIGN)
-        + description_size(&T::TYPE, T::DESC.name)
 }
 
 /// Bytes that a description takes as an entry.
@@ -155,7 +159,7 @@ impl<'a> StreamWriter<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::StreamRoom`]; [`Error::EntryTwice`] where that instance has been put; [`Error::IdTaken`] where another type
+    /// [`Error::StreamRoom`], with what the stream takes if this is its last entry; [`Error::EntryTwice`] where that instance has been put; [`Error::IdTaken`] where another type
     /// has been put under the same id.
     pub fn put<T: KState>(&mut self, instance: u32, value: &T) -> Result<(), Error> {
         const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
@@ -174,10 +178,27 @@ impl<'a> StreamWriter<'a> {
             let header = EntryHeader::new(desc.id, instance, desc.version, desc.readable_by);
             self.append(header, fingerprints, |enc| value.save(enc))
         });
-        if put.is_err() {
-            (self.at, self.entries) = (at, entries);
-        }
-        put
+        let Err(error) = put else {
+            return Ok(());
+        };
+        (self.at, self.entries) = (at, entries);
+        Err(match error {
+            // The writing ended at the first byte that had no room; a caller wants to know of the last.
+            Error::StreamRoom { room, .. } if room == self.out.len() => Error::StreamRoom {
+                needed: self.needed_with(value),
+                room,
+            },
+            error => error,
+        })
+    }
+
+    /// Bytes of the stream with one entry more, its end included.
+    fn needed_with<T: KState>(&self, value: &T) -> usize {
+        let description = match self.find(DESCRIPTION, T::DESC.id) {
+            Some(_) => 0,
+            None => description_size(&T::TYPE, T::DESC.name),
+        };
+        self.at + description + entry_size(value) + END.len()
     }
 
     /// Appends the description of a state id, unless it is there. One of another type under that id would make its readers
@@ -400,9 +421,19 @@ impl<'a> StreamReader<'a> {
             }
             let computed = header.crc(&rest[ENTRY_HEADER..content_end]);
             if computed != header.crc32 {
+                // The name that is said to be its own, where it is a description: else of what was described before.
+                let name = match id {
+                    DESCRIPTION => root_name(entry.data),
+                    _ => Entries { rest: entries }
+                        .with_descriptions()
+                        .take_while(|before| before.data.as_ptr() < entry.data.as_ptr())
+                        .find(|e| e.id == DESCRIPTION && e.instance == id)
+                        .map_or(Name::new(""), |described| root_name(described.data)),
+                };
                 return Err(Error::EntryCrc {
                     id,
                     instance: header.instance,
+                    name,
                     stored: header.crc32,
                     computed,
                 });
@@ -477,7 +508,7 @@ impl<'a> StreamReader<'a> {
     /// # Errors
     ///
     /// [`Error::EntryMissing`], [`Error::EntryTwice`]; [`Error::StateTooNew`], [`Error::StateTooOld`],
-    /// [`Error::StateLayout`] (of the entry, or of a described value in it); [`Error::StateValue`],
+    /// [`Error::StateLayout`] (of the entry, or of a described value in it); [`Error::StateOther`]; [`Error::StateValue`],
     /// [`Error::StateLeftOver`].
     pub fn get<T: KState>(&self, instance: u32) -> Result<T, Error> {
         const { assert!(T::DESC.id != 0, "an entry needs `#[kstate(id = ...)]`") };
@@ -493,7 +524,7 @@ impl<'a> StreamReader<'a> {
         }
 
         self.read(&entry)
-            .map_err(|error| explain(error, &T::TYPE, self.table(&entry).ok()))
+            .map_err(|error| explain(error, &T::DESC, &T::TYPE, self.table(&entry).ok()))
     }
 
     fn read<T: KState>(&self, entry: &Entry<'_>) -> Result<T, Error> {

@@ -28,9 +28,58 @@ pub enum DirectoryError {
     },
     /// Subsystems wait for each other in a circle.
     Cycle {
-        /// One of them.
-        name: &'static str,
+        /// Each of which waits for the next, and the last for the first.
+        circle: Circle,
     },
+}
+
+/// Names of subsystems in a circle: the first few, where there are many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circle {
+    names: [&'static str; Circle::MAX],
+    len: usize,
+}
+
+impl Circle {
+    /// Most that are named.
+    pub const MAX: usize = 6;
+
+    /// Of all the names.
+    pub(super) fn new(circle: impl Iterator<Item = &'static str>) -> Self {
+        let mut names = [""; Circle::MAX];
+        let mut len = 0;
+        for name in circle {
+            if let Some(place) = names.get_mut(len) {
+                *place = name;
+            }
+            len += 1;
+        }
+        Circle { names, len }
+    }
+
+    /// The names.
+    pub fn names(&self) -> &[&'static str] {
+        &self.names[..self.len.min(Circle::MAX)]
+    }
+}
+
+/// What is to be restored after what.
+impl fmt::Display for Circle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names();
+        let [first, rest @ ..] = names else {
+            return Ok(());
+        };
+        write!(f, "subsystem `{first}` is to be restored after")?;
+        for next in rest {
+            write!(f, " `{next}`, that after")?;
+        }
+        match (rest, names.len() < self.len) {
+            (_, true) => write!(f, " others, and those after `{first}`"),
+            ([], false) => f.write_str(" itself"),
+            (_, false) => write!(f, " `{first}`"),
+        }
+    }
 }
 
 impl fmt::Display for DirectoryError {
@@ -48,10 +97,7 @@ impl fmt::Display for DirectoryError {
                 f,
                 "subsystem `{name}` is to be restored after `{on}`, but there is no such subsystem; none is registered"
             ),
-            DirectoryError::Cycle { name } => write!(
-                f,
-                "subsystem `{name}` is to be restored after itself, by way of others; none is registered"
-            ),
+            DirectoryError::Cycle { circle } => write!(f, "{circle}; none is registered"),
         }
     }
 }

@@ -36,7 +36,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use error::DirectoryError;
+pub use error::{Circle, DirectoryError};
 pub use order::{Node, order};
 pub use report::{Outcome, Report};
 pub use takeover::{Prepared, Refusal, Takeover};

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::DirectoryError;
+use super::{Circle, DirectoryError};
 use crate::state::Desc;
 
 /// What of a subsystem plays a part in the order.
@@ -67,7 +67,7 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, DirectoryError> {
         };
         let Some(next) = (0..nodes.len()).find(ready) else {
             return Err(DirectoryError::Cycle {
-                name: in_circle(nodes, &placed),
+                circle: in_circle(nodes, &placed),
             });
         };
         placed[next] = true;
@@ -76,19 +76,21 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, DirectoryError> {
     Ok(order)
 }
 
-/// The name of a node that depends on itself, where some of those not `placed` do.
-fn in_circle(nodes: &[Node], placed: &[bool]) -> &'static str {
+/// Nodes that wait for each other, where some of those not `placed` do.
+fn in_circle(nodes: &[Node], placed: &[bool]) -> Circle {
     let waiting = |name: &str| {
         let mut all = nodes.iter().zip(placed);
         all.find(|(node, placed)| !**placed && node.name == name)
             .map(|(node, _)| node)
     };
-    let mut first = nodes.iter().zip(placed).find(|(_, placed)| !**placed);
+    let next = |name: &&'static str| {
+        let node = waiting(name)?;
+        node.waits_for().find(|on| waiting(on).is_some())
+    };
+    let first = nodes.iter().zip(placed).find(|(_, placed)| !**placed);
     // Each that waits, waits for one that does: after as many steps as there are nodes, the way is in a circle.
-    let mut at = first.take().map_or("", |(node, _)| node.name);
-    for _ in 0..nodes.len() {
-        let next = waiting(at).and_then(|node| node.waits_for().find(|on| waiting(on).is_some()));
-        at = next.unwrap_or(at);
-    }
-    at
+    let way = core::iter::successors(first.map(|(node, _)| node.name), next);
+    let start = way.take(nodes.len() + 1).last().unwrap_or("");
+    let around = core::iter::successors(Some(start), next).skip(1);
+    Circle::new(core::iter::once(start).chain(around.take_while(|name| *name != start)))
 }

@@ -65,7 +65,7 @@ pub fn text() -> String {
             format!("kexec without a handover: the predecessor had it switched off ({by})")
         }
         Outcome::Restored(release) => format!("handover from {release} accepted"),
-        Outcome::Refused(why) => format!("handover refused: {why}"),
+        Outcome::Refused(why) => format!("kexec with a handover: {why}"),
     };
     let lines = REPORT.get().map_or("", String::as_str);
     format!("{began}\n{lines}{}", super::seals::text())

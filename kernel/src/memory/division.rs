@@ -225,9 +225,11 @@ fn plan_scratch(usable: &[PhysRange], ram: &[PhysRange], early: u64) -> Vec<Phys
             false => "kho_scratch:",
         };
         crate::warning!(
-            "{whose} {} KiB is less than the {} KiB that two kernels need; a later `kexec -l` may be refused",
+            "{whose} {} KiB is less than the {} KiB that two kernels need; `kexec -l` may refuse to load one; kho_scratch=100% \
+             ({} KiB) would do",
             planned >> 10,
-            needed >> 10
+            needed >> 10,
+            ScratchSize::PercentOfBoot(100).bytes(needed) >> 10
         );
     }
     scratch
