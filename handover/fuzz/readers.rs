@@ -134,6 +134,12 @@ fn one_stream(bytes: &[u8]) {
     let text = dump::dump(bytes).expect("a stream that is read can be shown");
     // No text is out of all proportion to its stream.
     assert!(text.len() < (bytes.len() + 1000) * 4 * 400);
+    for entry in reader.entries() {
+        let _ = reader.for_each_holding(&entry, &mut |holding| {
+            let range = holding.range();
+            assert!(range.start < range.end && range.is_page_aligned());
+        });
+    }
     for instance in 0..2 {
         if let Ok(value) = reader.get::<All>(instance) {
             // What is accepted is a value of the type: it crosses again. (Deprecated fields do not.)

@@ -1,21 +1,25 @@
 //! Claim or discard: what a predecessor left is each subsystem's to take, and what is left over is named and given back.
 //!
 //! An owner costs no metadata per page. A blob's owner is the node of the FDT that names it; a page's owner is the subsystem
-//! whose blob lists it, which is known to that subsystem alone, and said by it when it claims the page. So a blob that was
-//! taken by nobody is reported by its name, and what its pages were is reported with it: preserved memory that nobody
-//! claimed is that of the subsystems whose blobs nobody took, or else nobody's.
+//! whose blob lists it, and which says so when it claims the page. A blob that was taken by nobody is reported by its name.
+//! Preserved memory that nobody claimed is reported by the name of the blob whose states call it their own (as
+//! `#[kstate(pages)]` has it), whatever became of the subsystem: refused, unknown, or restored and forgetful. Only of pages that
+//! are listed in some other way it is not known whose they were.
 //!
-//! A claim cannot fail, for it is made when there is no way back any more. Where the heap has no room to note one, nothing is
-//! given back: what could be is not known.
+//! A claim does not fail when it is made, for there is no way back any more then; that all of it is preserved is asked when the
+//! claimant has done ([`Claims::check`]). Where the heap has no room to note one, nothing is given back: what could be is not
+//! known.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::mem::Memory;
+use crate::mem::{Memory, PAGE_SIZE};
 use crate::page::PageRef;
+use crate::preserved::{ClaimRefused, Preserved};
 use crate::radix::PreservedMap;
 use crate::range::{self, PhysRange};
+use crate::state::table::Word;
 
 /// What came over, and who took what of it.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Claims {
     blobs: Vec<Blob>,
     /// Owners and what they claimed, in the order of their first claims. Claims that lie side by side are one.
     claimed: Vec<(String, Vec<PhysRange>)>,
+    /// Names and what their blobs list, as far as nobody claimed it.
+    listed: Vec<(String, Vec<PhysRange>)>,
     /// There was no heap to note a claim.
     incomplete: bool,
 }
@@ -60,19 +66,57 @@ impl Claims {
         if range.is_empty() {
             return;
         }
-        let place = self.claimed.iter().position(|(name, _)| name == owner);
-        let place = place.unwrap_or_else(|| {
-            self.claimed.push((owner.into(), Vec::new()));
-            self.claimed.len() - 1
-        });
-        let ranges = &mut self.claimed[place].1;
-        if let Some(before) = ranges.last_mut().filter(|r| r.end == range.start) {
-            before.end = range.end;
-        } else if ranges.try_reserve(1).is_ok() {
-            ranges.push(range);
-        } else {
-            self.incomplete = true;
+        self.incomplete |= !note(&mut self.claimed, owner, range);
+    }
+
+    /// Whether all is preserved that an owner has claimed. What is not is no claim any more.
+    ///
+    /// # Errors
+    ///
+    /// The first claim of what is not.
+    pub fn check(&mut self, owner: &str, preserved: &dyn Preserved) -> Result<(), ClaimRefused> {
+        let mut first = Ok(());
+        let Some((_, ranges)) = self.claimed.iter_mut().find(|(name, _)| name == owner) else {
+            return first;
+        };
+        // In place, and in order: what is cut off behind is looked at next.
+        let mut at = 0;
+        while let Some(&range) = ranges.get(at) {
+            let range = range.page_align_outwards();
+            let Some(pa) = preserved.first_gap(&range) else {
+                at += 1;
+                continue;
+            };
+            first = first.and(Err(ClaimRefused { range, pa }));
+            let before = PhysRange::new(range.start, pa);
+            let behind = PhysRange::new((pa + PAGE_SIZE).min(range.end), range.end);
+            ranges[at] = behind;
+            if !before.is_empty() {
+                if ranges.try_reserve(1).is_ok() {
+                    ranges.insert(at, before);
+                    at += 1;
+                } else {
+                    // Nothing is given back then: what is claimed must not be.
+                    self.incomplete = true;
+                }
+            }
+            if behind.is_empty() {
+                ranges.retain(|range| !range.is_empty());
+            }
         }
+        first
+    }
+
+    /// Says that the blob of this name lists the memory as its subsystem's own; of no interest where somebody claimed it.
+    pub fn note_listed(&mut self, name: &str, range: PhysRange) {
+        let block = range.page_align_outwards();
+        let claimed = |(_, ranges): &(String, Vec<PhysRange>)| {
+            range::find_overlap(ranges, &block).is_some_and(|found| found.contains_range(&block))
+        };
+        if self.claimed.iter().any(claimed) {
+            return;
+        }
+        note(&mut self.listed, name, block);
     }
 
     /// Name, memory, and whether it was taken, of each blob.
@@ -113,9 +157,13 @@ impl Claims {
         let mut of_blobs: Vec<PhysRange> = blobs.iter().map(|b| b.range).collect();
         range::normalize(&mut of_blobs);
         let untaken = blobs.into_iter().filter(|b| !b.taken);
+        for (_, ranges) in &mut self.listed {
+            range::normalize(ranges);
+        }
         let mut discarded = Discarded {
             owners: untaken.map(|b| b.name).collect(),
             pages: 0,
+            of: Vec::new(),
             kept: match self.incomplete {
                 true => map.preserved_pages(),
                 false => 0,
@@ -124,6 +172,7 @@ impl Claims {
         if self.incomplete {
             return discarded;
         }
+        let listed = core::mem::take(&mut self.listed);
         let claimed = self.claimed();
         let is_claimed = |block: &PhysRange| {
             let mut lists = claimed.iter();
@@ -146,7 +195,7 @@ impl Claims {
                 if map.restore(block).is_ok() {
                     given_back += 1;
                     if range::find_overlap(&of_blobs, &block.range()).is_none() {
-                        discarded.pages += block.pages();
+                        discarded.count(&block, &listed);
                     }
                     free(block);
                 }
@@ -158,6 +207,24 @@ impl Claims {
     }
 }
 
+/// Adds memory to that of a name; false where there is no heap for it.
+fn note(lists: &mut Vec<(String, Vec<PhysRange>)>, name: &str, range: PhysRange) -> bool {
+    let place = lists.iter().position(|(there, _)| there == name);
+    let place = place.unwrap_or_else(|| {
+        lists.push((name.into(), Vec::new()));
+        lists.len() - 1
+    });
+    let ranges = &mut lists[place].1;
+    if let Some(before) = ranges.last_mut().filter(|r| r.end == range.start) {
+        before.end = range.end;
+    } else if ranges.try_reserve(1).is_ok() {
+        ranges.push(range);
+    } else {
+        return false;
+    }
+    true
+}
+
 /// What nobody claimed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discarded {
@@ -165,6 +232,8 @@ pub struct Discarded {
     pub owners: Vec<String>,
     /// Pages that were given back, blobs not counted.
     pub pages: u64,
+    /// How many of them the blob of which name lists, in the order of the blobs; of the others it is not known whose they were.
+    pub of: Vec<(String, u64)>,
     /// Pages that stay preserved, though nobody may have claimed them: there was no heap to tell what is claimed.
     pub kept: u64,
 }
@@ -176,27 +245,66 @@ impl Discarded {
     }
 }
 
-/// One sentence: `nobody claimed subsystem demo: its state and 12 preserved pages were given back`.
+impl Discarded {
+    fn count(&mut self, block: &PageRef, listed: &[(String, Vec<PhysRange>)]) {
+        self.pages += block.pages();
+        let range = block.range();
+        let lists =
+            |(_, ranges): &&(String, Vec<PhysRange>)| range::find_overlap(ranges, &range).is_some();
+        let Some((name, _)) = listed.iter().find(lists) else {
+            return;
+        };
+        match self.of.iter_mut().find(|(owner, _)| owner == name) {
+            Some((_, pages)) => *pages += block.pages(),
+            None => self.of.push((name.clone(), block.pages())),
+        }
+    }
+
+    /// Whose the pages were, as a clause: ``24 of `attic`, 2 of which it is not known whose they were``. Empty where there are no
+    /// pages.
+    pub fn whose(&self) -> impl fmt::Display + '_ {
+        Whose(self)
+    }
+}
+
+struct Whose<'a>(&'a Discarded);
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Discarded { pages, of, .. } = self.0;
+        for (i, (owner, pages)) in of.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{pages} of `{}`", Word(owner))?;
+        }
+        match pages - of.iter().map(|(_, pages)| pages).sum::<u64>() {
+            0 => Ok(()),
+            _ if of.is_empty() => {
+                f.write_str("no state lists them, so whose they were is not known")
+            }
+            rest => write!(f, ", and {rest} that no state lists"),
+        }
+    }
+}
+
+/// One sentence: ``nobody claimed `demo`: its state and 12 preserved pages were given back (12 of `demo`)``.
 impl fmt::Display for Discarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Discarded { pages, kept, .. } = self;
         match &self.owners[..] {
-            [] if *kept > 0 => write!(
-                f,
-                "{pages} preserved pages that nobody claimed were given back"
-            )?,
             [] => write!(
                 f,
-                "{pages} preserved pages that nobody claimed were given back; no subsystem's state is left over, so \
-                 whose they were is not known"
+                "{pages} preserved pages that nobody claimed were given back"
             )?,
             owners => {
                 f.write_str("nobody claimed ")?;
                 for (i, owner) in owners.iter().enumerate() {
-                    write!(f, "{}`{owner}`", if i == 0 { "" } else { ", " })?;
+                    write!(f, "{}`{}`", if i == 0 { "" } else { ", " }, Word(owner))?;
                 }
                 write!(f, ": its state and {pages} preserved pages were given back")?;
             }
+        }
+        if *pages > 0 {
+            write!(f, " ({})", self.whose())?;
         }
         match kept {
             0 => Ok(()),

@@ -89,6 +89,7 @@ pub mod mem;
 pub mod metadata;
 pub mod page;
 pub mod page_list;
+pub mod preserved;
 pub mod radix;
 pub mod range;
 pub mod scratch;

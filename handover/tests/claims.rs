@@ -77,7 +77,8 @@ fn what_nobody_claims_is_named_and_given_back() {
     assert_eq!(map.block_count(), 13);
     assert_eq!(
         discarded.to_string(),
-        "nobody claimed `demo`: its state and 49 preserved pages were given back"
+        "nobody claimed `demo`: its state and 49 preserved pages were given back (no state lists them, so whose they were \
+         is not known)"
     );
     assert_eq!(claims.into_claimed(), expected);
 

@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 
 use handover::claims::Claims;
+use handover::preserved::Preserved;
 use handover::state::{Desc, KState, STREAM_OVERHEAD, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{
     Directory, DirectoryError, Node, Outcome, Prepared, Refusal, SaysNo, Subsystem, Takeover,
     order, start_anew,
 };
-use handover::{Error, PhysRange};
+use handover::{Error, PageRef, PhysRange};
 
 #[derive(KState, Clone, Debug, PartialEq)]
 #[kstate(id = 1)]
@@ -104,7 +105,19 @@ impl Subsystem for Part<'_> {
     }
     fn anew(&self, takeover: &mut Takeover<'_>) {
         self.note("anew");
-        takeover.remark("it was nothing");
+        takeover.trouble("it was nothing");
+    }
+}
+
+/// All pages are preserved, each as a block of its own.
+struct All;
+
+impl Preserved for All {
+    fn block_at(&self, pa: u64) -> Option<PageRef> {
+        Some(PageRef { pa, order: 0 })
+    }
+    fn first_gap(&self, _range: &PhysRange) -> Option<u64> {
+        None
     }
 }
 
@@ -146,13 +159,17 @@ fn restoring_goes_by_dependencies_and_freezing_the_other_way() {
     }
     let blob = a.blob();
     let mut claims = claims(&["c", "b", "a"]);
-    let report = all.restore(&[("c", &blob), ("b", &blob), ("a", &blob)], &mut claims);
+    let report = all.restore(
+        &[("c", &blob), ("b", &blob), ("a", &blob)],
+        &mut claims,
+        &All,
+    );
     assert_eq!(log.take(), ["restore a", "restore b", "restore c"]);
     assert_eq!(a.value.get(), 11);
     assert_eq!(
         report.to_string(),
         "a: restored\nb: restored, without 2 entries of ids that this kernel does not know\nc: restored, without 2 \
-         entries of ids that this kernel does not know\na: it is well\nb: it is well\nc: it is well\n"
+         entries of ids that this kernel does not know\nremark: a: it is well\nremark: b: it is well\nremark: c: it is well\n"
     );
     assert_eq!(taken(&claims), ["c", "b", "a"]);
     let owners: Vec<&str> = claims.claimed().iter().map(|(o, _)| o.as_str()).collect();
@@ -176,6 +193,7 @@ fn one_that_comes_after_another_is_restored_without_it() {
     let report = all.restore(
         &[("b", &good), ("c", &good), ("d", &good)],
         &mut claims(&[]),
+        &All,
     );
     assert_eq!(log.take(), ["anew a", "anew c", "anew d", "restore b"]);
     assert_eq!(report.of("a"), Some(&Outcome::Missing));
@@ -191,11 +209,11 @@ fn an_owner_can_reject_what_can_be_read() {
     let blob = a.blob();
     let mut claims = claims(&["a", "else"]);
     let all = Directory::new(&[&a]).unwrap();
-    let report = all.restore(&[("a", &blob)], &mut claims);
+    let report = all.restore(&[("a", &blob)], &mut claims, &All);
     assert_eq!(log.take(), ["anew a"]);
     assert_eq!(
         report.to_string(),
-        "a: rejected by its owner: there are no 666 of them; it starts anew\na: it was nothing\n"
+        "a: rejected by its owner: there are no 666 of them; it starts anew\ntrouble: a: it was nothing\n"
     );
     assert_eq!(taken(&claims), ["a"]);
     assert!(claims.claimed().is_empty());
@@ -253,7 +271,7 @@ fn each_is_restored_wholly_or_not_at_all() {
         ("alone", &good),
         ("else", &good),
     ];
-    let report = all.restore(&blobs, &mut all_claims);
+    let report = all.restore(&blobs, &mut all_claims, &All);
     assert_eq!(taken(&all_claims), ["a", "b", "alone"]);
     assert_eq!(log.take(), ["anew a", "anew b", "restore alone"]);
     assert_eq!((a.value.get(), b.value.get()), (0, 0));
@@ -273,7 +291,7 @@ fn each_is_restored_wholly_or_not_at_all() {
          b: not restored, since `a` was not; it starts anew\n\
          alone: restored, without 2 entries of ids that this kernel does not know\n\
          else: unknown: no subsystem of this kernel has this name; it is discarded\n\
-         a: it was nothing\nb: it was nothing\nalone: it is well\n"
+         trouble: a: it was nothing\ntrouble: b: it was nothing\nremark: alone: it is well\n"
     );
     log.take();
 
@@ -282,10 +300,11 @@ fn each_is_restored_wholly_or_not_at_all() {
     let report = all.restore(
         &[("a", &[]), ("alone", &good), ("alone", &good)],
         &mut claims(&[]),
+        &All,
     );
     assert_eq!(report.of("a"), Some(&Outcome::Missing));
     assert_eq!(report.of("alone"), Some(&Outcome::Doubled));
-    let report = all.restore(&[("alone", &damaged)], &mut claims(&[]));
+    let report = all.restore(&[("alone", &damaged)], &mut claims(&[]), &All);
     assert!(matches!(
         report.of("alone"),
         Some(Outcome::Refused(Refusal::Unreadable(
@@ -358,6 +377,20 @@ fn what_contradicts_itself_is_refused() {
     assert_eq!(
         order(&[node("a", &[]), node("a", &[])]),
         Err(DirectoryError::NameTwice { name: "a" })
+    );
+    // What `fdt::build` would refuse at a kexec.
+    let long = "abcdefghijklmnopqrstuvwxyz1234"; // 30 bytes
+    for name in ["my visits", "", "9a", "chosen", "a/b", long] {
+        let refused = order(&[node("a", &[]), node(name, &[])]).unwrap_err();
+        assert_eq!(refused, DirectoryError::NoName { name });
+        let sentence = refused.to_string();
+        assert!(sentence.contains(&format!("`{name}`")) && sentence.contains("29 bytes"));
+    }
+    assert_eq!(order(&[node(&long[..29], &[])]), Ok(vec![0]));
+    let name = "kexec-metadata";
+    assert_eq!(
+        order(&[node(name, &[])]),
+        Err(DirectoryError::NameTaken { name })
     );
     let states = &[One::DESC];
     let twice = order(&[

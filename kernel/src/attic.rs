@@ -42,17 +42,11 @@ impl Subsystem for State {
     }
 
     fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
+        // That they are preserved has been checked: `pages` says that they are its own.
         let attic: Attic = from.get(0)?;
-        let preserved = |page: &PageRef| {
-            let found = memory::with_preserved(|map| Ok(map.block_at(page.pa)));
-            found == Ok(Some(*page))
-        };
-        match attic.pages.iter().find(|page| !preserved(page)) {
-            None if attic.pages.is_empty() => Err("it has no page".into()),
-            None => Ok(()),
-            Some(page) => Err(format!("its page at {:#x} was not preserved", page.pa)),
+        if attic.pages.is_empty() {
+            return Err(Refusal::Rejected("it has no page".into()));
         }
-        .map_err(Refusal::Rejected)?;
         Ok(Prepared::new(|takeover| move_in(attic, takeover)))
     }
 
@@ -62,7 +56,7 @@ impl Subsystem for State {
             match memory::with_preserved(|map| map.alloc_preserved(0)) {
                 Ok(page) => attic.pages.push(page),
                 Err(why) => {
-                    takeover.remark(format!("it has {} pages only: {why}", attic.pages.len()));
+                    takeover.trouble(format!("it has {} pages only: {why}", attic.pages.len()));
                     break;
                 }
             }
@@ -87,9 +81,9 @@ fn move_in(attic: Attic, takeover: &mut Takeover<'_>) {
         number.write(lives);
         lives
     };
-    crate::info!(
-        "attic: {lives} lives have been in these {} pages",
+    takeover.remark(format!(
+        "{lives} lives have been in these {} pages",
         attic.pages.len()
-    );
+    ));
     *ATTIC.lock() = attic;
 }

@@ -8,7 +8,7 @@ mod stress;
 mod tasks;
 
 use crate::machine::{self, clock};
-use crate::{boot, files, handing, kexec, memory, power, report, task, terminal};
+use crate::{boot, files, handing, kexec, memory, power, report, task};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -197,13 +197,10 @@ fn uptime(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdE
 fn run_kexec(ctx: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
     match args {
         ["-l", rest @ ..] => load(ctx, rest, out),
-        ["-e"] => {
-            terminal::keep_history(ctx.history.export());
-            match kexec::execute() {
-                Ok(never) => match never {},
-                Err(error) => Err(CmdError::failed(error.to_string())),
-            }
-        }
+        ["-e"] => match kexec::execute() {
+            Ok(never) => match never {},
+            Err(error) => Err(CmdError::failed(error.to_string())),
+        },
         ["-u"] => kexec::unload().map_err(|error| CmdError::failed(error.to_string())),
         ["-s"] => match kexec::loaded() {
             Some(loaded) => Ok(print(out, format_args!("{}\n", kexec::describe(&loaded)))?),

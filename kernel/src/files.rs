@@ -85,6 +85,12 @@ impl Subsystem for InitrdState {
         Ok(Prepared::new(move |takeover| mount(initrd, takeover)))
     }
 
+    /// Its state has bytes, which end within a page.
+    fn for_each_unlisted(&self, f: &mut dyn FnMut(PhysRange)) -> Result<(), String> {
+        f(pages(&initrd()));
+        Ok(())
+    }
+
     /// The boot parameters say where it is, too, and so does the boot loader. The next life is to find it as well.
     fn anew(&self, takeover: &mut Takeover<'_>) {
         let initrd = Initrd {
@@ -103,7 +109,7 @@ impl Subsystem for InitrdState {
         };
         match kept {
             Ok(()) => mount(initrd, takeover),
-            Err(why) => takeover.remark(alloc::format!(
+            Err(why) => takeover.trouble(alloc::format!(
                 "the initrd at {} is lost: {why}",
                 pages(&initrd)
             )),
@@ -178,7 +184,7 @@ fn take_seals(initrd: &Initrd, takeover: &mut Takeover<'_>) {
             SEALS.call_once(|| seals.clone());
             handing::seals::check_later(SUBSYSTEM, seals.clone());
         }
-        Err(error) => takeover.remark(error.to_string()),
+        Err(error) => takeover.trouble(error.to_string()),
     }
 }
 

@@ -14,14 +14,19 @@ pub mod switch;
 
 pub use incoming::{Received, incoming_fdt, receive, restore};
 pub use outgoing::{
-    BUSY, Outgoing, Turn, forget_ahead, prepare, prepare_ahead, rehearse, rehearse_blobs, take_turn,
+    BUSY, Outgoing, Turn, forget_ahead, holdings, prepare, prepare_ahead, rehearse, rehearse_blobs,
+    take_turn,
 };
 pub use switch::OffBy;
 
 use crate::machine::clock;
-use crate::memory::IrqMutex;
+use crate::memory::{self, IrqMutex};
 use crate::{boot, demo_state, files, kho_test, machine, ramtrace, terminal, tracing};
+use alloc::format;
 use alloc::string::String;
+use handover::page::PageRef;
+use handover::preserved::Preserved;
+use handover::range::PhysRange;
 use handover::subsystem::{Directory, DirectoryError, Subsystem};
 use spin::Once;
 
@@ -48,6 +53,34 @@ static DIRECTORY: Once<Result<Directory<'static, Member>, DirectoryError>> = Onc
 fn directory() -> Result<&'static Directory<'static, Member>, DirectoryError> {
     let directory = DIRECTORY.call_once(|| Directory::new(SUBSYSTEMS));
     directory.as_ref().map_err(|error| *error)
+}
+
+/// Why this kernel hands nothing over, if its list contradicts itself: said at the start, and by whatever would hand over.
+pub fn contradiction() -> Option<String> {
+    directory().err().map(|error| {
+        format!(
+            "{error}; this kernel can hand nothing over, and 0 in /sys/kernel/kho/active makes a kexec an ordinary one"
+        )
+    })
+}
+
+/// The preserved map of this kernel, which is asked under its lock, one question at a time.
+struct Live;
+
+impl Preserved for Live {
+    fn block_at(&self, pa: u64) -> Option<PageRef> {
+        memory::with_preserved(|map| Ok(map.block_at(pa)))
+            .ok()
+            .flatten()
+    }
+
+    fn first_gap(&self, range: &PhysRange) -> Option<u64> {
+        match memory::with_preserved(|map| Ok(map.first_gap(range))) {
+            Ok(gap) => gap,
+            // There is no map.
+            Err(_) => Some(range.start),
+        }
+    }
 }
 
 /// The names under which this kernel hands something over.

@@ -52,6 +52,8 @@ pub enum KexecError {
     Busy,
     /// CPUs that hold off interrupts or preemption for too long, a bit each.
     NotStopped(u32),
+    /// The kexec would have to hand over, and this kernel cannot: why, and what to do.
+    NothingToHandOver(String),
     /// Somebody said no, or there was no memory to describe the state.
     Handover(String),
 }
@@ -99,6 +101,7 @@ impl fmt::Display for KexecError {
                 f,
                 "the CPUs {cpus:#b} (a bit each) came to no point at which they can be stopped; this kernel runs on"
             ),
+            KexecError::NothingToHandOver(why) => write!(f, "{why}; nothing was loaded"),
             KexecError::Handover(why) => write!(f, "{why}; this kernel runs on"),
         }
     }
@@ -162,6 +165,11 @@ fn control_page_address() -> u64 {
 /// [`KexecError`]; what was loaded before still is then, unless there was no room for both and placing the new one failed.
 pub fn load(name: &str, file: &[u8], cmdline: &str) -> Result<Loaded, KexecError> {
     let turn = handing::take_turn().ok_or(KexecError::Busy)?;
+    if handing::switch::active()
+        && let Some(why) = handing::contradiction()
+    {
+        return Err(KexecError::NothingToHandOver(why));
+    }
     events::kexec_phase(generation(), "load");
     if let Some(page) = files::damaged_page(file) {
         return Err(KexecError::Damaged(name.into(), page));

@@ -15,6 +15,7 @@ use handover::error::Error;
 use handover::mem::Memory;
 use handover::page::PageRef;
 use handover::page_list::PageList;
+use handover::range::PhysRange;
 use handover::seal::Seals;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{Prepared, Refusal, Subsystem};
@@ -63,7 +64,7 @@ fn preserved() -> Option<Arc<Preserved>> {
 }
 
 /// The name under which it crosses.
-pub const SUBSYSTEM: &str = "kho_test";
+const SUBSYSTEM: &str = "kho_test";
 
 /// Its part of a handover. Its pages are preserved since they were asked for.
 pub struct State;
@@ -91,6 +92,12 @@ impl Subsystem for State {
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
         out.put(0, &*preserved().unwrap_or_default())
+    }
+
+    /// They stand in the list, and so in pages of its own.
+    fn for_each_unlisted(&self, f: &mut dyn FnMut(PhysRange)) -> Result<(), String> {
+        pages()?.iter().for_each(|page| f(page.range()));
+        Ok(())
     }
 
     /// The predecessor's list is taken over where it is.
@@ -304,7 +311,7 @@ pub fn check() -> Result<String, String> {
 ///
 /// # Errors
 /// [`Error::NoHeap`] and the others of a list that cannot be read, as a sentence.
-pub fn pages() -> Result<Vec<PageRef>, String> {
+fn pages() -> Result<Vec<PageRef>, String> {
     let _work = WORK.lock();
     let Some(state) = preserved() else {
         return Ok(Vec::new());

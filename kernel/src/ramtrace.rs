@@ -110,11 +110,11 @@ impl Subsystem for State {
         };
         match begin(range) {
             Ok(region) => install(region, "begins"),
-            Err(error @ RegionError::Version(_)) => takeover.remark(alloc::format!(
+            Err(error @ RegionError::Version(_)) => takeover.trouble(alloc::format!(
                 "{error}; what is in it is left alone, and nothing of this life will outlive a reset: \
                  another kernel may read it, and a start with ramtrace.mem_size=0 gives it up"
             )),
-            Err(error) => takeover.remark(alloc::format!(
+            Err(error) => takeover.trouble(alloc::format!(
                 "{error}; nothing of this life will outlive a reset"
             )),
         }

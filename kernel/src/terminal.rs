@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use handover::error::Error;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size};
 use handover::subsystem::{Prepared, Refusal, Subsystem};
+use kernel::console::history::History;
 use kernel::console::session::Session;
 use kernel::console::shell::{Env, Shell};
 use kernel::sched::prio;
@@ -23,10 +24,18 @@ struct Crossing {
     input: Vec<u8>,
 }
 
-static CROSSING: IrqMutex<Crossing> = IrqMutex::new(Crossing {
-    history: Vec::new(),
-    input: Vec::new(),
-});
+/// The session's history, for whoever asks what would cross: the session itself is its task's alone.
+static HISTORY: IrqMutex<History> = IrqMutex::new(History::new());
+
+/// Bytes that the serial port had when the console was frozen.
+static INPUT_LEFT: IrqMutex<Vec<u8>> = IrqMutex::new(Vec::new());
+
+fn crossing() -> Crossing {
+    Crossing {
+        history: HISTORY.lock().export(),
+        input: INPUT_LEFT.lock().clone(),
+    }
+}
 
 /// The name under which it crosses.
 const SUBSYSTEM: &str = "console";
@@ -50,7 +59,7 @@ impl Subsystem for State {
 
     /// From here on bytes wait in the device.
     fn freeze(&self) -> Result<(), String> {
-        CROSSING.lock().input = uart::quiet(crate::machine::found());
+        *INPUT_LEFT.lock() = uart::quiet(crate::machine::found());
         Ok(())
     }
 
@@ -59,25 +68,20 @@ impl Subsystem for State {
     }
 
     fn size(&self) -> usize {
-        encoded_size(&*CROSSING.lock())
+        encoded_size(&crossing())
     }
 
     fn describe(&self, out: &mut StreamWriter) -> Result<(), Error> {
-        out.put(0, &*CROSSING.lock())
+        out.put(0, &crossing())
     }
 
     fn prepare(&self, from: &StreamReader<'_>) -> Result<Prepared<'_>, Refusal> {
         let crossing: Crossing = from.get(0)?;
         Ok(Prepared::new(move |_| {
             uart::put_back(&crossing.input);
-            *CROSSING.lock() = crossing;
+            HISTORY.lock().import(crossing.history);
         }))
     }
-}
-
-/// Notes the history, for the next handover.
-pub fn keep_history(lines: Vec<String>) {
-    CROSSING.lock().history = lines;
 }
 
 /// Makes the serial port speak, as the first thing of a life that a person can see.
@@ -94,6 +98,10 @@ impl Env for Machine {
 
     fn interrupted(&self) -> bool {
         uart::INTERRUPTED.load(Relaxed)
+    }
+
+    fn on_typed(&self, line: &str) {
+        HISTORY.lock().push(line);
     }
 
     fn on_command(&self, line: &str) {
@@ -208,10 +216,7 @@ fn run() -> ! {
         Shell::new(files::mounts(), commands::SETS, &MACHINE),
         &MACHINE,
     );
-    session
-        .shell
-        .history
-        .import(core::mem::take(&mut CROSSING.lock().history));
+    session.shell.history.import(HISTORY.lock().export());
     banner();
     if matches!(outcome(), Outcome::Restored(_)) {
         events::kexec_phase(generation(), "go_on");

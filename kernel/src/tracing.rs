@@ -241,13 +241,13 @@ fn install(tracer: Tracer<Phys>, takeover: &mut Takeover<'_>) -> &'static Tracer
     let tracer = TRACER.call_once(|| tracer);
     let report = tracer.report();
     if report.damaged_pages > 0 {
-        takeover.remark(format!(
+        takeover.trouble(format!(
             "{} damaged sub-buffers were emptied; {} events are lost with them, and counted",
             report.damaged_pages, report.lost_events
         ));
     }
     for sentence in tracer.troubles() {
-        takeover.remark(sentence.as_str());
+        takeover.trouble(sentence.as_str());
     }
     tracer
 }
@@ -414,6 +414,11 @@ impl Subsystem for State {
         true
     }
 
+    /// It can do without an instance whose pages are lost, and has some in the region that outlives a reset.
+    fn checks_pages(&self) -> bool {
+        true
+    }
+
     /// The clock's speed is the machine's to know, and pages may lie in the region.
     fn after(&self) -> &'static [&'static str] {
         &[crate::machine::SUBSYSTEM, ramtrace::SUBSYSTEM]
@@ -426,7 +431,7 @@ impl Subsystem for State {
         Ok(Prepared::new(move |takeover| {
             tell_phases(install(tracer, takeover));
             for sentence in given_up {
-                takeover.remark(sentence);
+                takeover.trouble(sentence);
             }
         }))
     }

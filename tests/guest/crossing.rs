@@ -360,6 +360,8 @@ fn the_example_subsystem_crosses_and_is_shown_as_text() {
         "note: String = \"hello\"",
         "TracerState",
         "tracing_on: bool = true",
+        // The console's history, this command with it.
+        "\"cat /sys/kernel/debug/kho/out/state\"",
     ] {
         assert!(state.contains(part), "out/state has no {part}:\n{state}");
     }
@@ -374,9 +376,19 @@ fn the_example_subsystem_crosses_and_is_shown_as_text() {
         ("in/preserved", "trace"),
         ("in/preserved", "given back"),
         ("out/preserved", "initrd"),
+        ("out/preserved", "trace"),
     ] {
         let text = guest.ok(&format!("cat {KHO}/{file}"));
         assert!(text.contains(part), "{file} has no {part}:\n{text}");
+    }
+    // What would be handed over says so where nothing would be.
+    let said = "# 0 in /sys/kernel/kho/active: ";
+    for (switch, says) in [("0", true), ("1", false)] {
+        guest.ok(&format!("echo {switch} > /sys/kernel/kho/active"));
+        for file in ["state", "metadata", "preserved"] {
+            let text = guest.ok(&format!("cat {KHO}/out/{file}"));
+            assert_eq!(text.starts_with(said), says, "{file}:\n{text}");
+        }
     }
     guest.poweroff();
 }

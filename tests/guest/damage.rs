@@ -92,6 +92,8 @@ fn no_such_damage_is_refused_and_none_is_none() {
         // The first page belongs to firmware.
         ("page 0x0 7", "the page at 0x0 is not preserved"),
         ("page 0x1000", "the number of a bit is missing"),
+        ("lose", "lose: a physical address is missing"),
+        ("lose 0x0", "the page at 0x0 is not preserved"),
     ] {
         let refused = guest.refused(&format!("echo {text} > {DAMAGE}"));
         assert!(refused.contains(why), "{text}: {refused}");

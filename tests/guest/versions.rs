@@ -98,6 +98,11 @@ fn two_versions_back_and_forth_keep_what_both_know() {
             let attic = became(&mut guest, "attic");
             assert!(attic.starts_with("unknown"), "{attic}");
             assert_eq!(discarded(&mut guest), 24, "the attic's pages");
+            let report = report(&mut guest);
+            assert!(
+                report.contains("claimed by nobody (24 of `attic`)\n"),
+                "{report}"
+            );
             let state = guest.ok(&format!("cat {KHO}/in/state"));
             assert!(state.contains("Attic (id 0x14"), "{state}");
             let ours = guest.ok(&format!("ls {KHO}/out/sub_fdts"));
@@ -196,6 +201,52 @@ fn what_only_the_next_version_knows_crosses_to_its_like() {
         log.contains("attic: 2 lives have been in these 24 pages"),
         "{log}"
     );
+    // A remark is no trouble.
+    let report = report(&mut guest);
+    let remark = "remark: attic: 2 lives have been in these 24 pages\n";
+    assert!(
+        report.contains(remark) && !report.contains("trouble"),
+        "{report}"
+    );
+    // Its own pages are its own on the way out, too.
+    let owned = guest.ok(&format!("cat {KHO}/out/preserved"));
+    assert!(owned.contains("total 96 KiB attic"), "{owned}");
+    guest.poweroff();
+}
+
+/// A state that names a page which is not preserved is refused by the kernel itself, and its other pages are given back under its
+/// name.
+#[test]
+fn a_state_whose_page_was_not_preserved_is_refused_by_name() {
+    let mut guest = Setup::new().variants().boot();
+    guest.kexec_into("kernel-next", 1);
+    let owned = guest.ok(&format!("grep '^.0x.* attic' {KHO}/out/preserved"));
+    let page = owned
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(','));
+    let Some((page, _)) = page else {
+        guest.fail(&format!("no page of the attic's: {owned}"));
+    };
+    guest.ok(&format!("echo lose {page} > {KHO}/out/damage"));
+    guest.kexec_into("kernel-next", 2);
+    assert_eq!(
+        became(&mut guest, "attic"),
+        format!(
+            "refused: state `Attic` (id 0x14, instance 0) calls the block {page} (order 0) its own, which is not \
+             preserved as that block: it may be anybody's; it starts anew"
+        )
+    );
+    let report = report(&mut guest);
+    assert!(
+        report.contains("23 pages discarded: preserved, and claimed by nobody (23 of `attic`)\n"),
+        "{report}"
+    );
+    for name in ["machine", "trace", "initrd", "console", "demo"] {
+        assert_eq!(became(&mut guest, name), "restored", "{name}");
+    }
+    // Starts anew with pages of this life.
+    let owned = guest.ok(&format!("cat {KHO}/out/preserved"));
+    assert!(owned.contains("total 96 KiB attic"), "{owned}");
     guest.poweroff();
 }
 

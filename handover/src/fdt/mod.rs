@@ -103,7 +103,7 @@ pub fn build(root: &Root) -> Result<Vec<u8>, Error> {
     }
     for (i, s) in root.subsystems.iter().enumerate() {
         let name = Name::new(&s.name);
-        if s.name == CHOSEN || !is_node_name(&s.name) {
+        if !is_subsystem_name(&s.name) {
             return Err(Error::Fdt(FdtError::BadName { name }));
         }
         if root.subsystems[..i]
@@ -153,6 +153,11 @@ fn write(root: &Root) -> Result<Vec<u8>, vm_fdt::Error> {
     fdt.end_node(chosen)?;
     fdt.end_node(top)?;
     fdt.finish()
+}
+
+/// Whether a subsystem can be called so: see [`Subsystem::name`].
+pub(crate) fn is_subsystem_name(name: &str) -> bool {
+    name != CHOSEN && is_node_name(name)
 }
 
 fn is_node_name(name: &str) -> bool {

@@ -152,6 +152,7 @@
 mod ahead;
 mod codec;
 mod desc;
+mod holdings;
 mod parting;
 mod places;
 mod stream;

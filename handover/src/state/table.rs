@@ -317,6 +317,17 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether any field hands memory over.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.types.iter().any(|described| {
+            let pages = |fields: &[TableField<'_>]| fields.iter().any(|field| field.pages);
+            match &described.body {
+                TableBody::Struct { fields, sections } => pages(fields) || pages(sections),
+                TableBody::Enum(variants) => variants.iter().any(|v| pages(&v.fields)),
+            }
+        })
+    }
+
     /// The type of this number.
     pub(crate) fn described(&self, number: u16) -> Option<&Described<'a>> {
         self.types.get(usize::from(number))

@@ -2,9 +2,21 @@
 
 use core::fmt;
 
+use crate::error::Name;
+
 /// What is wrong with a set of subsystems: a mistake of who wrote the kernel. None of them is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryError {
+    /// A subsystem has a name that no node of the FDT can have.
+    NoName {
+        /// The name.
+        name: &'static str,
+    },
+    /// A subsystem has the name of what tells the successor the release and the number of kexecs.
+    NameTaken {
+        /// The name.
+        name: &'static str,
+    },
     /// Two subsystems have the same name.
     NameTwice {
         /// The name.
@@ -85,6 +97,17 @@ impl fmt::Display for Circle {
 impl fmt::Display for DirectoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            DirectoryError::NoName { name } => write!(
+                f,
+                "no subsystem can be called `{name}`: a name is a letter, then letters, digits or `,._+-`, at most {} bytes, \
+                 and not `chosen`; none is registered",
+                Name::MAX
+            ),
+            DirectoryError::NameTaken { name } => write!(
+                f,
+                "a subsystem is called `{name}`, under which the release and the number of kexecs cross; none is registered: \
+                 give it another name"
+            ),
             DirectoryError::NameTwice { name } => write!(
                 f,
                 "two subsystems are called `{name}`; neither can be told from the other, and none is registered"

@@ -20,19 +20,21 @@
 //! | no blob, or an empty one | [`Outcome::Missing`] | starts anew |
 //! | two blobs of its name | [`Outcome::Doubled`] | neither is believed; starts anew |
 //! | a blob that is damaged; a state missing, doubled, too new, too old, or of another layout | [`Outcome::Refused`], [`Refusal::Unreadable`] | nothing of it is restored; starts anew |
+//! | a state that calls memory its own which is not preserved | [`Outcome::Refused`], [`Refusal::NotPreserved`] | nothing of it is restored; starts anew |
+//! | a claim of memory that is not preserved, made at the commit | [`Outcome::ClaimRefused`] | what it claimed beside that stays its own |
 //! | states that can be read, and cannot be true | [`Outcome::Refused`], [`Refusal::Rejected`] by its owner | nothing of it is restored; starts anew |
 //! | a subsystem that it [`needs`](Subsystem::needs) was not restored | [`Outcome::NotWithout`] | it is not asked; starts anew |
 //! | a subsystem that it is only [`after`](Subsystem::after) was not restored | that of its own blob | |
 //! | a blob of a name that no subsystem has | [`Outcome::Unknown`] | left alone; it and the pages that nobody claims are given back at the end of boot ([`Claims::discard`]) |
 //! | no predecessor | [`Outcome::Anew`] | starts anew |
-//! | two subsystems of one name, two states of one id, a dependency on nobody, a circle | [`DirectoryError`] of [`Directory::new`] | no subsystem is registered |
+//! | a name that none can have, two subsystems of one name, two states of one id, a dependency on nobody, a circle | [`DirectoryError`] of [`Directory::new`] | no subsystem is registered |
 
 mod error;
 mod order;
 mod report;
 mod takeover;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -43,6 +45,8 @@ pub use takeover::{Prepared, Refusal, Takeover};
 
 use crate::claims::Claims;
 use crate::error::Error;
+use crate::preserved::Preserved;
+use crate::range::PhysRange;
 use crate::state::{Desc, StreamReader, StreamWriter};
 
 /// Something with state that crosses.
@@ -89,6 +93,23 @@ pub trait Subsystem {
     /// Whether it changes up to the jump, and is described a second time then, in a stream of the same size.
     fn late(&self) -> bool {
         false
+    }
+
+    /// Whether it sees itself to it that the memory is preserved which its states call their own, on both sides: as one that can do
+    /// without some of it, or has some elsewhere. Of all others it is checked for them.
+    fn checks_pages(&self) -> bool {
+        false
+    }
+
+    /// Calls `f` with memory of its own that is preserved, and that no field with `#[kstate(pages)]` names: for people who look at
+    /// what is preserved.
+    ///
+    /// # Errors
+    ///
+    /// A clause that says why it cannot be listed.
+    fn for_each_unlisted(&self, f: &mut dyn FnMut(PhysRange)) -> Result<(), String> {
+        let _ = f;
+        Ok(())
     }
 
     /// New kernel, prepare: read and check all that is needed from the predecessor's stream, and change nothing. What is
@@ -184,23 +205,36 @@ impl<'a, S: Subsystem + ?Sized> Directory<'a, S> {
     /// taken then, whatever has become of them, and what a subsystem goes on using is claimed under its name.
     ///
     /// The blobs are those that [`check::verify`](crate::check::verify) has found to lie where they may; their content is
-    /// not trusted.
-    pub fn restore(&self, blobs: &[(&str, &[u8])], claims: &mut Claims) -> Report {
+    /// not trusted. `preserved` is the map that came with them: what is not in it is nobody's to take over.
+    pub fn restore(
+        &self,
+        blobs: &[(&str, &[u8])],
+        claims: &mut Claims,
+        preserved: &dyn Preserved,
+    ) -> Report {
         let mut report = Report::default();
         for &subsystem in &self.subsystems {
             let name = subsystem.name();
             claims.take(name);
             let mut takeover = Takeover::new(name, claims, &mut report);
             let mut needs = subsystem.needs().iter().copied();
-            let outcome = match needs.find(|n| !takeover.report.restored(n)) {
+            let mut outcome = match needs.find(|n| !takeover.report.restored(n)) {
                 Some(on) => Outcome::NotWithout(on),
-                None => restore(subsystem, blobs, &mut takeover),
+                None => restore(subsystem, blobs, &mut takeover, preserved),
             };
-            if !matches!(outcome, Outcome::Restored { .. }) {
+            let restored = matches!(outcome, Outcome::Restored { .. });
+            if !restored {
                 subsystem.anew(&mut takeover);
+            }
+            if let Err(refused) = claims.check(name, preserved) {
+                match restored {
+                    true => outcome = Outcome::ClaimRefused(refused),
+                    false => report.trouble(name, refused.to_string()),
+                }
             }
             report.note(name, outcome);
         }
+        note_listed(blobs, claims);
         for (name, _) in blobs {
             if report.of(name).is_none() {
                 report.note(name, Outcome::Unknown);
@@ -226,10 +260,28 @@ pub fn start_anew<S: Subsystem + ?Sized>(subsystems: &[&S], claims: &mut Claims)
     report
 }
 
+/// Notes whose the memory is that nobody has claimed, as far as the states say so.
+fn note_listed(blobs: &[(&str, &[u8])], claims: &mut Claims) {
+    // In order, so that what is claimed is found.
+    claims.claimed();
+    for (name, blob) in blobs {
+        let Ok(stream) = StreamReader::new(blob) else {
+            continue;
+        };
+        for entry in stream.entries() {
+            // Of one that cannot be read to its end, what was read.
+            let _ = stream.for_each_holding(&entry, &mut |holding| {
+                claims.note_listed(name, holding.range());
+            });
+        }
+    }
+}
+
 fn restore<S: Subsystem + ?Sized>(
     subsystem: &S,
     blobs: &[(&str, &[u8])],
     takeover: &mut Takeover<'_>,
+    preserved: &dyn Preserved,
 ) -> Outcome {
     let mut own = blobs.iter().filter(|(n, _)| *n == subsystem.name());
     let blob = match (own.next(), own.next()) {
@@ -244,6 +296,11 @@ fn restore<S: Subsystem + ?Sized>(
             let states = subsystem.states();
             let known = |id| states.iter().any(|desc| desc.id == id);
             let left_out = stream.entries().filter(|e| !known(e.id)).count();
+            if !subsystem.checks_pages() {
+                stream
+                    .check_holdings(preserved, known)
+                    .map_err(Refusal::NotPreserved)?;
+            }
             Ok((subsystem.prepare(&stream)?, left_out))
         });
     match prepared {

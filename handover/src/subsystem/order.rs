@@ -4,6 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Circle, DirectoryError};
+use crate::fdt::is_subsystem_name;
+use crate::metadata;
 use crate::state::Desc;
 
 /// What of a subsystem plays a part in the order.
@@ -36,6 +38,12 @@ pub fn order(nodes: &[Node]) -> Result<Vec<usize>, DirectoryError> {
     let mut seen: Vec<&Desc> = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let name = node.name;
+        if !is_subsystem_name(name) {
+            return Err(DirectoryError::NoName { name });
+        }
+        if name == metadata::NAME {
+            return Err(DirectoryError::NameTaken { name });
+        }
         if nodes[..i].iter().any(|other| other.name == name) {
             return Err(DirectoryError::NameTwice { name });
         }

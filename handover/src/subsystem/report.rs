@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::Refusal;
+use crate::preserved::ClaimRefused;
 use crate::state::table::Word;
 
 /// What became of a subsystem; the module's table says what each means.
@@ -21,6 +22,8 @@ pub enum Outcome {
     Doubled,
     /// It cannot be restored, or it rejects what it was handed.
     Refused(Refusal),
+    /// It was restored, and then claimed memory that is not preserved: what it does with that, nobody can tell.
+    ClaimRefused(ClaimRefused),
     /// One that it needs is not restored.
     NotWithout(&'static str),
     /// A blob of a name that no subsystem has.
@@ -57,6 +60,10 @@ impl fmt::Display for Outcome {
             Outcome::Refused(Refusal::Rejected(why)) => {
                 write!(f, "rejected by its owner: {why}; it starts anew")
             }
+            Outcome::Refused(Refusal::NotPreserved(error)) => {
+                write!(f, "refused: {error}; it starts anew")
+            }
+            Outcome::ClaimRefused(refused) => write!(f, "restored, but {refused}"),
             Outcome::NotWithout(on) => {
                 write!(f, "not restored, since `{on}` was not; it starts anew")
             }
@@ -73,6 +80,7 @@ impl fmt::Display for Outcome {
 pub struct Report {
     outcomes: Vec<(String, Outcome)>,
     remarks: Vec<(String, String)>,
+    troubles: Vec<(String, String)>,
 }
 
 impl Report {
@@ -89,10 +97,20 @@ impl Report {
         self.remarks.push((name.into(), sentence));
     }
 
+    /// Notes a sentence about what is not as it should be with a subsystem.
+    pub fn trouble(&mut self, name: &str, sentence: String) {
+        self.troubles.push((name.into(), sentence));
+    }
+
     /// What became of one; `None` where nothing is noted.
     pub fn of(&self, name: &str) -> Option<&Outcome> {
         let found = self.outcomes.iter().find(|(n, _)| n == name);
         found.map(|(_, outcome)| outcome)
+    }
+
+    /// Whether one has its states back: restored, or restored and then refused a claim.
+    pub fn has_its_states(&self, name: &str) -> bool {
+        self.restored(name) || matches!(self.of(name), Some(Outcome::ClaimRefused(_)))
     }
 
     /// Whether one is restored.
@@ -109,14 +127,21 @@ impl Report {
     pub fn remarks(&self) -> impl Iterator<Item = (&str, &str)> {
         self.remarks.iter().map(|(n, s)| (n.as_str(), s.as_str()))
     }
+
+    /// What is not as it should be, beside the outcomes: sentences, each with whose it is.
+    pub fn troubles(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.troubles.iter().map(|(n, s)| (n.as_str(), s.as_str()))
+    }
 }
 
-/// A line each: `NAME: OUTCOME`; then `NAME: REMARK`.
+/// A line each: `NAME: OUTCOME`; then `trouble: NAME: SENTENCE`; then `remark: NAME: SENTENCE`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.outcomes()
             .try_for_each(|(name, outcome)| writeln!(f, "{}: {outcome}", Word(name)))?;
+        self.troubles()
+            .try_for_each(|(name, trouble)| writeln!(f, "trouble: {}: {trouble}", Word(name)))?;
         self.remarks()
-            .try_for_each(|(name, remark)| writeln!(f, "{}: {remark}", Word(name)))
+            .try_for_each(|(name, remark)| writeln!(f, "remark: {}: {remark}", Word(name)))
     }
 }

@@ -7,6 +7,7 @@ use core::fmt;
 use super::Report;
 use crate::claims::Claims;
 use crate::error::Error;
+use crate::preserved::NotPreserved;
 use crate::range::PhysRange;
 
 /// Why nothing of a subsystem is restored.
@@ -14,6 +15,8 @@ use crate::range::PhysRange;
 pub enum Refusal {
     /// Its stream cannot be read.
     Unreadable(Error),
+    /// One of its states calls memory its own that is not preserved.
+    NotPreserved(NotPreserved),
     /// Its states can be read, and its owner does not accept them: a clause that says why.
     Rejected(String),
 }
@@ -28,6 +31,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Unreadable(error) => error.fmt(f),
+            Refusal::NotPreserved(error) => error.fmt(f),
             Refusal::Rejected(why) => f.write_str(why),
         }
     }
@@ -51,13 +55,21 @@ impl<'a> Takeover<'a> {
 
     /// Preserved memory is in use in this life: what came over, and also what has been preserved anew here, since what is
     /// preserved and claimed by nobody is given back when all have taken over.
+    ///
+    /// Memory that is not preserved cannot be claimed: that is seen when the subsystem has done, and told by its name
+    /// ([`Outcome::ClaimRefused`](super::Outcome::ClaimRefused)).
     pub fn claim(&mut self, range: PhysRange) {
         self.claims.claim(self.name, range);
     }
 
-    /// A sentence for the report: what is not as it was, beside the outcome.
+    /// A sentence for the report: what else a person may want to know.
     pub fn remark(&mut self, sentence: impl Into<String>) {
         self.report.remark(self.name, sentence.into());
+    }
+
+    /// A sentence for the report, and a warning: what was lost, or is not as it should be, beside the outcome.
+    pub fn trouble(&mut self, sentence: impl Into<String>) {
+        self.report.trouble(self.name, sentence.into());
     }
 }
 

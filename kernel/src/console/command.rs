@@ -30,6 +30,11 @@ pub trait Env {
     /// each command, so it must be cheap.
     fn interrupted(&self) -> bool;
 
+    /// A line was typed, and is the newest of the history: note it, for the next kernel.
+    fn on_typed(&self, line: &str) {
+        let _ = line;
+    }
+
     /// A line that is not blank is about to run: record the event.
     fn on_command(&self, line: &str);
 }

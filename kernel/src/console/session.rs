@@ -55,6 +55,7 @@ impl<'a> Session<'a> {
             Event::Line(line) => {
                 self.shell.set_at_line_start();
                 self.shell.history.push(&line);
+                env.on_typed(&line);
                 status = Some(self.shell.run(&line));
             }
             Event::TooLong => {

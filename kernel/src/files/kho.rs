@@ -3,8 +3,7 @@
 use crate::boot;
 use crate::demo_state::BOOTS;
 use crate::handing::report;
-use crate::tracing::{self, tracer};
-use crate::{files, handing, kho_test, memory};
+use crate::{handing, kho_test, memory};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,7 +12,7 @@ use handover::dump;
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
 use handover::range::{self, PhysRange};
-use handover::state::{StreamReader, for_each_page};
+use handover::state::StreamReader;
 use kernel::console::genfs::GenFile;
 use kernel::console::vfs::{FsError, Sink, Stop, print};
 use kernel::params::Extent;
@@ -34,8 +33,16 @@ pub const FILES: &[GenFile] = &[
     }),
     GenFile::read_only("in/scratch_len", |out| each_inherited(out, PhysRange::len)),
     GenFile::read_only("out/fdt", outgoing),
-    GenFile::read_only("out/state", |out| show_state(outgoing_blobs(), out)),
-    GenFile::read_only("out/metadata", |out| show_metadata(outgoing_blobs(), out)),
+    GenFile::read_only("out/state", |out| {
+        let blobs = outgoing_blobs()?;
+        say_if_off(out)?;
+        show_state(Ok(blobs), out)
+    }),
+    GenFile::read_only("out/metadata", |out| {
+        let blobs = outgoing_blobs()?;
+        say_if_off(out)?;
+        show_metadata(Ok(blobs), out)
+    }),
     GenFile::read_only("out/preserved", preserved),
     GenFile {
         path: "demo",
@@ -104,6 +111,16 @@ fn incoming_fdt() -> Result<&'static [u8], FsError> {
 fn outgoing(out: &mut dyn Sink) -> Result<(), FsError> {
     let fdt = handing::rehearse().map_err(|why| FsError::new(Errno::EBUSY, why))?;
     Ok(out.write(&fdt)?)
+}
+
+/// The first line of what would be handed over, where none of it would be.
+fn say_if_off(out: &mut dyn Sink) -> Result<(), FsError> {
+    if handing::switch::active() {
+        return Ok(());
+    }
+    Ok(out.write(
+        b"# 0 in /sys/kernel/kho/active: the next kexec is an ordinary one, and nothing of this would cross\n",
+    )?)
 }
 
 /// What was handed over; why there is nothing, if there is nothing.
@@ -213,8 +230,13 @@ fn show_metadata(blobs: Result<Blobs, FsError>, out: &mut dyn Sink) -> Result<()
     )?)
 }
 
-/// Ranges that are preserved now, with their owners where those are known, and the owners' totals.
+/// Ranges that are preserved now, with their owners, as the states of those say it, and the owners' totals. Others': what is ready
+/// for a kexec.
 fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
+    // The blobs of this rehearsal are given back before it is listed what is preserved.
+    let owners = handing::holdings().map_err(|why| FsError::new(Errno::EBUSY, why))?;
+    say_if_off(out)?;
+    let owners = owners.into_iter().filter(|(_, owned)| !owned.is_empty());
     let no_memory = |_| {
         FsError::new(
             Errno::ENOMEM,
@@ -238,26 +260,7 @@ fn preserved(out: &mut dyn Sink) -> Result<(), FsError> {
         }
     });
     range::normalize(&mut left);
-    let initrd = files::initrd_extent();
-    let initrd = initrd.range().into_iter().map(|r| r.page_align_outwards());
-    let mut trace = Vec::new();
-    if let Some(state) = tracer().and_then(|tracer| tracer.state().ok()) {
-        let mut count = 0;
-        for_each_page(&state, |_| count += 1);
-        trace.try_reserve_exact(count).map_err(no_memory)?;
-        for_each_page(&state, |page| trace.push(page.range()));
-    }
-    range::normalize(&mut trace);
-    let pages = kho_test::pages().map_err(|why| FsError::new(Errno::EIO, why))?;
-    let mut test = Vec::new();
-    test.try_reserve_exact(pages.len()).map_err(no_memory)?;
-    test.extend(pages.iter().map(PageRef::range));
-    range::normalize(&mut test);
-    for (owner, owned) in [
-        ("initrd", initrd.collect()),
-        (tracing::SUBSYSTEM, trace),
-        (kho_test::SUBSYSTEM, test),
-    ] {
+    for (owner, owned) in owners {
         let others = range::without(&left, &owned);
         let mut list = Vec::new();
         list.try_reserve_exact(others.clone().count())

@@ -22,6 +22,8 @@ pub enum Damage {
     FlipParams(usize),
     /// One bit of the page at this address.
     FlipPage(u64, usize),
+    /// The block that holds the page at this address is preserved no more, under a right digest of the map.
+    Lose(u64),
     /// The FDT ends after so many bytes.
     Cut(usize),
     /// A subsystem's blob ends after so many bytes, counted as bits are, and is said to do so, under right checksums.
@@ -52,12 +54,13 @@ pub const USAGE: &str = "\
 # flip params BIT    one bit of the boot parameters
 # node N BIT         one bit of page N of the preserved map, of which the root is 0
 # page ADDRESS BIT   one bit of a page that is preserved now (as in out/preserved)
+# lose ADDRESS       the block that holds the page at ADDRESS is not preserved, under a right digest of the map
 # early BYTES        the next kernel has BYTES for the time before it has an allocator (not of the handover: of its start)
 # BIT, BYTES and N count on from the start where there are fewer (but for \"cut BYTES\")
 ";
 
 /// The words that a damage begins with.
-const KINDS: &str = "none, magic, cut, flip, node, page, map, early";
+const KINDS: &str = "none, magic, cut, flip, node, page, lose, map, early";
 
 /// What stands for the boot parameters where a subsystem could.
 const PARAMS: &str = "params";
@@ -71,6 +74,7 @@ pub fn wanted() -> String {
         Some(Damage::FlipNode(n, bit)) => format!("node {n} {bit}"),
         Some(Damage::FlipParams(bit)) => format!("flip {PARAMS} {bit}"),
         Some(Damage::FlipPage(pa, bit)) => format!("page {pa:#x} {bit}"),
+        Some(Damage::Lose(pa)) => format!("lose {pa:#x}"),
         Some(Damage::Cut(bytes)) => format!("cut {bytes}"),
         Some(Damage::CutBlob(name, bytes)) => format!("cut {name} {bytes}"),
         Some(Damage::CutParams(bytes)) => format!("cut {PARAMS} {bytes}"),
@@ -111,15 +115,16 @@ pub fn want(text: &str) -> Result<(), String> {
             bit(n)?,
         )),
         ["page", address, n] => Some(Damage::FlipPage(preserved_page(address, ADDRESS)?, bit(n)?)),
+        ["lose", address] => Some(Damage::Lose(preserved_page(address, ADDRESS)?)),
         ["flip", n] => Some(Damage::Flip(bit(n)?)),
         ["flip", PARAMS, n] => Some(Damage::FlipParams(bit(n)?)),
         ["flip", name, n] => Some(Damage::FlipBlob(subsystem(name)?, bit(n)?)),
         [kind @ ("cut" | "early")] => return Err(format!("{kind}: {BYTES} is missing")),
         [kind @ ("node" | "flip")] => return Err(format!("{kind}: {BIT} is missing")),
         ["page", address] => return Err(format!("page {address:.32}: {BIT} is missing")),
-        [kind @ ("map" | "page")] => return Err(format!("{kind}: {ADDRESS} is missing")),
+        [kind @ ("map" | "page" | "lose")] => return Err(format!("{kind}: {ADDRESS} is missing")),
         ["none" | "magic", more, ..]
-        | ["early" | "map", _, more, ..]
+        | ["early" | "map" | "lose", _, more, ..]
         | ["flip" | "cut" | "node" | "page", _, _, more, ..] => {
             return Err(format!("\"{more:.32}\" is one word too many"));
         }
@@ -222,6 +227,17 @@ pub(super) fn apply(outgoing: &mut Outgoing) {
             }
         }
         Some(Damage::FlipPage(pa, bit)) => flip_in_page(*pa, *bit),
+        Some(Damage::Lose(pa)) => {
+            let digest = memory::with_preserved(|map| {
+                if let Some(block) = map.block_at(*pa) {
+                    map.unpreserve(block)?;
+                }
+                Ok(map.digest())
+            });
+            if let Ok(digest) = digest {
+                let _ = fdt::set_map_digest(outgoing.fdt().bytes(), digest);
+            }
+        }
         Some(Damage::Cut(bytes)) => outgoing.fdt().cut(*bytes),
         Some(Damage::CutBlob(name, bytes)) => {
             if let Some(blob) = outgoing.blob(name) {

@@ -1,6 +1,9 @@
 //! The new kernel's side: check, restore, give back.
 
-use super::{OUTCOME, OffBy, Outcome, SUBSYSTEMS, directory, outcome, phase, report, switch};
+use super::{
+    Live, OUTCOME, OffBy, Outcome, SUBSYSTEMS, contradiction, directory, outcome, phase, report,
+    switch,
+};
 use crate::boot::{self, Origin, bytes_at};
 use crate::memory::{self, Phys};
 use alloc::format;
@@ -149,11 +152,11 @@ pub fn restore(received: Received) {
                 // SAFETY: verified: in RAM, preserved, nobody's to write until `give_back` frees it.
                 .map(|(name, range)| (name.as_str(), unsafe { bytes_at((*range).into()) }))
                 .collect();
-            directory.restore(&blobs, &mut claims)
+            directory.restore(&blobs, &mut claims, &Live)
         }
         Ok(directory) => directory.start_anew(&mut claims),
-        Err(error) => {
-            crate::error!("handover: {error}; this kernel hands nothing over");
+        Err(_) => {
+            crate::error!("handover: {}", contradiction().unwrap_or_default());
             start_anew(SUBSYSTEMS, &mut claims)
         }
     };
@@ -175,7 +178,7 @@ fn give_back(mut claims: Claims, became: &Report) -> String {
         .collect();
     for (owner, ranges) in claims.claimed() {
         // Who starts anew claims what it has now, too, so that nobody gives it back.
-        let has = match became.restored(owner) {
+        let has = match became.has_its_states(owner) {
             true => "took over",
             false => "starts anew with",
         };
@@ -197,9 +200,13 @@ fn give_back(mut claims: Claims, became: &Report) -> String {
     match memory::with_preserved(|map| Ok(claims.discard(map, give_back))) {
         Ok(discarded) => {
             lines += &format!(
-                "{} pages discarded: preserved, and claimed by nobody\n",
+                "{} pages discarded: preserved, and claimed by nobody",
                 discarded.pages
             );
+            lines += &match discarded.pages {
+                0 => "\n".into(),
+                _ => format!(" ({})\n", discarded.whose()),
+            };
             if !discarded.is_empty() {
                 crate::warning!("handover: {discarded}");
             }
@@ -210,7 +217,7 @@ fn give_back(mut claims: Claims, became: &Report) -> String {
     let mut ranges = claims.into_claimed();
     for (owner, _) in &mut ranges {
         // It may have preserved some of it in this life.
-        if !became.restored(owner) {
+        if !became.has_its_states(owner) {
             owner.push_str(" (anew)");
         }
     }
@@ -219,15 +226,19 @@ fn give_back(mut claims: Claims, became: &Report) -> String {
     lines
 }
 
-/// Says in the log who was not restored, and what the subsystems remark; the remarks are lines of the report, too.
+/// Says in the log who was not restored, and what the subsystems have to say; that makes lines of the report, too.
 fn tell(became: &Report, lines: &mut String) {
     for (name, outcome) in became.outcomes() {
         if !outcome.is_good() {
             crate::warning!("handover: {name}: {outcome}");
         }
     }
+    for (name, trouble) in became.troubles() {
+        crate::warning!("handover: {name}: {trouble}");
+        *lines += &format!("trouble: {name}: {trouble}\n");
+    }
     for (name, remark) in became.remarks() {
-        crate::warning!("handover: {name}: {remark}");
-        *lines += &format!("trouble: {name}: {remark}\n");
+        crate::info!("handover: {name}: {remark}");
+        *lines += &format!("remark: {name}: {remark}\n");
     }
 }

@@ -1,16 +1,18 @@
 //! The old kernel's side: freeze, describe, seal, go.
 
 use super::incoming::FDT;
-use super::{Member, damage, directory, generation};
+use super::{Live, Member, contradiction, damage, directory, generation};
 use crate::memory::{self, IrqMutex};
 use crate::{boot, events};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use handover::error::Error;
 use handover::fdt::{self, Root, Subsystem as FdtSubsystem};
 use handover::metadata::{self, KexecMetadata};
 use handover::page::PageRef;
+use handover::range::{self, PhysRange};
 use handover::state::{Descriptions, STREAM_OVERHEAD, StreamReader, StreamWriter};
 use handover::subsystem::Frozen;
 use kernel::layout::{DIRECT_MAP, PAGE};
@@ -28,10 +30,8 @@ impl Blob {
     fn new(size: usize) -> Result<Blob, String> {
         let pages = (size.max(1) as u64).div_ceil(PAGE);
         let order = pages.next_power_of_two().trailing_zeros();
-        let page =
-            memory::with_preserved(|map| map.alloc_preserved(order as u8)).map_err(|error| {
-                alloc::format!("there is no memory to describe the state in: {error}")
-            })?;
+        let page = memory::with_preserved(|map| map.alloc_preserved(order as u8))
+            .map_err(|error| format!("there is no memory to describe the state in: {error}"))?;
         let mut blob = Blob { page, size };
         blob.bytes().fill(0);
         Ok(blob)
@@ -87,8 +87,8 @@ struct Part {
     blob: Blob,
     /// What its stream begins with.
     descriptions: Descriptions,
-    /// Whose it is, if it is described again at the end.
-    late: Option<&'static Member>,
+    /// Whose it is; nobody's is what this module says itself.
+    member: Option<&'static Member>,
 }
 
 /// What can be had ready for a handover before there is one: blobs as large as what they are for is now, or larger, by name (the
@@ -163,9 +163,11 @@ pub struct Outgoing {
 /// A sentence that names who said no, or what there was no memory for; everybody goes on then.
 pub fn prepare(turn: &Turn, cmdline: &str) -> Result<Outgoing, String> {
     let ahead = core::mem::take(&mut *AHEAD.lock());
-    prepare_with(turn, cmdline, ahead, |phase| {
+    let mut outgoing = prepare_with(turn, cmdline, ahead, |phase| {
         events::kexec_phase(generation(), phase)
-    })
+    })?;
+    outgoing.check()?;
+    Ok(outgoing)
 }
 
 fn prepare_with(
@@ -174,6 +176,9 @@ fn prepare_with(
     mut ahead: Ahead,
     phase: impl Fn(&str),
 ) -> Result<Outgoing, String> {
+    if let Some(why) = contradiction() {
+        return Err(why);
+    }
     let directory = directory().map_err(|error| error.to_string())?;
     phase("freeze");
     let frozen = directory.freeze().map_err(|no| no.to_string())?;
@@ -188,7 +193,7 @@ fn prepare_with(
         name: metadata::NAME,
         blob,
         descriptions: Descriptions::default(),
-        late: None,
+        member: None,
     });
     for subsystem in frozen.subsystems() {
         let ready = take_ready(&mut ahead, subsystem.name());
@@ -216,19 +221,19 @@ fn prepare_with(
 /// A subsystem's part, in the blob that was ready for it if it fits there.
 fn part(subsystem: &'static Member, ready: Option<(Blob, Descriptions)>) -> Result<Part, String> {
     let name = subsystem.name();
-    let failed = |error: Error| alloc::format!("{name}: {error}");
+    let failed = |error: Error| format!("{name}: {error}");
     let mut part = match ready {
         Some((blob, descriptions)) => Part {
             name,
             blob,
             descriptions,
-            late: None,
+            member: Some(subsystem),
         },
         None => Part {
             name,
             blob: Blob::new(STREAM_OVERHEAD + subsystem.size())?,
             descriptions: Descriptions::default(),
-            late: None,
+            member: Some(subsystem),
         },
     };
     match part.describe(subsystem) {
@@ -240,7 +245,6 @@ fn part(subsystem: &'static Member, ready: Option<(Blob, Descriptions)>) -> Resu
         }
         Err(error) => return Err(failed(error)),
     }
-    part.late = subsystem.late().then_some(subsystem);
     Ok(part)
 }
 
@@ -255,11 +259,28 @@ impl Part {
 }
 
 impl Outgoing {
+    /// Nothing is handed over whose memory the successor would give to somebody else: all is preserved that the states call
+    /// their own.
+    fn check(&mut self) -> Result<(), String> {
+        for part in &mut self.parts {
+            let checks_itself = part.member.is_none_or(|member| member.checks_pages());
+            if checks_itself {
+                continue;
+            }
+            let name = part.name;
+            let lost = StreamReader::new(part.blob.bytes())
+                .map_err(|error| format!("{name}: {error}"))?
+                .check_holdings(&Live, |_| true);
+            lost.map_err(|lost| format!("{name}: {lost}; it cannot be handed over"))?;
+        }
+        Ok(())
+    }
+
     /// The last words: those who changed until now are described again, in place. Interrupts are off; nothing here
     /// allocates. Returns where the FDT lies.
     pub fn seal(&mut self) -> Extent {
         for part in &mut self.parts {
-            let Some(subsystem) = part.late else {
+            let Some(subsystem) = part.member.filter(|member| member.late()) else {
                 continue;
             };
             // The stream has the size of the first time, when it did fit. Should it not, its checksum below is that of
@@ -305,7 +326,51 @@ impl Outgoing {
 pub fn rehearse() -> Result<Box<[u8]>, String> {
     let turn = take_turn().ok_or(BUSY)?;
     let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
+    outgoing.check()?;
     Ok(outgoing.fdt.bytes().to_vec().into_boxed_slice())
+}
+
+/// What each subsystem calls its own now: whole pages, in order. Not all of it need be preserved.
+///
+/// # Errors
+/// As [`rehearse`]; or there is no memory for the list.
+pub fn holdings() -> Result<Vec<(&'static str, Vec<PhysRange>)>, String> {
+    let turn = take_turn().ok_or(BUSY)?;
+    let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
+    let mut all = Vec::new();
+    for part in &mut outgoing.parts {
+        let Some(member) = part.member else {
+            continue;
+        };
+        let name = part.name;
+        let mut ranges: Vec<PhysRange> = Vec::new();
+        let mut full = false;
+        let mut note = |range: PhysRange| {
+            if let Some(last) = ranges.last_mut().filter(|last| last.end == range.start) {
+                last.end = range.end;
+            } else if ranges.try_reserve(1).is_ok() {
+                ranges.push(range);
+            } else {
+                full = true;
+            }
+        };
+        let stream =
+            StreamReader::new(part.blob.bytes()).map_err(|error| format!("{name}: {error}"))?;
+        for entry in stream.entries() {
+            let listed = stream.for_each_holding(&entry, &mut |held| note(held.range()));
+            listed.map_err(|error| format!("{name}: {error}"))?;
+        }
+        let unlisted = member.for_each_unlisted(&mut note);
+        unlisted.map_err(|why| format!("{name}: {why}"))?;
+        if full {
+            return Err(format!(
+                "{name}: there is no memory for a list of its pages"
+            ));
+        }
+        range::normalize(&mut ranges);
+        all.push((name, ranges));
+    }
+    Ok(all)
 }
 
 /// The blobs of such a rehearsal, by name.
@@ -315,13 +380,14 @@ pub fn rehearse() -> Result<Box<[u8]>, String> {
 pub fn rehearse_blobs() -> Result<Vec<(String, Vec<u8>)>, String> {
     let turn = take_turn().ok_or(BUSY)?;
     let mut outgoing = prepare_with(&turn, boot::cmdline().0, Vec::new(), |_| {})?;
+    outgoing.check()?;
     let mut blobs = Vec::new();
     for part in &mut outgoing.parts {
         let bytes = part.blob.bytes();
         let mut copy = Vec::new();
         copy.try_reserve_exact(bytes.len()).map_err(|_| {
             let (name, len) = (part.name, bytes.len());
-            alloc::format!("{name}: there is no memory for a copy of its {len} bytes")
+            format!("{name}: there is no memory for a copy of its {len} bytes")
         })?;
         copy.extend_from_slice(bytes);
         blobs.push((part.name.into(), copy));

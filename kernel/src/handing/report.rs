@@ -56,7 +56,7 @@ pub(super) fn keep(lines: String) {
     REPORT.call_once(|| lines);
 }
 
-/// What became of the handover: how this life began, then a line for each subsystem, then troubles, then
+/// What became of the handover: how this life began, then a line for each subsystem, then troubles and remarks, then
 /// what sealed memory was found to be.
 pub fn text() -> String {
     let began = match outcome() {
