@@ -319,6 +319,41 @@ fn a_reset_while_a_buffer_moves_finds_the_newest_events() {
     assert!(most.get() > 30);
 }
 
+/// Pages of the running life's events that hold something, and how many of them are sealed to their end.
+fn sealed(region: &Region<TestPlatform>, platform: TestPlatform) -> (usize, usize) {
+    let marks = region.marks();
+    let (mut pages, mut whole) = (0, 0);
+    for index in 0..marks.count() {
+        let mark = marks.at(index).unwrap();
+        let owner = Owner::decode(mark.owner(), index);
+        if owner.is_none_or(|owner| owner.kind != Kind::Events) {
+            continue;
+        }
+        let head = platform.memory.read(marks.address(index), HEADER_SIZE);
+        let commit = u64::from_ne_bytes(head[8..16].try_into().unwrap()) as usize;
+        pages += usize::from(commit > 0);
+        whole += usize::from(commit > 0 && mark.seal().len == commit);
+    }
+    (pages, whole)
+}
+
+/// No tick is needed for what was there before; also of a buffer that was there once, and was sealed then.
+#[test]
+fn what_moves_is_sealed_each_time() {
+    let (platform, region) = machine();
+    let t = tracer(platform, 64);
+    for round in 0..3 {
+        for number in 1..=40 {
+            write(t.buffer(0).unwrap(), platform, Level::Task, number, 900);
+        }
+        t.set_persistent(t.top(), true).unwrap();
+        let (pages, whole) = sealed(region, platform);
+        assert_eq!(pages, whole, "round {round}");
+        assert!(pages >= 10);
+        t.set_persistent(t.top(), false).unwrap();
+    }
+}
+
 #[test]
 fn what_cannot_move_says_why_and_stays() {
     let (platform, region) = machine();

@@ -89,6 +89,14 @@ impl<P: Platform> CpuBuffer<P> {
             spin_loop();
         }
         self.give_back(pages, order);
+        if result.is_ok() {
+            // All that was recorded before: a tick would need many for it. What is recorded meanwhile is the tick's.
+            for _ in 0..count {
+                if self.seal(1) == 0 {
+                    break;
+                }
+            }
+        }
         result
     }
 
@@ -109,6 +117,8 @@ impl<P: Platform> CpuBuffer<P> {
     ) -> Result<(), TraceError> {
         let (head, _) = self.find_head(reader, ring).ok_or(TraceError::Busy)?;
         ring.home = home;
+        // Of the copies none is sealed, though it may have been where it was before.
+        reader.sealed = 0;
         let mut at = ring.commit.load(Ordering::Relaxed);
         // From the commit page back to the head page, then the reader page.
         for _ in 0..pages.len() {

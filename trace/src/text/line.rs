@@ -8,6 +8,7 @@ use crate::event::{Common, flags};
 use crate::options::TraceOption;
 use crate::platform::Platform;
 use crate::tracer::{Instance, Longest, Tracer};
+use alloc::string::{String, ToString};
 use core::fmt::{self, Write};
 
 /// When an event happened, in units of the clock, and when the one that is shown after it did.
@@ -60,19 +61,20 @@ const MARKS: [(u64, char); 6] = [
     (10_000, '+'),
 ];
 
-/// Writes what stands between the tracer's name and the first line; `entries` are those in the buffers, and those written.
+/// Writes what stands between the tracer's name and the first line; `entries` are those in the buffers, and those written, if that is known.
 pub(super) fn write_header<P: Platform>(
     tracer: &Tracer<P>,
     instance: &Instance<P>,
     cpu: Option<usize>,
     shown: &Shown<'_>,
-    (entries, written): (u64, u64),
+    (entries, written): (u64, Option<u64>),
     out: &mut dyn Write,
 ) -> fmt::Result {
     if !instance.option(TraceOption::ContextInfo) {
         return Ok(());
     }
     let cpus = instance.nr_cpus();
+    let written = written.map_or(String::from("?"), |written| written.to_string());
     if instance.option(TraceOption::LatencyFormat) {
         if entries == 0 {
             return Ok(());

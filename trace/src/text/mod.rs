@@ -188,20 +188,21 @@ pub(crate) struct Found<I> {
     /// CPUs without memory for one page's copy.
     not_shown: Vec<usize>,
     entries: u64,
-    written: u64,
+    /// Unknown of a life before, where any are gone.
+    written: Option<u64>,
     /// Events were overwritten.
     overrun: bool,
 }
 
 impl<I: Events> Found<I> {
-    /// `events` of each CPU, `entries` in all; those before them were overwritten, if `overrun`.
-    pub(crate) fn left(events: Vec<(usize, I)>, entries: u64, overrun: bool) -> Self {
+    /// `events` of each CPU, `entries` in all; those before them were overwritten, if `overrun`. `all`: nothing else was ever to be written.
+    pub(crate) fn left(events: Vec<(usize, I)>, entries: u64, overrun: bool, all: bool) -> Self {
         let sources = events.into_iter().map(|(cpu, iter)| Source::new(cpu, iter));
         Found {
             sources: sources.collect(),
             not_shown: Vec::new(),
             entries,
-            written: entries,
+            written: all.then_some(entries),
             overrun,
         }
     }
@@ -220,9 +221,10 @@ fn look<'t, P: Platform>(
         sources: Vec::new(),
         not_shown: Vec::new(),
         entries: 0,
-        written: 0,
+        written: None,
         overrun: false,
     };
+    let mut written = 0;
     for cpu in chosen {
         let Some(buffer) = buffer_of(instance, cpu) else {
             continue;
@@ -230,7 +232,7 @@ fn look<'t, P: Platform>(
         let stats = buffer.stats();
         found.entries += stats.entries;
         // As in Linux: without what was consumed.
-        found.written += stats.entries + stats.overrun;
+        written += stats.entries + stats.overrun;
         found.overrun |= stats.overrun > 0;
         let Ok(iter) = buffer.iter() else {
             found.not_shown.push(cpu);
@@ -238,6 +240,7 @@ fn look<'t, P: Platform>(
         };
         found.sources.push(Source::new(cpu, iter));
     }
+    found.written = Some(written);
     found
 }
 
@@ -273,7 +276,7 @@ pub(crate) fn write_found<P: Platform, I: Events>(
     }
     if skipped {
         // As in Linux (`get_total_entries`).
-        written = entries;
+        written = Some(entries);
     }
     write_header(tracer, instance, cpu, &shown, (entries, written), out)?;
     // Linux tells where a buffer begins only if any has lost events, and not for the first line of all.

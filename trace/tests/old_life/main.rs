@@ -98,6 +98,23 @@ fn what_readers_and_full_buffers_do_is_no_damage() {
     }
     assert_eq!(old.buffers[0].cpus[0].pages[1].lost, Missed::Unknown);
     assert_eq!(old.buffers[0].cpus[1].pages[1].lost, Missed::None);
+    // What is not there any more is said: how many events, nobody knows.
+    let told = text(platform, 1, 0);
+    let kept: u64 = old.buffers[0].pages().map(|page| page.events).sum();
+    assert!(
+        told.contains(&format!(
+            "entries-in-buffer/entries-written: {kept}/?   #P:2\n"
+        )),
+        "{told}"
+    );
+    for cpu in &old.buffers[0].cpus {
+        let gone = cpu.pages.last().unwrap().seq - cpu.pages.len() as u64;
+        let line = format!(
+            "\n# CPU {}: older pages that were overwritten, read, cleared or taken: {gone}\n",
+            cpu.cpu
+        );
+        assert!(gone >= lost && told.contains(&line), "{line}{told}");
+    }
 
     let platform = machine();
     let t = tracer(platform, 16);
@@ -118,6 +135,12 @@ fn what_readers_and_full_buffers_do_is_no_damage() {
     let told = text(platform, 1, 0);
     assert!(
         told.contains(&format!("CPU:0 [LOST {refused} EVENTS]\n")),
+        "{told}"
+    );
+    let line =
+        format!("\n# CPU 0: events that the full buffer refused before its last page: {refused}\n");
+    assert!(
+        told.contains(&line) && told.contains("/?   #P:2\n"),
         "{told}"
     );
     let raw = raw(platform, 1, 0);

@@ -1,8 +1,10 @@
 //! An old life as text.
 
 use super::raw::OldEvents;
-use super::{Dropped, OldBuffer, OldError, OldLife};
+use super::{Dropped, OldBuffer, OldError, OldLife, OldPage};
 use crate::clock::ClockId;
+use crate::options::TraceOption;
+use crate::page::Missed;
 use crate::platform::{Context, Platform};
 use crate::text::{Found, Shown, write_found};
 use crate::tracer::{MAX_CPUS, NOP, Tracer, TracerState};
@@ -141,13 +143,20 @@ pub(super) fn write<P: Platform>(
     // A CPU's first page has number 1.
     let oldest = buffer.cpus.iter().filter_map(|cpu| cpu.pages.first());
     let overrun = oldest.map(|page| page.seq).any(|seq| seq > 1);
+    let all = buffer.cpus.iter().all(|cpu| {
+        let untouched =
+            |page: &OldPage| page.refused == 0 && page.lost == Missed::None && page.cut.is_none();
+        cpu.missing == 0 && cpu.dropped.is_empty() && cpu.pages.iter().all(untouched)
+    });
+    // Where a full buffer refuses events, the last ones are counted nowhere.
+    let all = all && !overrun && tracer.option(TraceOption::Overwrite) && old.strays.is_empty();
     let name = match buffer.number {
         0 if !old.life.tracer.is_empty() => &old.life.tracer,
         _ => NOP,
     };
     let unknown = matches!(formats, Formats::Lost);
     let shown = Shown::left(name, &old.life.release, unknown);
-    let found = Found::left(events, entries, overrun);
+    let found = Found::left(events, entries, overrun, all);
     write_found(&tracer, &tracer, None, shown, found, out)?;
     Ok(())
 }
@@ -202,7 +211,7 @@ fn write_head(
         )?;
     }
     for cpu in &buffer.cpus {
-        let of = |f: fn(&super::OldPage) -> bool| cpu.pages.iter().filter(|page| f(page)).count();
+        let of = |f: fn(&OldPage) -> bool| cpu.pages.iter().filter(|page| f(page)).count();
         writeln!(
             out,
             "# CPU {}: {} pages kept, {} of them not sealed to their end, {} cut to their seal; {} missing, {} dropped",
@@ -213,6 +222,24 @@ fn write_head(
             cpu.missing,
             cpu.dropped.len(),
         )?;
+        let number = cpu.cpu;
+        let newest = cpu.pages.last();
+        let refused = newest.map_or(0, |page| page.refused);
+        // Between a reader's page and the oldest of the ring some may have been overwritten, too.
+        let known = cpu.pages.len() as u64 + cpu.missing + cpu.dropped.len() as u64;
+        let gone = newest.map_or(0, |page| page.seq.saturating_sub(known));
+        if gone > 0 {
+            writeln!(
+                out,
+                "# CPU {number}: older pages that were overwritten, read, cleared or taken: {gone}"
+            )?;
+        }
+        if refused > 0 {
+            writeln!(
+                out,
+                "# CPU {number}: events that the full buffer refused before its last page: {refused}"
+            )?;
+        }
     }
     if !old.strays.is_empty() {
         writeln!(out, "# of an unknown buffer: {} dropped", old.strays.len())?;
