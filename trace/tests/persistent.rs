@@ -448,6 +448,12 @@ fn what_is_refused_costs_no_old_life() {
     t.set_persistent(t.top(), true).unwrap();
     assert!(no_room(t.resize(None, 4096)));
     assert!(no_room(t.resize(Some(1), 4096)));
+    let refused = fs.write("events/ftrace/print/trigger", b"snapshot\n", false);
+    assert_eq!(refused, Err(Errno::EBUSY));
+    let mut log = String::new();
+    fs.read("error_log", &mut log).unwrap();
+    let line = "trigger: error: the trace buffer lives in the ramtrace region, where it can have no snapshot";
+    assert!(log.contains(line), "{log}");
     assert_eq!(region.old_lives(), old);
     assert_eq!(kept(), pages);
     assert_eq!(region.lives_taken(), 0);

@@ -280,8 +280,11 @@ impl<P: Platform> Instance<P> {
             }
         };
         if list.needs_snapshot() {
-            none_mapped(&self.cpus)?;
-            self.allocate_locked()?;
+            let ready = none_mapped(&self.cpus).and_then(|()| self.allocate_locked());
+            if let Err(error) = ready {
+                drop(control);
+                return Err(self.explain("trigger", text_given, error));
+            }
         }
         self.put_triggers(event, list);
         Ok(())
