@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -113,7 +114,11 @@ fn run_cargo(workspace: &Path, target_dir: &Path, what: &[&str], features: &str)
         // -Zbuild-std is an unstable flag, and Debian's compiler a stable one.
         .env("RUSTC_BOOTSTRAP", "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    if io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
     // What an outer `cargo run` or `cargo clippy` set for host crates must not reach the kernel.
     for name in [
         "RUSTFLAGS",
@@ -123,14 +128,30 @@ fn run_cargo(workspace: &Path, target_dir: &Path, what: &[&str], features: &str)
     ] {
         command.env_remove(name);
     }
-    if is_built(target_dir) {
-        command.arg("--quiet");
-    }
-    let status = command
-        .status()
+    let mut child = command
+        .spawn()
         .with_context(|| format!("{} could not be started", cargo.to_string_lossy()))?;
+    if let Some(messages) = child.stderr.take() {
+        show_messages(BufReader::new(messages), &mut io::stderr())
+            .context("cargo's messages could not be passed on")?;
+    }
+    let status = child.wait().context("cargo could not be waited for")?;
     if !status.success() {
         bail!("the kernel does not build (see above)");
+    }
+    Ok(())
+}
+
+/// Passes on what cargo says, but for the line with which it ends well: so a build in which nothing is to be done says nothing, and one that takes
+/// its time says what it is at.
+fn show_messages(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    for line in from.split(b'\n') {
+        let mut line = line?;
+        let end = b"Finished";
+        if !line.windows(end.len()).take(24).any(|word| word == end) {
+            line.push(b'\n');
+            to.write_all(&line)?;
+        }
     }
     Ok(())
 }
@@ -172,7 +193,19 @@ fn elf_path(target_dir: &Path, name: &str) -> PathBuf {
     target_dir.join(TARGET).join("release").join(name)
 }
 
-/// Was the kernel built before? Then the next build is short and needs no progress lines.
-fn is_built(target_dir: &Path) -> bool {
-    elf_path(target_dir, BATON).is_file()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_says_what_it_is_at_and_nothing_if_there_is_nothing_to_do() {
+        let mut shown = Vec::new();
+        let said = "   Compiling kernel v0.1.0 (/baton/kernel)\nerror: no\n    Finished `release` profile [optimized] target(s) in 9.87s\n";
+        show_messages(said.as_bytes(), &mut shown).unwrap();
+        let colored =
+            "\x1b[1m\x1b[92m    Finished\x1b[0m `release` profile [optimized] target(s) in 0.05s\n";
+        show_messages(colored.as_bytes(), &mut shown).unwrap();
+        let expected = "   Compiling kernel v0.1.0 (/baton/kernel)\nerror: no\n";
+        assert_eq!(String::from_utf8(shown).unwrap(), expected);
+    }
 }
