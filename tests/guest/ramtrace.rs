@@ -272,6 +272,9 @@ fn damage_to_the_region_and_starts_that_are_broken_off_cost_nothing_else() {
     let mut outcome = scarred.round(&[Kind::Marks, Kind::UsedBits], &mut random);
     outcome.add(scarred.round(&[Kind::UsedZeroes, Kind::Bitmaps], &mut random));
     assert!(outcome.dropped > 0, "{outcome:?}");
+    // Both copies of a life's metadata.
+    outcome.add(scarred.round(&[Kind::Metadata; 4], &mut random));
+    assert!(outcome.without_metadata > 0, "{outcome:?}");
     outcome.add(scarred.broken_starts(1, &mut random));
     assert!(outcome.wrong.is_empty(), "{:#?}", outcome.wrong);
     scarred.poweroff();
