@@ -165,12 +165,13 @@ fn a_life_is_read_after_a_reset_through_uefi() {
 fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     let setup = Setup::new().append(
         "panic=-1 trace_options=persist trace_instance=early^traceoff@trace,sched trace_instance=later,sched:sched_switch \
-         trace_instance=bad@elsewhere ramtrace.mem_size=7200K ramtrace.mem_address=0x6000000",
+         trace_instance=bad@elsewhere trace_instance=later@trace ramtrace.mem_size=7200K ramtrace.mem_address=0x6000000",
     );
     let mut guest = setup.boot();
     let said = guest.first_output().to_owned();
     for what in [
         "trace_instance=bad@elsewhere: there is no region \"elsewhere\"",
+        "trace_instance=later@trace: there is an instance \"later\" already",
         "ramtrace.mem_size is taken as 8 MiB: a region is of whole MiB",
     ] {
         assert!(said.contains(what), "{what}: {said}");
@@ -251,7 +252,10 @@ fn a_machine_can_be_without() {
         .append("ramtrace.mem_size=0 trace_options=persist,nonsense")
         .boot();
     let said = guest.first_output().to_owned();
-    for wrong in ["trace_options=persist", "trace_options=nonsense"] {
+    for wrong in [
+        "trace_options=persist: there is no ramtrace region on this machine (ENODEV)",
+        "trace_options=nonsense: Invalid argument (EINVAL)",
+    ] {
         assert!(said.contains(wrong), "{wrong}: {said}");
     }
     let map = guest.ok("cat /proc/iomem");
