@@ -210,6 +210,15 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     guest.ok(&format!("echo 1 > {TRACING}/instances/early/tracing_on"));
     guest.ok(&format!("echo 7 > {TRACING}/instances/early/trace_marker"));
 
+    // Two whose names look like the pages of others.
+    for (name, number) in [("raw", 8), ("early.raw", 9)] {
+        let at = format!("{TRACING}/instances/{name}");
+        guest.ok(&format!("mkdir {at}"));
+        guest.ok(&format!("echo 64 > {at}/buffer_size_kb"));
+        guest.ok(&format!("echo 1 > {at}/options/persist"));
+        guest.ok(&format!("echo {number} > {at}/trace_marker"));
+    }
+
     // The handover refused: another life, on other pages.
     guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
     let output = guest.kexec();
@@ -221,6 +230,18 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     assert_eq!(markers(&trace), (1..=900).collect::<Vec<_>>());
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-0.early"));
     assert_eq!(markers(&trace), [7]);
+    for (name, number) in [("raw_", 8), ("early.raw_", 9)] {
+        let file = format!("{PSTORE}/trace-ramtrace-0.{name}");
+        let trace = guest.ok(&format!("cat {file}"));
+        assert_eq!(markers(&trace), [number]);
+        guest.ok(&format!("rm {file}.raw"));
+        guest.refused(&format!("cat {file}"));
+    }
+    let names = records(&mut guest);
+    for name in ["", ".raw", ".early", ".early.raw"] {
+        let name = format!("trace-ramtrace-0{name}");
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
 
     guest.send("panic on purpose\r");
     guest.expect_prompt();
