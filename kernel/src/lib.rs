@@ -18,6 +18,7 @@ pub mod params;
 pub mod persistent;
 pub mod pool;
 pub mod protocol;
+pub mod pstore;
 pub mod ring3;
 pub mod scattered;
 pub mod sched;

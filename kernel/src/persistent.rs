@@ -17,6 +17,16 @@ const DEFAULT_PART: u64 = 24;
 /// (see [`place`]). A little less than 96 MiB, of which some is not usable.
 const DEFAULT_FROM: u64 = 90 << 20;
 
+/// Where a BIOS boot loader is while it starts a kernel, and does not say so: to it this is usable RAM, and it writes there before any kernel
+/// runs. In `bootloader` 0.11.15 stage 2 loads stage 3 to 0x10_0000 and stage 4 to 0x13_0000 (`STAGE_3_DST` and `STAGE_4_DST` in
+/// bios/stage-2/src/main.rs); with stage 3's page tables and stage 4's data they end at 0x11_d002 and 0x15_3dd0. All else that it writes to above
+/// 1 MiB its map has as its own (`construct_memory_map`: the kernel's file from 16 MiB on, the ramdisk behind it, then the page frames that it
+/// takes). The rest of this MiB is there for a boot loader with longer stages. By UEFI its page frames are here, which the map has.
+pub const BOOT_STAGES: PhysRange = PhysRange {
+    start: 1 << 20,
+    end: 2 << 20,
+};
+
 /// Bytes that a region takes where nobody says otherwise, of a machine with so much RAM; 0: there is none.
 pub fn default_size(ram: u64) -> u64 {
     match ram {
@@ -32,6 +42,8 @@ pub enum PlaceError {
     NotAligned(u64),
     /// Not all of it is usable RAM.
     NotFree(PhysRange),
+    /// The boot loader's stages are in it at each start: see [`BOOT_STAGES`].
+    Stages(PhysRange),
     /// So many bytes are more than half of what is free in a row, which is the other number.
     TooLarge(u64, u64),
 }
@@ -46,6 +58,10 @@ impl fmt::Display for PlaceError {
                 f,
                 "{range} is not all RAM that firmware and boot loader leave alone"
             ),
+            PlaceError::Stages(range) => write!(
+                f,
+                "{range} reaches into {BOOT_STAGES}, which the boot loader writes to at each start"
+            ),
             PlaceError::TooLarge(size, free) => write!(
                 f,
                 "{} MiB are more than half of the {} MiB that are free in a row",
@@ -58,7 +74,9 @@ impl fmt::Display for PlaceError {
 
 /// Where a new region of `size` bytes goes in `free`: to `address`, if one is asked for, else to the middle of the largest piece.
 ///
-/// Firmware and boot loader must not write there at a later start, which may have a larger initrd. They work from both ends.
+/// Firmware and boot loader must not write there at a later start, which may have a larger initrd. They work from both ends. What the
+/// boot loader writes to is known, and refused; what firmware does while it starts, and gives back, no map says: an address that is asked for may be
+/// hit by that, and then the next start says which lives are damaged.
 /// Measured under QEMU, with all RAM filled with a pattern before a reset; what had another content at the kernel's entry, in MiB:
 ///
 /// | RAM | firmware | initrd | written to | largest free piece |
@@ -85,10 +103,18 @@ pub fn place(free: &[PhysRange], size: u64, address: Option<u64>) -> Result<Phys
         }
         let range = PhysRange::new(at, at.saturating_add(size));
         let fits = free.iter().any(|free| free.contains_range(&range));
-        return fits.then_some(range).ok_or(PlaceError::NotFree(range));
+        return match (fits, range.overlaps(&BOOT_STAGES)) {
+            (false, _) => Err(PlaceError::NotFree(range)),
+            (true, true) => Err(PlaceError::Stages(range)),
+            (true, false) => Ok(range),
+        };
     }
-    let largest = free.iter().max_by_key(|range| range.len());
-    let largest = largest.copied().unwrap_or_default();
+    // No RAM of the map is below the stages.
+    let above = free.iter().map(|range| {
+        let start = range.start.max(BOOT_STAGES.end).min(range.end);
+        PhysRange::new(start, range.end)
+    });
+    let largest = above.max_by_key(PhysRange::len).unwrap_or_default();
     if size > largest.len() / 2 {
         return Err(PlaceError::TooLarge(size, largest.len()));
     }
@@ -174,7 +200,8 @@ impl Findings {
         taken: &[PhysRange],
         unwanted: bool,
     ) -> bool {
-        let why = if taken.iter().any(|taken| taken.overlaps(&range)) {
+        let mut taken = taken.iter().chain([&BOOT_STAGES]);
+        let why = if taken.any(|taken| taken.overlaps(&range)) {
             GivenUp::Overlapped
         } else if unwanted {
             GivenUp::Unwanted
@@ -234,6 +261,11 @@ mod tests {
                 "[0xc00000, 0x1000000) is not all RAM that firmware and boot loader leave alone",
             ),
             (
+                8,
+                Some(MIB),
+                "[0x100000, 0x900000) reaches into [0x100000, 0x200000), which the boot loader writes to at each start",
+            ),
+            (
                 115,
                 None,
                 "115 MiB are more than half of the 229 MiB that are free in a row",
@@ -243,6 +275,12 @@ mod tests {
             assert_eq!(std::format!("{error}"), why);
         }
         assert!(place(&free, 4 * MIB, Some(u64::MAX / MIB * MIB)).is_err());
+        // The MiB that the boot loader's stages are in is not there for anybody.
+        let low = [PhysRange::new(MIB, 5 * MIB)];
+        assert_eq!(place(&low, MIB, Some(2 * MIB)), Ok(at(2, 1)));
+        assert_eq!(place(&low, MIB, None), Ok(at(3, 1)));
+        let all = place(&low, 2 * MIB, None);
+        assert_eq!(all, Err(PlaceError::TooLarge(2 * MIB, 3 * MIB)));
         assert!(place(&[], MIB, None).is_err());
     }
 
@@ -322,6 +360,13 @@ mod tests {
             regions,
             map(&[(1, 16, Ram), (16, 20, Persistent), (20, 64, Ram)])
         );
+
+        // One that an earlier kernel put where the boot loader's stages are.
+        let mut regions = before.clone();
+        let mut findings = Findings::default();
+        assert!(!findings.add(&mut regions, at(1, 9), &[], false));
+        assert_eq!(findings.given_up[0], (at(1, 9), GivenUp::Overlapped));
+        assert_eq!(regions, before);
 
         // Where there is to be none, none is left, and the map is as it was.
         let mut regions = before.clone();

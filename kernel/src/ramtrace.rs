@@ -10,6 +10,7 @@ use crate::task::{self, Work};
 use crate::tracing::tracer;
 use crate::{boot, report};
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -188,6 +189,17 @@ fn install(region: Region<Phys>, how: &str) {
     let erased = region.info().map_or(0, |life| life.erased_lives);
     if erased > 0 && how == "begins" {
         crate::warning!("ramtrace: the oldest life was erased to make room for this one");
+    }
+    // Whoever reads the log need not have looked at the records.
+    let damaged = match how {
+        "begins" => region.damaged_lives(),
+        _ => Vec::new(),
+    };
+    for number in damaged {
+        crate::warning!(
+            "ramtrace: the metadata of life {number} are damaged: its log and what explains its trace are lost; \
+             /sys/fs/pstore has what is left of its pages"
+        );
     }
     changed();
 }

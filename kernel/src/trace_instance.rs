@@ -27,6 +27,8 @@ pub enum TraceInstanceError<'a> {
     Flag(&'a str),
     /// What stands behind the `@` is no region.
     Region(&'a str),
+    /// An option before it has made an instance of this name.
+    Twice(&'a str),
 }
 
 impl fmt::Display for TraceInstanceError<'_> {
@@ -40,6 +42,10 @@ impl fmt::Display for TraceInstanceError<'_> {
             TraceInstanceError::Flag(flag) => write!(
                 f,
                 "\"^{flag}\" is no flag, which are ^traceoff and ^traceprintk"
+            ),
+            TraceInstanceError::Twice(name) => write!(
+                f,
+                "there is an instance \"{name}\" already, which stays as it is"
             ),
             TraceInstanceError::Region(region) => write!(
                 f,
@@ -146,6 +152,11 @@ mod tests {
             TraceInstanceError::Region("0x1000:2M")
         );
         assert_eq!(error("a@trace@b"), TraceInstanceError::Region("trace@b"));
+        let twice = std::format!("{}", TraceInstanceError::Twice("a"));
+        assert_eq!(
+            twice,
+            "there is an instance \"a\" already, which stays as it is"
+        );
         let text = std::format!("{}", error("a@elsewhere"));
         assert_eq!(
             text,

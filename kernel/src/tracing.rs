@@ -14,8 +14,9 @@ use handover::page::PageRef;
 use handover::state::{Desc, KState, StreamReader, StreamWriter, encoded_size, for_each_page};
 use handover::subsystem::{Prepared, Refusal, Subsystem, Takeover};
 use kernel::cmdline::parse_size;
-use kernel::trace_instance::TraceInstance;
+use kernel::trace_instance::{TraceInstance, TraceInstanceError};
 use spin::Once;
+use trace::errno::Errno;
 use trace::fs::TraceFs;
 use trace::ramtrace::Region;
 use trace::tracer::DEFAULT_KB;
@@ -284,7 +285,7 @@ fn settings(tracer: &'static Tracer<Phys>) {
     let cmdline = boot::cmdline();
     let files = TraceFs(tracer);
     if let Some(name) = cmdline.value("trace_clock")
-        && let Err(error) = files.write("trace_clock", name.as_bytes(), true)
+        && let Err(error) = files.write_or_say("trace_clock", name.as_bytes(), true)
     {
         crate::warning!("trace_clock={name}: {error}");
     }
@@ -294,7 +295,7 @@ fn settings(tracer: &'static Tracer<Phys>) {
         .split(',')
     {
         if !option.is_empty()
-            && let Err(error) = files.write("trace_options", option.as_bytes(), true)
+            && let Err(error) = files.write_or_say("trace_options", option.as_bytes(), true)
         {
             crate::warning!("trace_options={option}: {error}");
         }
@@ -304,7 +305,7 @@ fn settings(tracer: &'static Tracer<Phys>) {
         None => events::DEFAULT.to_string(),
     };
     for event in events.lines() {
-        if let Err(error) = files.write("set_event", event.as_bytes(), false) {
+        if let Err(error) = files.write_or_say("set_event", event.as_bytes(), false) {
             crate::warning!("trace_event={event}: {error}");
         }
     }
@@ -324,9 +325,12 @@ fn settings(tracer: &'static Tracer<Phys>) {
 fn make_instance(files: &TraceFs<'_, Phys>, asked: &TraceInstance<'_>) -> Result<(), String> {
     let name = asked.name;
     let at = format!("instances/{name}");
-    files.mkdir(&at).map_err(|error| error.to_string())?;
+    files.mkdir(&at).map_err(|error| match error {
+        Errno::EEXIST => TraceInstanceError::Twice(name).to_string(),
+        error => error.to_string(),
+    })?;
     let write = |file: &str, text: &str| {
-        if let Err(error) = files.write(&format!("{at}/{file}"), text.as_bytes(), false) {
+        if let Err(error) = files.write_or_say(&format!("{at}/{file}"), text.as_bytes(), false) {
             crate::warning!("trace_instance={name}: {file}: {text}: {error}");
         }
     };

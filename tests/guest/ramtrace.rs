@@ -74,7 +74,12 @@ fn reset_line(guest: &mut Guest) {
 
 #[test]
 fn a_life_is_read_after_each_kind_of_reset_and_erased() {
-    let mut guest = Setup::new().boot();
+    // Where the boot loader's stages are at each start is no place for it.
+    let asked = "ramtrace.mem_address=0x100000";
+    let mut guest = Setup::new().append(asked).boot();
+    let said = guest.first_output().to_owned();
+    let why = " reaches into [0x100000, 0x200000), which the boot loader writes to at each start";
+    assert!(said.contains(why), "{said}");
     assert_eq!(records(&mut guest), [""; 0]);
     let free = guest.ok("grep MemTotal /proc/meminfo");
     survives(&mut guest, 1, &reboot);
@@ -160,12 +165,13 @@ fn a_life_is_read_after_a_reset_through_uefi() {
 fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     let setup = Setup::new().append(
         "panic=-1 trace_options=persist trace_instance=early^traceoff@trace,sched trace_instance=later,sched:sched_switch \
-         trace_instance=bad@elsewhere ramtrace.mem_size=7200K ramtrace.mem_address=0x6000000",
+         trace_instance=bad@elsewhere trace_instance=later@trace ramtrace.mem_size=7200K ramtrace.mem_address=0x6000000",
     );
     let mut guest = setup.boot();
     let said = guest.first_output().to_owned();
     for what in [
         "trace_instance=bad@elsewhere: there is no region \"elsewhere\"",
+        "trace_instance=later@trace: there is an instance \"later\" already",
         "ramtrace.mem_size is taken as 8 MiB: a region is of whole MiB",
     ] {
         assert!(said.contains(what), "{what}: {said}");
@@ -204,6 +210,15 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     guest.ok(&format!("echo 1 > {TRACING}/instances/early/tracing_on"));
     guest.ok(&format!("echo 7 > {TRACING}/instances/early/trace_marker"));
 
+    // Two whose names look like the pages of others.
+    for (name, number) in [("raw", 8), ("early.raw", 9)] {
+        let at = format!("{TRACING}/instances/{name}");
+        guest.ok(&format!("mkdir {at}"));
+        guest.ok(&format!("echo 64 > {at}/buffer_size_kb"));
+        guest.ok(&format!("echo 1 > {at}/options/persist"));
+        guest.ok(&format!("echo {number} > {at}/trace_marker"));
+    }
+
     // The handover refused: another life, on other pages.
     guest.ok("echo magic > /sys/kernel/debug/kho/out/damage");
     let output = guest.kexec();
@@ -215,6 +230,18 @@ fn a_life_goes_on_over_a_kexec_and_a_panic_is_found() {
     assert_eq!(markers(&trace), (1..=900).collect::<Vec<_>>());
     let trace = guest.ok(&format!("cat {PSTORE}/trace-ramtrace-0.early"));
     assert_eq!(markers(&trace), [7]);
+    for (name, number) in [("raw_", 8), ("early.raw_", 9)] {
+        let file = format!("{PSTORE}/trace-ramtrace-0.{name}");
+        let trace = guest.ok(&format!("cat {file}"));
+        assert_eq!(markers(&trace), [number]);
+        guest.ok(&format!("rm {file}.raw"));
+        guest.refused(&format!("cat {file}"));
+    }
+    let names = records(&mut guest);
+    for name in ["", ".raw", ".early", ".early.raw"] {
+        let name = format!("trace-ramtrace-0{name}");
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
 
     guest.send("panic on purpose\r");
     guest.expect_prompt();
@@ -246,7 +273,10 @@ fn a_machine_can_be_without() {
         .append("ramtrace.mem_size=0 trace_options=persist,nonsense")
         .boot();
     let said = guest.first_output().to_owned();
-    for wrong in ["trace_options=persist", "trace_options=nonsense"] {
+    for wrong in [
+        "trace_options=persist: there is no ramtrace region on this machine (ENODEV)",
+        "trace_options=nonsense: Invalid argument (EINVAL)",
+    ] {
         assert!(said.contains(wrong), "{wrong}: {said}");
     }
     let map = guest.ok("cat /proc/iomem");
@@ -267,6 +297,9 @@ fn damage_to_the_region_and_starts_that_are_broken_off_cost_nothing_else() {
     let mut outcome = scarred.round(&[Kind::Marks, Kind::UsedBits], &mut random);
     outcome.add(scarred.round(&[Kind::UsedZeroes, Kind::Bitmaps], &mut random));
     assert!(outcome.dropped > 0, "{outcome:?}");
+    // Both copies of a life's metadata.
+    outcome.add(scarred.round(&[Kind::Metadata; 4], &mut random));
+    assert!(outcome.without_metadata > 0, "{outcome:?}");
     outcome.add(scarred.broken_starts(1, &mut random));
     assert!(outcome.wrong.is_empty(), "{:#?}", outcome.wrong);
     scarred.poweroff();

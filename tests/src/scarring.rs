@@ -123,6 +123,8 @@ pub struct Outcome {
     pub untold: u64,
     /// Regions of which no superblock was left.
     pub gone: u64,
+    /// Lives of which both copies of the metadata were damaged. Not in the table: their pages are.
+    pub without_metadata: u64,
     /// What is wrong, a sentence each.
     pub wrong: Vec<String>,
 }
@@ -137,6 +139,7 @@ impl Outcome {
         self.dropped += other.dropped;
         self.untold += other.untold;
         self.gone += other.gone;
+        self.without_metadata += other.without_metadata;
         self.wrong.extend(other.wrong);
     }
 }
@@ -152,6 +155,7 @@ impl fmt::Display for Outcome {
             dropped,
             untold,
             gone,
+            without_metadata: _,
             wrong,
         } = self;
         let wrong = wrong.len();
@@ -191,6 +195,8 @@ struct Life {
     /// The indices of pages that are dropped and named.
     named: BTreeSet<u64>,
     missing: u64,
+    /// Its metadata are damaged.
+    damaged: bool,
     /// The records, by the name that they have in `/sys/fs/pstore` but for the number of lives: the text.
     texts: BTreeMap<String, String>,
     /// The sizes of those with pages.
@@ -237,8 +243,11 @@ impl Host {
     }
 
     fn life(&self, region: &Region<TestPlatform>, number: u64) -> Life {
-        let mut life = Life::default();
         let old = OldLife::read(region, number).expect("a life that there is can be read");
+        let mut life = Life {
+            damaged: !old.metadata_good,
+            ..Life::default()
+        };
         life.named
             .extend(old.strays.iter().map(|stray| stray.index));
         for (at, buffer) in old.buffers.iter().enumerate() {
@@ -604,6 +613,8 @@ impl Scarred {
                     self.compare(life, after, &damaged, &mut outcome);
                 }
                 self.look(&lives, &mut outcome, random.below(4) == 0);
+                let damaged = lives.values().filter(|life| life.damaged).count();
+                self.look_for_damage(damaged, &mut outcome);
             }
             Err(RegionError::NoSuperblock) => {
                 outcome.gone = 1;
@@ -682,6 +693,21 @@ impl Scarred {
         }
         self.record(random, &mut outcome);
         outcome
+    }
+
+    /// The log of the start names as many lives whose metadata are damaged.
+    fn look_for_damage(&mut self, damaged: usize, outcome: &mut Outcome) {
+        let log = self.guest.ok("dmesg");
+        let said = log
+            .lines()
+            .filter(|line| line.contains("ramtrace: the metadata of life "));
+        let said = said.count();
+        outcome.without_metadata += damaged as u64;
+        if said != damaged {
+            outcome.wrong.push(format!(
+                "the metadata of {damaged} lives are damaged, and the log says so of {said}: {log}"
+            ));
+        }
     }
 
     /// Writes the region.

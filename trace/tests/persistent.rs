@@ -444,6 +444,19 @@ fn what_is_refused_costs_no_old_life() {
         log.contains(&line) && log.contains("  Command: 1\n           ^\n"),
         "{log}"
     );
+    // And to who can show it, at once.
+    let said = fs
+        .write_or_say("trace_options", b"persist", true)
+        .unwrap_err();
+    let (sentence, line) = (
+        said.to_string(),
+        line.trim_start_matches("persist: error: "),
+    );
+    assert!(
+        sentence.starts_with(line) && sentence.ends_with(" (ENOSPC)"),
+        "{sentence}"
+    );
+    assert_eq!(said.errno(), Errno::ENOSPC);
     t.resize(None, 64).unwrap();
     t.set_persistent(t.top(), true).unwrap();
     assert!(no_room(t.resize(None, 4096)));

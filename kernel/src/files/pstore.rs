@@ -7,6 +7,8 @@
 //! | the same with `.raw` | its pages; one record with the text |
 //! | `dmesg-ramtrace-N` | the kernel's log |
 //!
+//! An instance whose name would make it look like pages is shown with an underscore more ([`kernel::pstore`]).
+//!
 //! N counts how many lives ago it was, from 0. A record keeps it until the next cold start, whichever others are removed.
 
 use crate::memory::Phys;
@@ -17,6 +19,7 @@ use alloc::vec::Vec;
 use kernel::console::vfs::{
     DirEntry, FileSystem, FmtSink, FsError, Sink, Stat, Stop, WriteMode, print,
 };
+use kernel::pstore::{log_name, raw_name, trace_name};
 use trace::errno::Errno;
 use trace::ramtrace::old::{OldError, OldLife, write_raw, write_text};
 use trace::ramtrace::{Buffer, Life, Region, RegionError};
@@ -51,8 +54,8 @@ fn buffers(region: &Region<Phys>, number: u64, ago: u64, life: Option<&Life>) ->
         let found = OldLife::read(region, number).map(|old| old.buffers);
         let found = found.unwrap_or_default().into_iter();
         let named = found.map(|buffer| match buffer.number {
-            0 => (0, format!("trace-ramtrace-{ago}")),
-            number => (number, format!("trace-ramtrace-{ago}.buffer-{number}")),
+            0 => (0, trace_name(ago, None)),
+            number => (number, trace_name(ago, Some(&format!("buffer-{number}")))),
         });
         return named.collect();
     };
@@ -62,12 +65,9 @@ fn buffers(region: &Region<Phys>, number: u64, ago: u64, life: Option<&Life>) ->
     let there = |(_, buffer): &(usize, &Buffer)| !buffer.is_erased();
     let named = all.into_iter().enumerate().filter(there);
     named
-        .map(|(n, buffer)| match n {
-            0 => (buffer.number, format!("trace-ramtrace-{ago}")),
-            _ => (
-                buffer.number,
-                format!("trace-ramtrace-{ago}.{}", buffer.name),
-            ),
+        .map(|(n, buffer)| {
+            let instance = (n != 0).then_some(buffer.name.as_str());
+            (buffer.number, trace_name(ago, instance))
         })
         .collect()
 }
@@ -91,11 +91,11 @@ fn records(region: &Region<Phys>) -> Vec<Record> {
             }
         };
         for (buffer, name) in buffers(region, number, ago, life) {
-            add(format!("{name}.raw"), Content::Raw(buffer));
+            add(raw_name(&name), Content::Raw(buffer));
             add(name, Content::Text(buffer));
         }
         if life.is_some_and(|life| !life.log.is_empty()) {
-            add(format!("dmesg-ramtrace-{ago}"), Content::Log);
+            add(log_name(ago), Content::Log);
         }
     }
     records

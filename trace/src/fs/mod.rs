@@ -41,6 +41,7 @@ mod snapshot;
 pub use node::Kind;
 pub use pipe::{Next, Pipe};
 pub use raw::RawFile;
+pub use refusal::Refusal;
 
 use crate::clock::ClockId;
 use crate::errno::Errno;
@@ -55,7 +56,6 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use node::{Dir, Node, Own, Place};
 use parse::{command, number, strip, switch, word};
-use refusal::Refusal;
 
 /// A clock and an option have fewer bytes.
 const MAX_WORD: usize = 64;
@@ -288,15 +288,24 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     /// for a marker while `tracing_on` is 0, and for one that there is no room for. After an error nothing has changed. Where more than the
     /// number is to be said, `error_log` says it.
     pub fn write(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Errno> {
+        self.write_or_say(path, data, truncate)
+            .map_err(Refusal::errno)
+    }
+
+    /// [`write`](Self::write) for who can show more than a number.
+    ///
+    /// # Errors
+    /// As there, with the sentence that `error_log` has.
+    pub fn write_or_say(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Refusal> {
         let Place { instance, node } = self.resolve(path)?;
-        self.take(&instance, node, data, truncate)
-            .map_err(|refusal| match refusal {
-                Refusal::Answer(errno) => errno,
-                Refusal::Reason(error) => {
-                    let file = path.rsplit('/').next().unwrap_or(path);
-                    instance.explain(file, &String::from_utf8_lossy(strip(data)), error)
-                }
-            })
+        let taken = self.take(&instance, node, data, truncate);
+        taken.inspect_err(|refusal| {
+            if let Refusal::Reason(error) = refusal {
+                let file = path.rsplit('/').next().unwrap_or(path);
+                let command = String::from_utf8_lossy(strip(data));
+                instance.explain(file, &command, error.clone());
+            }
+        })
     }
 
     fn take(

@@ -522,6 +522,15 @@ impl<M: Memory> Region<M> {
         old.map(|slot| alloc.slots[slot].number).collect()
     }
 
+    /// The numbers of those old lives whose metadata are damaged in both copies, the newest first: they are among
+    /// [`old_numbers`](Self::old_numbers), and not among [`old_lives`](Self::old_lives).
+    pub fn damaged_lives(&self) -> Vec<u64> {
+        let alloc = self.alloc.lock();
+        let damaged = alloc.old().rev().map(|slot| &alloc.slots[slot]);
+        let damaged = damaged.filter(|slot| slot.life.is_none());
+        damaged.map(|slot| slot.number).collect()
+    }
+
     /// The state that a life has kept. `None`: there is none, or it is not as it was written.
     pub fn read_state(&self, life: &Life) -> Option<Vec<u8>> {
         let len = life.state_len as usize;

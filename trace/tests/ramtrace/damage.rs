@@ -248,6 +248,7 @@ fn one_copy_of_the_metadata_saves_the_other() {
         for damaged in (0..4096).step_by(37) {
             flip(&memory, at + damaged, 3);
             let region = open(memory);
+            assert_eq!(region.damaged_lives(), []);
             let mut found = region.old_lives();
             found.reverse();
             assert_eq!(found, lives);
@@ -312,6 +313,7 @@ fn a_life_without_metadata_is_known_by_its_marks() {
         let region = open(memory);
         assert_eq!(region.old_numbers(), [3, 2, 1]);
         assert_eq!(region.old_lives(), [lives[2].clone(), lives[0].clone()]);
+        assert_eq!(region.damaged_lives(), [2]);
         assert_eq!(region.go_on(2), Err(RegionError::NoLife(2)));
         region.begin_life(&BEGINNING, 0).unwrap();
         assert_eq!(owners(&region), before);
