@@ -48,7 +48,7 @@ pub enum Holding {
 }
 
 impl Holding {
-    /// The whole pages of it.
+    /// The whole pages of it: see [`PhysRange::page_align_outwards`] for one that ends in the last page of all.
     pub fn range(&self) -> PhysRange {
         match self {
             Holding::Block(block) => block.range(),

@@ -357,3 +357,32 @@ fn pages_that_nobody_claims_are_those_of_whose_blob_lists_them() {
         "nobody claimed `visits`: its state and 7 preserved pages were given back (5 of `visits`, and 2 that no state lists)"
     );
 }
+
+/// A piece of memory that reaches to where there is none is nobody's, and costs no more than another one.
+#[test]
+fn memory_up_to_the_end_of_all_addresses_is_not_preserved() {
+    #[derive(KState)]
+    #[kstate(id = 0x39)]
+    struct Piece {
+        #[kstate(pages)]
+        of: PhysRange,
+    }
+    let mut map = machine();
+    map.preserve(block(0, 0)).unwrap();
+    let page = block(0, 0).pa;
+    for range in [
+        PhysRange::new(page, u64::MAX),
+        PhysRange::new(u64::MAX - 5, u64::MAX - 1),
+        PhysRange::new(0, u64::MAX - 5000),
+    ] {
+        let blob = stream(&Piece { of: range });
+        let reader = StreamReader::new(&blob).unwrap();
+        let refused = reader.check_holdings(&map, |_| true).unwrap_err();
+        assert_eq!(refused.holding, Holding::Range(range));
+        let mut claims = Claims::default();
+        claims.note_listed("piece", refused.holding.range());
+        let discarded = claims.discard(&mut map, |_| ());
+        assert!(discarded.pages <= 1);
+        map.preserve(block(0, 0)).ok();
+    }
+}
