@@ -147,8 +147,8 @@ fn run_cargo(workspace: &Path, target_dir: &Path, what: &[&str], features: &str)
 fn show_messages(from: impl BufRead, to: &mut impl Write) -> io::Result<()> {
     for line in from.split(b'\n') {
         let mut line = line?;
-        let end = b"Finished";
-        if !line.windows(end.len()).take(24).any(|word| word == end) {
+        let has = |text: &[u8]| line.windows(text.len()).any(|part| part == text);
+        if !(has(b"Finished") && has(b"` profile [")) {
             line.push(b'\n');
             to.write_all(&line)?;
         }
@@ -200,12 +200,12 @@ mod tests {
     #[test]
     fn a_build_says_what_it_is_at_and_nothing_if_there_is_nothing_to_do() {
         let mut shown = Vec::new();
-        let said = "   Compiling kernel v0.1.0 (/baton/kernel)\nerror: no\n    Finished `release` profile [optimized] target(s) in 9.87s\n";
+        let said = "   Compiling kernel v0.1.0 (/baton/kernel)\n3 |     Finished,\n    Finished `release` profile [optimized] target(s) in 9.87s\n";
         show_messages(said.as_bytes(), &mut shown).unwrap();
         let colored =
             "\x1b[1m\x1b[92m    Finished\x1b[0m `release` profile [optimized] target(s) in 0.05s\n";
         show_messages(colored.as_bytes(), &mut shown).unwrap();
-        let expected = "   Compiling kernel v0.1.0 (/baton/kernel)\nerror: no\n";
+        let expected = "   Compiling kernel v0.1.0 (/baton/kernel)\n3 |     Finished,\n";
         assert_eq!(String::from_utf8(shown).unwrap(), expected);
     }
 }

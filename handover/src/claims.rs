@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::mem::{Memory, PAGE_SIZE};
+use crate::mem::Memory;
 use crate::page::PageRef;
 use crate::preserved::{ClaimRefused, Preserved};
 use crate::radix::PreservedMap;
@@ -79,30 +79,27 @@ impl Claims {
         let Some((_, ranges)) = self.claimed.iter_mut().find(|(name, _)| name == owner) else {
             return first;
         };
-        // In place, and in order: what is cut off behind is looked at next.
-        let mut at = 0;
-        while let Some(&range) = ranges.get(at) {
+        // What of the claims that are struck out is preserved: nobody may free that.
+        let mut parts = Vec::new();
+        let mut full = false;
+        ranges.retain(|range| {
             let range = range.page_align_outwards();
             let Some(pa) = preserved.first_gap(&range) else {
-                at += 1;
-                continue;
+                return true;
             };
             first = first.and(Err(ClaimRefused { range, pa }));
-            let before = PhysRange::new(range.start, pa);
-            let behind = PhysRange::new((pa + PAGE_SIZE).min(range.end), range.end);
-            ranges[at] = behind;
-            if !before.is_empty() {
-                if ranges.try_reserve(1).is_ok() {
-                    ranges.insert(at, before);
-                    at += 1;
-                } else {
-                    // Nothing is given back then: what is claimed must not be.
-                    self.incomplete = true;
-                }
-            }
-            if behind.is_empty() {
-                ranges.retain(|range| !range.is_empty());
-            }
+            preserved.for_each_part(&range, &mut |part| match parts.try_reserve(1) {
+                Ok(()) => parts.push(part),
+                Err(_) => full = true,
+            });
+            false
+        });
+        full |= ranges.try_reserve(parts.len()).is_err();
+        if full {
+            // Nothing is given back then.
+            self.incomplete = true;
+        } else {
+            ranges.append(&mut parts);
         }
         first
     }

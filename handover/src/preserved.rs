@@ -15,6 +15,10 @@ pub trait Preserved {
 
     /// See [`PreservedMap::first_gap`].
     fn first_gap(&self, range: &PhysRange) -> Option<u64>;
+
+    /// Calls `f` with each piece of `range` that is preserved, in no certain order. Its time is that of the preserved blocks, however
+    /// large the range is.
+    fn for_each_part(&self, range: &PhysRange, f: &mut dyn FnMut(PhysRange));
 }
 
 impl<M: Memory> Preserved for PreservedMap<M> {
@@ -24,6 +28,14 @@ impl<M: Memory> Preserved for PreservedMap<M> {
 
     fn first_gap(&self, range: &PhysRange) -> Option<u64> {
         PreservedMap::first_gap(self, range)
+    }
+
+    fn for_each_part(&self, range: &PhysRange, f: &mut dyn FnMut(PhysRange)) {
+        self.for_each_range(|preserved| {
+            if let Some(part) = preserved.intersect(range) {
+                f(part);
+            }
+        });
     }
 }
 
@@ -36,6 +48,8 @@ impl Preserved for () {
     fn first_gap(&self, range: &PhysRange) -> Option<u64> {
         (!range.is_empty()).then_some(range.start)
     }
+
+    fn for_each_part(&self, _range: &PhysRange, _f: &mut dyn FnMut(PhysRange)) {}
 }
 
 /// What a state calls its own, in a field with `#[kstate(pages)]`.

@@ -301,6 +301,19 @@ fn what_is_not_preserved_cannot_be_claimed() {
     assert_eq!(claims.claimed(), [("visits".to_string(), claimed)]);
     assert!(claims.discard(&mut map, |_| panic!("freed")).of.is_empty());
 
+    // However much is claimed: what is preserved of it stays, in no more time than another claim takes.
+    let guest = Guest {
+        checks: true,
+        claims: vec![PhysRange::new(0, u64::MAX)],
+        ..Guest::default()
+    };
+    let (outcome, mut claims) = restore(&guest, &visits(&[], None), &map);
+    let range = PhysRange::new(0, u64::MAX);
+    let refused = ClaimRefused { range, pa: 0 };
+    assert_eq!(outcome, Outcome::ClaimRefused(refused));
+    let claimed = vec![block(4, 2).range(), block(32, 0).range()];
+    assert_eq!(claims.claimed(), [("visits".to_string(), claimed)]);
+
     // Also where it starts anew.
     let guest = Guest {
         refuses: true,

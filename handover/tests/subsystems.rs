@@ -119,6 +119,9 @@ impl Preserved for All {
     fn first_gap(&self, _range: &PhysRange) -> Option<u64> {
         None
     }
+    fn for_each_part(&self, range: &PhysRange, f: &mut dyn FnMut(PhysRange)) {
+        f(*range);
+    }
 }
 
 fn page(number: u32) -> PhysRange {

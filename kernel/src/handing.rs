@@ -81,6 +81,14 @@ impl Preserved for Live {
             Err(_) => Some(range.start),
         }
     }
+
+    fn for_each_part(&self, range: &PhysRange, f: &mut dyn FnMut(PhysRange)) {
+        // Without a map there is none.
+        let _ = memory::with_preserved(|map| {
+            map.for_each_part(range, f);
+            Ok(())
+        });
+    }
 }
 
 /// The names under which this kernel hands something over.

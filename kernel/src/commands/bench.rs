@@ -5,6 +5,7 @@ use crate::stress::{self, Kind, Plan};
 use crate::task;
 use crate::tracing::tracer;
 use alloc::string::{String, ToString};
+use kernel::console::commands::args::nanos;
 use kernel::console::shell::{CmdError, Ctx};
 use kernel::console::vfs::{Sink, Stop, print};
 use trace::fs::TraceFs;
@@ -23,10 +24,10 @@ const ENABLE: &str = "events/sched/enable";
 
 /// The command.
 pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), CmdError> {
-    let seconds = match args {
-        [] => 2.0,
-        [text] => match text.parse::<f64>() {
-            Ok(seconds) if (0.01..=3600.0).contains(&seconds) => seconds,
+    let ns = match args {
+        [] => 2_000_000_000,
+        [text] => match nanos(text) {
+            Some(ns @ 10_000_000..=3_600_000_000_000) => ns,
             _ => return Err(CmdError::usage("one number of seconds, such as 2 or 0.5")),
         },
         _ => return Err(CmdError::usage("one number of seconds, such as 2 or 0.5")),
@@ -55,7 +56,7 @@ pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), 
     for _ in 0..TURNS {
         for (rate, on) in rates.iter_mut().zip([false, true]) {
             set(on)?;
-            let measured = measure(seconds / f64::from(TURNS));
+            let measured = measure(ns / u64::from(TURNS));
             set(was_on)?;
             *rate += measured? / f64::from(TURNS);
         }
@@ -72,12 +73,12 @@ pub fn switch(_: &mut Ctx<'_>, args: &[&str], out: &mut dyn Sink) -> Result<(), 
     )?)
 }
 
-/// Wake-ups a second.
-fn measure(seconds: f64) -> Result<f64, CmdError> {
+/// Wake-ups a second, measured for so many nanoseconds.
+fn measure(ns: u64) -> Result<f64, CmdError> {
     let plan = Plan::from([(Kind::Switch, cpu::online() as u64)]);
     let begin = clock::nanos();
     let (run, tasks) = stress::start(&plan, true).map_err(CmdError::failed)?;
-    let until = task::jiffies_after((seconds * 1e9) as u64);
+    let until = task::jiffies_after(ns);
     if stress::watch(&run, &tasks, Some(until)).map_err(|why| CmdError::failed(why.to_string()))? {
         return Err(CmdError::Stopped(Stop::Interrupted));
     }

@@ -4,6 +4,7 @@ use crate::files::processes;
 use crate::machine::{clock, uart};
 use crate::task::{self, Task, stat};
 use crate::terminal;
+use crate::user::stdio::CTRL_D;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -19,8 +20,6 @@ pub const PS_HELP: &str = "\
 CPU: where it runs, or last did. PRI: Linux's numbers, 120 is nice 0, less is more\n\
 urgent. STAT: R runs or waits for a CPU, S sleeps and can be interrupted, D sleeps,\n\
 X ends. TIME: of a CPU, in minutes and seconds. With -a the idle tasks, too.";
-
-const CTRL_D: u8 = 4;
 
 /// What `help top` prints.
 pub const TOP_HELP: &str = "\

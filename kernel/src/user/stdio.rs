@@ -173,7 +173,8 @@ pub struct Keys {
 
 /// The longest line.
 const LINE_BYTES: usize = 4096;
-const CTRL_D: u8 = 4;
+/// The end of the input.
+pub const CTRL_D: u8 = 4;
 const BACKSPACE: u8 = 8;
 const DELETE: u8 = 127;
 

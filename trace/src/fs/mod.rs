@@ -298,7 +298,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
     /// As there, with the sentence that `error_log` has.
     pub fn write_or_say(&self, path: &str, data: &[u8], truncate: bool) -> Result<(), Refusal> {
         let Place { instance, node } = self.resolve(path)?;
-        let taken = self.take(&instance, node, data, truncate);
+        let taken = self.write_node(&instance, node, data, truncate);
         taken.inspect_err(|refusal| {
             if let Refusal::Reason(error) = refusal {
                 let file = path.rsplit('/').next().unwrap_or(path);
@@ -308,7 +308,7 @@ impl<'a, P: Platform> TraceFs<'a, P> {
         })
     }
 
-    fn take(
+    fn write_node(
         &self,
         instance: &Instance<P>,
         node: Node,
